@@ -1,0 +1,49 @@
+# Every target sets up what it needs, and is quick the second time.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+ARGS   ?=
+
+.PHONY: help setup train test test-kill lint format lock clean
+.DEFAULT_GOAL := help
+
+help:            ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(READY)  ## make .venv with both commands in it, from requirements.lock
+
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "gan-train needs Python 3.11 or newer; name one with make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || \
+	  { echo "the venv module is missing: apt install python3-venv (Debian, Ubuntu)" >&2; exit 1; }
+	@echo "installing requirements.lock into $(VENV) (about 6 GB unpacked)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+train: setup     ## train on MNIST and publish into ./store; options by ARGS="--num-steps 3000"
+	@$(BIN)/gan-train $(ARGS)
+
+test: setup      ## run the tests that this machine can run, but for the long ones
+	@$(BIN)/pytest $(ARGS)
+
+test-kill: setup ## kill training 40 times at random moments and compare every byte
+	@$(BIN)/pytest -m kill -s $(ARGS)
+
+lint: setup      ## ruff, and mypy strict
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: setup    ## put the code into ruff's form
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+lock:            ## compile requirements.lock anew from pyproject.toml (needs uv)
+	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
+	  --extra dev --output-file requirements.lock pyproject.toml
+
+clean:           ## remove what make has made; data/ and store/ stay
+	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

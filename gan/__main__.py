@@ -1,0 +1,7 @@
+"""How does `python -m gan` run where nothing is installed?"""
+
+import sys
+
+from gan.cli import main
+
+sys.exit(main())

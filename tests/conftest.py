@@ -1,0 +1,46 @@
+"""What holds for every test, and which are left out on a machine that cannot run them?"""
+
+import os
+import shutil
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the commands set it, before torch is imported
+
+import pytest
+import torch
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+NEEDS = {  # marker -> (it can run here, what is missing)
+    "browser": (any(map(shutil.which, BROWSERS)), "no Chromium is installed"),
+    "mnist": (bool(os.environ.get("GAN_MNIST_MIRRORS")), "GAN_MNIST_MIRRORS names no mirror of the real files"),
+    "gpu": (torch.cuda.is_available(), "there is no usable GPU"),
+}
+LONG = {"kill": "make test-kill"}  # marker -> what runs it
+left_out: dict[str, int] = {}
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Deselect what cannot run here, and the long campaigns unless they were asked for by -m."""
+    kept = []
+    for item in items:
+        reasons = [
+            f"{marker} tests: {missing}"
+            for marker, (able, missing) in NEEDS.items()
+            if item.get_closest_marker(marker) and not able
+        ]
+        reasons += [
+            f"{marker} tests: run them with `{command}`"
+            for marker, command in LONG.items()
+            if item.get_closest_marker(marker) and marker not in config.option.markexpr
+        ]
+        if reasons:
+            left_out[reasons[0]] = left_out.get(reasons[0], 0) + 1
+        else:
+            kept.append(item)
+    config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
+    items[:] = kept
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say at the end what was left out, and why."""
+    for reason, count in sorted(left_out.items()):
+        terminalreporter.write_line(f"left out: {count} {reason}")

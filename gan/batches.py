@@ -1,0 +1,42 @@
+"""Which real images does a step see?"""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gan.errors import DataError
+from gan.images import from_uint8
+from gan.seeds import generator
+
+
+class Batches:
+    """Address real batches by step: a permutation an epoch from the seed, the incomplete last batch dropped.
+
+    The set lives on the device as uint8, so that a batch is one gather. Nothing here is state: the same step
+    gives the same batch, in whatever order steps are asked for.
+    """
+
+    def __init__(
+        self, images: np.ndarray, batch_size: int, seed: int, device: str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> None:
+        """Take uint8 images (N, 28, 28). Raises DataError when they do not fill one batch."""
+        if len(images) < batch_size:
+            raise DataError(f"{len(images)} training images do not fill one batch of {batch_size}; lower --batch-size")
+        self.images = torch.from_numpy(images).unsqueeze(1).to(device)  # (N, 1, 28, 28) uint8
+        self.batch_size = batch_size
+        self.seed = seed
+        self.dtype = dtype
+        self.num_batches = len(images) // batch_size
+        self._epoch = -1
+        self._order = torch.empty(0)
+
+    def __call__(self, step: int) -> Tensor:
+        """Return the batch (B, 1, 28, 28) in [-1, 1] of a step, counted from 1."""
+        epoch, index = divmod(step - 1, self.num_batches)
+        if epoch != self._epoch:
+            # Drawn on the CPU, so that every device sees the same batches.
+            order = torch.randperm(len(self.images), generator=generator(self.seed, "epoch", epoch))
+            self._order = order.to(self.images.device)
+            self._epoch = epoch
+        chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
+        return from_uint8(self.images[chosen]).to(self.dtype)

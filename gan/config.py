@@ -1,0 +1,107 @@
+"""What decides what a run produces?"""
+
+from typing import Any, Literal, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gan.errors import ConfigMismatchError
+
+PUBLISHED_STEPS = 99 * 937  # epochs 1..99 of 60,000 // 64 batches each
+
+
+class RecipeDefaults(NamedTuple):
+    """Values that a recipe gives to the fields left None."""
+
+    num_steps: int
+    learning_rate: float
+    beta1: float
+    beta2: float
+    dropout: float
+    ema_decay: float
+
+
+RecipeName = Literal["published", "tuned"]
+RECIPES: dict[RecipeName, RecipeDefaults] = {
+    "published": RecipeDefaults(PUBLISHED_STEPS, 1e-4, 0.9, 0.999, 0.0, 0.0),
+    "tuned": RecipeDefaults(PUBLISHED_STEPS, 2e-4, 0.5, 0.999, 0.3, 0.999),
+}
+
+
+class TrainConfig(BaseModel):
+    """Hold everything that decides what a run produces.
+
+    A field left None is resolved once, when the run is made: by the recipe, by the machine (device, threads) or
+    by the caller (seed). A resumed run keeps what was resolved.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", title="Training")
+
+    recipe: RecipeName = Field(
+        "tuned",
+        description="published: the tutorial to the letter; tuned: same layer sizes, repaired and stabilised.",
+    )
+    num_steps: int | None = Field(
+        None,
+        ge=1,
+        le=100_000_000,
+        description=f"Steps to train; one is a G update and a D update. Recipe: {PUBLISHED_STEPS:,} (99 epochs).",
+    )
+    seed: int | None = Field(
+        None,
+        ge=0,
+        le=2**63 - 1,
+        description="Seed of the weights, the batches and the latents. Default 0.",
+    )
+    batch_size: int = Field(64, ge=25, le=10_000, description="Real images, and fakes, in a step.")
+    latent_dim: int = Field(100, ge=1, le=10_000, description="Size of z, standard normal.")
+    learning_rate: float | None = Field(
+        None, gt=0, le=1, allow_inf_nan=False, description="Adam's step size. Recipe: published 1e-4, tuned 2e-4."
+    )
+    beta1: float | None = Field(None, ge=0, lt=1, description="Adam's first decay. Recipe: published 0.9, tuned 0.5.")
+    beta2: float | None = Field(None, ge=0, lt=1, description="Adam's second decay. Recipe: 0.999.")
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="Share of D's activations dropped. Recipe: published 0, tuned 0.3."
+    )
+    ema_decay: float | None = Field(
+        None,
+        ge=0,
+        lt=1,
+        description="Decay a step of the averaged generator; 0: none. Recipe: published 0, tuned 0.999.",
+    )
+    snapshot_steps: int = Field(
+        1000, ge=1, le=1_000_000, description="Steps between snapshots: a grid, the losses, a checkpoint."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where it is usable, else cpu.")
+    num_threads: int | None = Field(
+        None,
+        ge=1,
+        le=256,
+        description="CPU threads; part of the run, since it changes bits. Default: the usable cores, at most 8.",
+    )
+
+    def resolved(self, *, seed: int, device: Literal["cpu", "cuda"], num_threads: int) -> Self:
+        """Fill every field left open: the recipe's, then seed, device and threads as given."""
+        open_fields: dict[str, Any] = {**RECIPES[self.recipe]._asdict(), "seed": seed, "num_threads": num_threads}
+        filled = {name: value for name, value in open_fields.items() if getattr(self, name) is None}
+        return self.model_copy(update={**filled, "device": device})
+
+    def differences(self, run: "TrainConfig") -> list[str]:
+        """List, one line each, the fields asked for here that a resolved config has otherwise.
+
+        Only fields that were given count; None and device `auto` ask for nothing.
+        """
+        asked = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+        return [
+            f"{name}: the run has {getattr(run, name)}, asked for {value}"
+            for name, value in asked.items()
+            if value not in (None, "auto") and value != getattr(run, name)
+        ]
+
+    def check_resumes(self, run: "TrainConfig", run_dir: object) -> None:
+        """Raise ConfigMismatchError, field by field, unless what is asked for here is what the run has."""
+        if lines := self.differences(run):
+            raise ConfigMismatchError(
+                f"{run_dir} was made with another config:\n  "
+                + "\n  ".join(lines)
+                + "\nLeave these options out to resume it, or start another run."
+            )

@@ -1,0 +1,117 @@
+"""What is the whole state of a training, and how does it become tensors and back?"""
+
+import copy
+from typing import Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gan.config import TrainConfig
+from gan.errors import CheckpointError
+from gan.networks import Generator, make_networks
+from gan.seeds import derive_seed, generator
+
+NUM_FIXED = 25  # the 5x5 grid
+
+
+class TrainState:
+    """Hold all that a next step depends on, and the losses so far.
+
+    Two states with equal `tensors()` under equal configs have equal futures, bit for bit, on the same machine.
+    """
+
+    def __init__(self, config: TrainConfig, dtype: torch.dtype = torch.float32) -> None:
+        """Make the state before the first step of a resolved config, on its device."""
+        assert config.seed is not None and config.learning_rate is not None
+        assert config.beta1 is not None and config.beta2 is not None
+        device = torch.device(config.device)
+        with torch.random.fork_rng(devices=[]):
+            # Drawn on the CPU in float32, so that every device and precision begins from the same weights.
+            torch.manual_seed(derive_seed(config.seed, "weights"))
+            self.generator, self.discriminator = make_networks(config)
+        self.generator.to(device, dtype)
+        self.discriminator.to(device, dtype)
+        self.ema: Generator | None = copy.deepcopy(self.generator).eval() if config.ema_decay else None
+        betas = (config.beta1, config.beta2)
+        self.g_optimizer = _adam(self.generator, config.learning_rate, betas)
+        self.d_optimizer = _adam(self.discriminator, config.learning_rate, betas)
+        self.random = generator(config.seed, "steps", device=device)  # latents and dropout
+        fixed_z = torch.randn(NUM_FIXED, config.latent_dim, generator=generator(config.seed, "fixed_z"))
+        self.fixed_z = fixed_z.to(device, dtype)
+        self.step = 0
+        self.g_losses = np.empty(0, np.float32)  # one a step
+        self.d_losses = np.empty(0, np.float32)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the networks live."""
+        return self.fixed_z.device
+
+    @property
+    def sampler(self) -> Generator:
+        """The generator that samples are drawn from: the averaged one where there is one."""
+        return self.ema or self.generator
+
+    def record(self, g_losses: np.ndarray, d_losses: np.ndarray) -> None:
+        """Append the losses (N,) of the last N steps."""
+        self.g_losses = np.concatenate([self.g_losses, g_losses.astype(np.float32)])
+        self.d_losses = np.concatenate([self.d_losses, d_losses.astype(np.float32)])
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the state by name, on the CPU; weights and moments may share memory with the state."""
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in self._live().items()} | {
+            "step": torch.tensor(self.step),
+            "random": self.random.get_state(),
+            "g_losses": torch.from_numpy(self.g_losses),
+            "d_losses": torch.from_numpy(self.d_losses),
+        }
+
+    def load(self, tensors: dict[str, Tensor]) -> Self:
+        """Take the state from tensors made by `tensors()` under the same config.
+
+        Raises:
+            CheckpointError: names, shapes or dtypes differ; the state may then be half taken.
+        """
+        live = self._live()
+        names = live.keys() | {"step", "random", "g_losses", "d_losses"}
+        if names != tensors.keys():
+            odd = sorted(names ^ tensors.keys())
+            raise CheckpointError(f"the checkpoint does not fit this version: tensors {', '.join(odd[:5])}")
+        for name, target in live.items():
+            source = tensors[name]
+            if (source.shape, source.dtype) != (target.shape, target.dtype):
+                raise CheckpointError(
+                    f"the checkpoint does not fit this version: {name} is {source.dtype} {tuple(source.shape)}, "
+                    f"expected {target.dtype} {tuple(target.shape)}"
+                )
+            target.data.copy_(source)
+        self.step = int(tensors["step"])
+        self.random.set_state(tensors["random"].clone())
+        self.g_losses, self.d_losses = tensors["g_losses"].numpy().copy(), tensors["d_losses"].numpy().copy()
+        return self
+
+    def _live(self) -> dict[str, Tensor]:
+        networks: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
+        if self.ema is not None:
+            networks["ema"] = self.ema
+        live = {f"{prefix}.{name}": t for prefix, net in networks.items() for name, t in net.state_dict().items()}
+        for prefix, network, optimizer in (
+            ("g_adam", self.generator, self.g_optimizer),
+            ("d_adam", self.discriminator, self.d_optimizer),
+        ):
+            for name, parameter in network.named_parameters():
+                for key, tensor in optimizer.state[parameter].items():
+                    live[f"{prefix}.{name}.{key}"] = tensor
+        return live
+
+
+def _adam(network: nn.Module, learning_rate: float, betas: tuple[float, float]) -> torch.optim.Adam:
+    optimizer = torch.optim.Adam(network.parameters(), learning_rate, betas, fused=True)
+    for parameter in network.parameters():  # what Adam itself makes at its first step, made now: always saved, loaded
+        optimizer.state[parameter] = {
+            "step": torch.zeros((), device=parameter.device),
+            "exp_avg": torch.zeros_like(parameter),
+            "exp_avg_sq": torch.zeros_like(parameter),
+        }
+    return optimizer

@@ -1,0 +1,83 @@
+"""Is a config checked, filled in once, and compared field by field?"""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from gan.config import RECIPES, TrainConfig
+from gan.errors import ConfigMismatchError
+
+configs = st.builds(
+    TrainConfig,
+    recipe=st.sampled_from(list(RECIPES)),
+    num_steps=st.none() | st.integers(1, 10**8),
+    seed=st.none() | st.integers(0, 2**63 - 1),
+    learning_rate=st.none() | st.floats(1e-9, 1),
+    dropout=st.none() | st.floats(0, 0.99),
+    snapshot_steps=st.integers(1, 10**6),
+)
+
+
+def resolved(config: TrainConfig) -> TrainConfig:
+    return config.resolved(seed=0, device="cpu", num_threads=2)
+
+
+@given(configs)
+def test_resolving_fills_every_field_and_changes_none_that_was_given(config: TrainConfig) -> None:
+    run = resolved(config)
+    assert None not in run.model_dump().values()
+    assert config.differences(run) == []
+
+
+@given(configs)
+def test_json_brings_a_config_back(config: TrainConfig) -> None:
+    assert TrainConfig.model_validate_json(config.model_dump_json()) == config
+
+
+@given(configs, configs)
+def test_a_difference_is_named_exactly_where_both_say_something_else(asked: TrainConfig, made: TrainConfig) -> None:
+    run = resolved(made)
+    given_fields = {name: getattr(asked, name) for name in asked.model_fields_set}
+    differing = {n for n, value in given_fields.items() if value is not None and value != getattr(run, n)}
+    assert {line.split(":")[0] for line in asked.differences(run)} == differing
+
+
+def test_published_is_the_table() -> None:
+    run = resolved(TrainConfig(recipe="published"))
+    assert (run.num_steps, run.batch_size, run.latent_dim) == (92_763, 64, 100)
+    assert (run.learning_rate, run.beta1, run.beta2) == (1e-4, 0.9, 0.999)
+    assert (run.dropout, run.ema_decay, run.snapshot_steps) == (0, 0, 1000)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("num_steps", 0),
+        ("num_steps", 1.5),
+        ("seed", -1),
+        ("batch_size", 24),
+        ("learning_rate", 0),
+        ("learning_rate", float("nan")),
+        ("beta1", 1),
+        ("dropout", 1),
+        ("device", "tpu"),
+        ("recipe", "secret"),
+        ("nun_steps", 5),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused(field: str, value: object) -> None:
+    with pytest.raises(ValidationError, match=field):
+        TrainConfig(**{field: value})
+
+
+def test_resuming_with_other_values_names_both_of_each() -> None:
+    run = resolved(TrainConfig(num_steps=100))
+    with pytest.raises(ConfigMismatchError, match=r"(?s)num_steps: the run has 100, asked for 200.*seed: .*0.*7"):
+        TrainConfig(num_steps=200, seed=7).check_resumes(run, "store/runs/x")
+
+
+def test_resuming_with_nothing_said_or_auto_is_no_difference() -> None:
+    run = resolved(TrainConfig(recipe="published", num_steps=100, device="cpu"))
+    TrainConfig().check_resumes(run, "store/runs/x")
+    TrainConfig(device="auto", seed=None).check_resumes(run, "store/runs/x")

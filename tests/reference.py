@@ -1,0 +1,104 @@
+"""What does the source's table say, line by line, in plain PyTorch? The engine is held against this."""
+
+import torch
+from torch import Tensor, nn
+
+from gan.config import TrainConfig
+from gan.state import TrainState
+
+
+class Masked(nn.Module):
+    """Multiply by a mask that was drawn outside: dropout whose randomness two programs can share."""
+
+    mask: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.mask is None else x * self.mask
+
+
+def generator(latent_dim: int, bn_eps: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(latent_dim, 128), nn.LeakyReLU(0.2),
+        nn.Linear(128, 256), nn.BatchNorm1d(256, bn_eps), nn.LeakyReLU(0.2),
+        nn.Linear(256, 512), nn.BatchNorm1d(512, bn_eps), nn.LeakyReLU(0.2),
+        nn.Linear(512, 1024), nn.BatchNorm1d(1024, bn_eps), nn.LeakyReLU(0.2),
+        nn.Linear(1024, 784), nn.Tanh(), nn.Unflatten(1, (1, 28, 28)),
+    )  # fmt: skip
+
+
+def published_discriminator() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(),
+        nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 1), nn.ReLU(),
+        nn.Sigmoid(),
+    )  # fmt: skip
+
+
+def tuned_discriminator() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(784, 512), nn.LeakyReLU(0.2), Masked(), nn.Linear(512, 256), nn.LeakyReLU(0.2), Masked(),
+        nn.Linear(256, 128), nn.LeakyReLU(0.2), Masked(), nn.Linear(128, 1),
+    )  # fmt: skip
+
+
+class Reference:
+    """Train as the table says, beginning from a TrainState's weights, moments and random stream."""
+
+    def __init__(self, state: TrainState, config: TrainConfig) -> None:
+        published = config.recipe == "published"
+        self.config = config
+        self.generator = generator(config.latent_dim, 0.8 if published else 1e-5)
+        self.discriminator = published_discriminator() if published else tuned_discriminator()
+        self.loss = nn.BCELoss() if published else nn.BCEWithLogitsLoss()
+        betas = (config.beta1, config.beta2)
+        self.g_optimizer = torch.optim.Adam(self.generator.parameters(), lr=config.learning_rate, betas=betas)
+        self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=config.learning_rate, betas=betas)
+        _copy(state.generator, state.g_optimizer, self.generator, self.g_optimizer)
+        _copy(state.discriminator, state.d_optimizer, self.discriminator, self.d_optimizer)
+        self.random = torch.Generator()
+        self.random.set_state(state.random.get_state())
+        self.dtype = state.fixed_z.dtype
+
+    def step(self, real: Tensor) -> tuple[float, float]:
+        """Train on one batch of real images; return (g_loss, d_loss)."""
+        batch = len(real)
+        ones, zeros = torch.ones(batch, 1, dtype=self.dtype), torch.zeros(batch, 1, dtype=self.dtype)
+        z = torch.randn(batch, self.config.latent_dim, generator=self.random, dtype=self.dtype)
+        fake_masks, real_masks = self._masks(batch), self._masks(batch)
+
+        self.g_optimizer.zero_grad()
+        fake = self.generator(z)
+        g_loss = self.loss(self._judge(fake, fake_masks), ones)
+        g_loss.backward()
+        self.g_optimizer.step()
+
+        self.d_optimizer.zero_grad()
+        real_loss = self.loss(self._judge(real, real_masks), ones)
+        fake_loss = self.loss(self._judge(fake.detach(), fake_masks), zeros)
+        d_loss = 0.5 * (real_loss + fake_loss)
+        d_loss.backward()
+        self.d_optimizer.step()
+        return g_loss.item(), d_loss.item()
+
+    def _judge(self, images: Tensor, masks: list[Tensor]) -> Tensor:
+        places = [layer for layer in self.discriminator if isinstance(layer, Masked)]
+        for place, mask in zip(places, masks, strict=True):
+            place.mask = mask
+        return self.discriminator(images)
+
+    def _masks(self, batch: int) -> list[Tensor]:
+        """Draw dropout masks from the stream as the engine does: all layers in one draw."""
+        if not self.config.dropout:
+            return []
+        keep = 1 - self.config.dropout
+        drawn = torch.empty(batch, 512 + 256 + 128, dtype=self.dtype).bernoulli_(keep, generator=self.random) / keep
+        return list(drawn.split((512, 256, 128), dim=1))
+
+
+def _copy(source: nn.Module, source_adam: torch.optim.Adam, target: nn.Module, target_adam: torch.optim.Adam) -> None:
+    target.to(next(source.parameters()).dtype)
+    for theirs, ours in zip(source.parameters(), target.parameters(), strict=True):
+        ours.data.copy_(theirs.data)
+        target_adam.state[ours] = {name: moment.clone() for name, moment in source_adam.state[theirs].items()}

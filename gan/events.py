@@ -1,0 +1,64 @@
+"""How do losses, grids and figures reach TensorBoard?"""
+
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+GREYSCALE = 1  # Summary.Image.colorspace
+
+
+class EventLog:
+    """Write TensorBoard's event file, whole snapshots at a time.
+
+    The two losses of a step share one event, and events are built here: SummaryWriter.add_scalar takes 61 us a
+    call, which is 11 s for the 185,526 losses of a full run.
+    """
+
+    def __init__(self, directory: Path, resumed_at: int) -> None:
+        """Open a new event file; TensorBoard drops what older files hold beyond step `resumed_at`."""
+        directory.mkdir(parents=True, exist_ok=True)
+        self._writer = EventFileWriter(str(directory), max_queue_size=1000, flush_secs=3600)
+        if resumed_at:
+            start = SessionLog(status=SessionLog.START)
+            self._writer.add_event(Event(wall_time=time.time(), step=resumed_at + 1, session_log=start))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    def losses(self, first_step: int, g_losses: np.ndarray, d_losses: np.ndarray) -> None:
+        """Add the losses (N,) of the N steps from `first_step` on."""
+        for step, (g_loss, d_loss) in enumerate(zip(g_losses.tolist(), d_losses.tolist(), strict=True), first_step):
+            self.scalars(step, g_loss=g_loss, d_loss=d_loss)
+
+    def scalars(self, step: int, **values: float) -> None:
+        """Add scalars of a step, by tag."""
+        self._add(step, [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
+
+    def image(self, step: int, tag: str, png: bytes, width: int, height: int) -> None:
+        """Add a grey PNG."""
+        image = Summary.Image(height=height, width=width, colorspace=GREYSCALE, encoded_image_string=png)
+        self._add(step, [Summary.Value(tag=tag, image=image)])
+
+    def hparams(self, values: dict[str, Any]) -> None:
+        """Add the config to TensorBoard's HPARAMS page; None is left out."""
+        summary = hparams_pb({name: value for name, value in values.items() if value is not None})
+        self._writer.add_event(Event(wall_time=time.time(), summary=Summary.FromString(summary.SerializeToString())))
+
+    def flush(self) -> None:
+        """Hand everything added so far to the disk."""
+        self._writer.flush()
+
+    def _add(self, step: int, values: list[Summary.Value]) -> None:
+        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))

@@ -1,0 +1,178 @@
+"""Where does each file of a run live, and how does a snapshot become files?"""
+
+import fcntl
+import io
+import json
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from gan import checkpoint
+from gan.config import TrainConfig
+from gan.errors import RunError
+from gan.events import EventLog
+from gan.files import atomic_write
+from gan.images import grid_png
+from gan.provenance import Provenance
+from gan.state import TrainState
+from gan.training import Snapshot
+
+CONFIG_VERSION = 1
+
+
+class SnapshotMetrics(BaseModel):
+    """Hold one line of metrics.jsonl: a snapshot's figures."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    step: int
+    g_loss: float  # means over the steps since the snapshot before
+    d_loss: float
+    steps_per_second: float  # of the loop alone
+    seconds: float  # of the loop, since the run's first step, over all its resumes
+    time: str  # ISO 8601, UTC
+
+
+class RunDir:
+    """Know where each file of a run is; the one place where they are named."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.config_path = path / "config.json"
+        self.provenance_path = path / "provenance.json"
+        self.losses_path = path / "losses.npz"
+        self.metrics_path = path / "metrics.jsonl"
+        self.reals_path = path / "reals.png"
+        self.grids_dir = path / "grids"
+        self.checkpoints_dir = path / "checkpoints"
+        self.tensorboard_dir = path / "tensorboard"
+        self.film_path = path / "report" / "training.gif"
+        self.report_path = path / "report" / "index.html"
+        self.manifest_path = path / "manifest.json"
+
+    def grid_path(self, step: int) -> Path:
+        """Return where the grid of a step lives."""
+        return self.grids_dir / f"step-{step:06d}.png"
+
+    def grids(self) -> list[tuple[int, Path]]:
+        """List the grids as (step, path), the first step first."""
+        return sorted((checkpoint.step_of(path), path) for path in self.grids_dir.glob("step-[0-9]*[0-9].png"))
+
+    def read_config(self) -> TrainConfig:
+        """Read the run's resolved config. Raises RunError when there is none, or it is damaged."""
+        try:
+            fields = json.loads(self.config_path.read_bytes())
+            if fields.pop("version") != CONFIG_VERSION:
+                raise RunError(f"{self.config_path}: not a config of version {CONFIG_VERSION}")
+            return TrainConfig.model_validate(fields)
+        except FileNotFoundError:
+            raise RunError(f"{self.path} is not a run directory: it has no config.json") from None
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            raise RunError(f"{self.config_path}: cannot be read ({error})") from error
+
+    def write_config(self, config: TrainConfig) -> None:
+        """Write the resolved config, which makes the folder a run directory."""
+        fields = {"version": CONFIG_VERSION, **config.model_dump(mode="json")}
+        atomic_write(self.config_path, _json(fields))
+
+    def read_provenance(self) -> Provenance:
+        """Read what the run was made with. Raises RunError when it is missing or damaged."""
+        try:
+            return Provenance.model_validate_json(self.provenance_path.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise RunError(f"{self.provenance_path}: cannot be read ({error})") from error
+
+    def write_provenance(self, provenance: Provenance) -> None:
+        """Write what the run is made with."""
+        atomic_write(self.provenance_path, _json(provenance.model_dump(mode="json")))
+
+    def read_metrics(self) -> list[SnapshotMetrics]:
+        """Read metrics.jsonl; a last line that a kill cut short is left out."""
+        if not self.metrics_path.exists():
+            return []
+        lines = self.metrics_path.read_text(errors="replace").splitlines(keepends=True)
+        try:
+            return [SnapshotMetrics.model_validate_json(line) for line in lines if line.endswith("\n")]
+        except ValidationError as error:
+            raise RunError(f"{self.metrics_path}: damaged ({error})") from error
+
+    def lock(self) -> int:
+        """Take the run for this process; return the descriptor to close. The kernel frees it when the process dies.
+
+        Raises:
+            RunError: another process trains it.
+        """
+        handle = os.open(self.path, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(handle)
+            raise RunError(f"{self.path}: another process is training this run; wait for it or stop it") from None
+        return handle
+
+
+class SnapshotWriter:
+    """Turn a training's snapshots into the files of its run."""
+
+    def __init__(self, run_dir: RunDir, config: TrainConfig, events: EventLog, state: TrainState) -> None:
+        """Go on after `state.step`: what was written of later steps is dropped."""
+        self.run_dir = run_dir
+        self.config = config
+        self.events = events
+        self.metrics = [metrics for metrics in run_dir.read_metrics() if metrics.step <= state.step]
+        self.logged_step = state.step
+        for step, path in run_dir.grids():
+            if step > state.step:
+                path.unlink()
+        if state.step == 0:
+            events.hparams(config.model_dump(mode="json"))
+
+    def write(self, snapshot: Snapshot, state: TrainState) -> SnapshotMetrics:
+        """Write a snapshot's grid, losses, metrics and events, then the checkpoint that vouches for them."""
+        png = grid_png(snapshot.images)
+        atomic_write(self.run_dir.grid_path(snapshot.step), png)
+        metrics = SnapshotMetrics(
+            step=snapshot.step,
+            g_loss=snapshot.g_loss,
+            d_loss=snapshot.d_loss,
+            steps_per_second=round(snapshot.num_steps / snapshot.seconds, 2),
+            seconds=round((self.metrics[-1].seconds if self.metrics else 0.0) + snapshot.seconds, 3),
+            time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+        )
+        self.metrics.append(metrics)
+        lines = "".join(line.model_dump_json() + "\n" for line in self.metrics)
+        atomic_write(self.run_dir.metrics_path, lines.encode())
+        self.events.image(snapshot.step, "samples", png, *PNG_SIZE)
+        self.events.scalars(snapshot.step, steps_per_second=metrics.steps_per_second)
+        self.save(state)
+        return metrics
+
+    def save(self, state: TrainState) -> None:
+        """Write the losses up to this step, then a checkpoint; drop the checkpoints that are no longer kept."""
+        run_dir, first = self.run_dir, self.logged_step
+        self.events.losses(first + 1, state.g_losses[first:], state.d_losses[first:])
+        self.events.flush()
+        self.logged_step = state.step
+        atomic_write(run_dir.losses_path, losses_npz(state.g_losses, state.d_losses))
+        checkpoint.save(run_dir.checkpoints_dir, state.tensors(), self.config.model_dump(mode="json"))
+        assert self.config.num_steps is not None
+        checkpoint.prune(run_dir.checkpoints_dir, self.config.snapshot_steps, self.config.num_steps)
+
+
+PNG_SIZE = (152, 152)  # 5 x 28 pixels and 6 gaps of 2
+
+
+def losses_npz(g_losses: np.ndarray, d_losses: np.ndarray) -> bytes:
+    """Return losses.npz: g_loss and d_loss, float32, one a step. The same losses give the same bytes."""
+    buffer = io.BytesIO()
+    np.savez(buffer, g_loss=g_losses, d_loss=d_losses)
+    return buffer.getvalue()
+
+
+def _json(fields: dict[str, object]) -> bytes:
+    return (json.dumps(fields, indent=2) + "\n").encode()

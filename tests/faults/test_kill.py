@@ -1,0 +1,59 @@
+"""Do SIGKILLs at random moments change a byte, or leave a process behind?"""
+
+import random
+import sys
+from pathlib import Path
+
+import pytest
+
+from gan.config import TrainConfig
+from gan.mnist import load
+from gan.runner import open_run
+from tests.digits import write_mnist
+from tests.killing import differing, kill_until_done
+
+BIN = Path(sys.executable).parent
+OPTIONS = "--num-steps 240 --snapshot-steps 12 --num-threads 1 --no-pinned-hash"
+FIELDS = TrainConfig(num_steps=240, snapshot_steps=12, num_threads=1)
+MAX_DELAY = 9.0  # seconds: the start, the training and the end are all hit
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_mnist(tmp_path_factory.mktemp("data"))
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+    path = tmp_path_factory.mktemp("undisturbed") / "run"
+    with open_run(path, FIELDS, load(data_dir, pinned=False)) as run:
+        list(run.train())
+    return path
+
+
+@pytest.mark.parametrize("num_kills", [3, pytest.param(30, marks=pytest.mark.kill)])
+def test_killed_gan_train_ends_with_the_same_bytes(
+    tmp_path: Path, data_dir: Path, undisturbed: Path, num_kills: int
+) -> None:
+    chance = random.Random(num_kills)
+    killed = num_runs = 0
+    while killed < num_kills:
+        num_runs += 1
+        run_dir = tmp_path / str(num_runs)
+        command = [BIN / "gan", "train", "--run-dir", run_dir, "--resume", "--data-dir", data_dir, *OPTIONS.split()]
+        killed += kill_until_done(command, tmp_path, num_kills - killed, MAX_DELAY, chance)
+        assert differing(run_dir, undisturbed) == []
+    print(f"{killed} kills over {num_runs} runs of gan train")  # noqa: T201
+
+
+@pytest.mark.kill
+def test_killed_gan_train_workflow_ends_with_the_same_bytes(tmp_path: Path, data_dir: Path, undisturbed: Path) -> None:
+    chance = random.Random(1)
+    killed = num_runs = 0
+    environment = {"PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": ""}
+    while killed < 10:
+        num_runs += 1
+        command = [BIN / "gan-train", "--run-id", f"run-{num_runs}", "--data-dir", data_dir, *OPTIONS.split()]
+        killed += kill_until_done(command, tmp_path, 10 - killed, 3 * MAX_DELAY, chance, **environment)
+        assert differing(tmp_path / "store" / "runs" / f"run-{num_runs}", undisturbed) == []
+    print(f"{killed} kills over {num_runs} runs of gan-train")  # noqa: T201

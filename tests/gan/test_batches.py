@@ -1,0 +1,38 @@
+"""Are batches addressed by step, and does an epoch see each image once?"""
+
+import numpy as np
+import pytest
+import torch
+
+from gan.batches import Batches
+from gan.errors import DataError
+from tests.digits import digits
+
+IMAGES = digits(130)[0]
+
+
+def numbered(count: int) -> np.ndarray:
+    """Return images whose every pixel is the image's number."""
+    return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None], (count, 28, 28)).copy()
+
+
+def test_an_epoch_sees_each_image_once_but_for_the_incomplete_batch() -> None:
+    batches = Batches(numbered(130), batch_size=32, seed=0)
+    seen = torch.cat([batches(step)[:, 0, 0, 0] for step in range(1, 5)])
+    assert len(seen.unique()) == 128
+
+
+def test_epochs_are_shuffled_differently() -> None:
+    batches = Batches(IMAGES, batch_size=65, seed=0)
+    assert not torch.equal(batches(1), batches(3))
+
+
+def test_a_step_has_its_batch_in_whatever_order_it_is_asked_for() -> None:
+    ahead, behind = Batches(IMAGES, 32, seed=0), Batches(IMAGES, 32, seed=0)
+    expected = [ahead(step) for step in range(1, 10)]
+    assert all(torch.equal(behind(step), expected[step - 1]) for step in reversed(range(1, 10)))
+
+
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(DataError, match="31 training images do not fill one batch of 32"):
+        Batches(IMAGES[:31], 32, seed=0)

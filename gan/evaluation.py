@@ -1,0 +1,195 @@
+"""How good are a generator's samples, beside real images?"""
+
+from typing import Literal
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from gan import judge, metrics
+from gan.errors import DataError
+from gan.mnist import Mnist
+from gan.seeds import generator
+
+NUM_SAMPLES = 10_000
+NUM_QUICK = 2_000
+NUM_MEMORISED = 2_000  # samples, and test images, looked up among all training images
+RESAMPLES = 50
+COVERED_SHARE = 0.01  # a class with fewer of the samples counts as lost
+CLOSE_SHARE = 0.01  # a sample nearer to a training image than this share of the test images is called close
+KNOWN_ACCURACY = 0.9
+
+
+class Metric(BaseModel):
+    """One number: its standard error by bootstrap, and the same number for real training images."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float
+    error: float
+    floor: float
+
+
+class Evaluation(BaseModel):
+    """What `gan evaluate` says of a generator; every number is against MNIST's test images."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: Literal[1] = 1
+    judge: str  # SHA-256 of its weights: numbers of two judges are never to be compared
+    num_samples: int
+    distance: Metric  # squared Fréchet distance of features; lower is better
+    score: Metric  # 1 to 10; higher is better
+    precision: Metric  # share of samples that look real
+    recall: Metric  # share of test images that the samples could have been
+    histogram_distance: Metric  # total variation of the classes' shares
+    memorised: Metric  # share of samples nearer to a training image than 99 % of the test images are
+    neighbour_ratio: Metric  # median distance to the nearest training image, over that of test images
+    classes_covered: int  # of 10, those with over 1 % of the samples
+    class_shares: list[float]
+
+    def __str__(self) -> str:
+        rows = [f"{'':20}{'samples':>9}  {'+-':>6}  {'real images':>11}"]
+        for name in type(self).model_fields:
+            if isinstance(metric := getattr(self, name), Metric):
+                label = name.replace("_", " ")
+                rows.append(f"{label:20}{metric.value:9.3f}  {metric.error:6.3f}  {metric.floor:11.3f}")
+        shares = "  ".join(f"{digit}: {share:.1%}" for digit, share in enumerate(self.class_shares))
+        return "\n".join([*rows, f"classes covered: {self.classes_covered} of 10", shares])
+
+
+class QuickEvaluation(BaseModel):
+    """What is measured while training goes on; its distance is higher than Evaluation's, being of fewer samples."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: Literal[1] = 1
+    judge: str
+    num_samples: int
+    distance: float
+    distance_floor: float
+    histogram_distance: float
+    classes_covered: int
+    class_shares: list[float]
+
+
+class Evaluator:
+    """Measure samples against a data set; what the judge sees in the real images is computed once."""
+
+    def __init__(self, data: Mnist, device: str = "cpu") -> None:
+        """Look at the test images.
+
+        Raises:
+            DataError: the judge does not know these images: they are not MNIST's digits.
+        """
+        self.device = device
+        self.judge = judge.load_judge(device)
+        self.train_images, self.test_images = _tensor(data.train_images), _tensor(data.test_images)
+        self.test = judge.look(self.judge, self.test_images)
+        accuracy = np.mean(self.test.probabilities.argmax(1).numpy() == data.test_labels)
+        if accuracy < KNOWN_ACCURACY:
+            raise DataError(
+                f"the judge knows MNIST's digits, and names {accuracy:.1%} of these test images rightly: "
+                "samples of this data set cannot be evaluated"
+            )
+        self._floors: dict[int, judge.Seen] = {}
+
+    def quick(self, images: Tensor) -> QuickEvaluation:
+        """Measure samples (N, 1, 28, 28) uint8 by distance and histogram alone."""
+        seen = judge.look(self.judge, images)
+        distance, _, histogram_distance = self._cheap(seen)
+        shares = metrics.class_shares(seen.probabilities)
+        return QuickEvaluation(
+            judge=judge.SHA256,
+            num_samples=len(images),
+            distance=distance,
+            distance_floor=self._cheap(self._floor(len(images)))[0],
+            histogram_distance=histogram_distance,
+            classes_covered=int((shares > COVERED_SHARE).sum()),
+            class_shares=shares.tolist(),
+        )
+
+    def full(self, images: Tensor) -> Evaluation:
+        """Measure samples (N, 1, 28, 28) uint8 in every way."""
+        seen, floor = judge.look(self.judge, images), self._floor(len(images))
+        shares = metrics.class_shares(seen.probabilities)
+        cheap = [
+            Metric(value=value, error=error, floor=of_real)
+            for value, error, of_real in zip(
+                self._cheap(seen), self._cheap_errors(seen), self._cheap(floor), strict=True
+            )
+        ]
+        precision, recall = self._precision_recall(seen, floor)
+        memorised, neighbour_ratio = self._memorisation(images)
+        return Evaluation(
+            judge=judge.SHA256,
+            num_samples=len(images),
+            distance=cheap[0],
+            score=cheap[1],
+            histogram_distance=cheap[2],
+            precision=precision,
+            recall=recall,
+            memorised=memorised,
+            neighbour_ratio=neighbour_ratio,
+            classes_covered=int((shares > COVERED_SHARE).sum()),
+            class_shares=shares.tolist(),
+        )
+
+    def _cheap(self, seen: judge.Seen) -> tuple[float, float, float]:
+        """Return distance, score, histogram distance."""
+        shares, test_shares = metrics.class_shares(seen.probabilities), metrics.class_shares(self.test.probabilities)
+        return (
+            metrics.frechet_distance(seen.features, self.test.features),
+            metrics.mnist_score(seen.probabilities),
+            metrics.total_variation(shares, test_shares),
+        )
+
+    def _cheap_errors(self, seen: judge.Seen) -> list[float]:
+        def statistics(indices: Tensor) -> tuple[float, ...]:
+            return self._cheap(judge.Seen(seen.features[indices], seen.probabilities[indices]))
+
+        return metrics.bootstrap_errors(statistics, len(seen.features), RESAMPLES, generator(0, "bootstrap"))
+
+    def _precision_recall(self, seen: judge.Seen, floor: judge.Seen) -> tuple[Metric, Metric]:
+        real = self.test.features.float().to(self.device)
+        found = metrics.precision_recall(real, seen.features.float().to(self.device))
+        of_real = metrics.precision_recall(real, floor.features.float().to(self.device))
+        precision, recall = (
+            Metric(value=value, error=(value * (1 - value) / count) ** 0.5, floor=low)
+            for value, low, count in zip(found, of_real, (len(seen.features), len(real)), strict=True)
+        )
+        return precision, recall
+
+    def _memorisation(self, images: Tensor) -> tuple[Metric, Metric]:
+        """Compare distances, in pixels, to the nearest training image; the floor is that of unseen test images."""
+        train = self._flat(self.train_images)
+        test = metrics.nearest_distances(self._flat(self.test_images[:NUM_MEMORISED]), train).cpu()
+        found = metrics.nearest_distances(self._flat(images[:NUM_MEMORISED]), train).cpu()
+        close, middle = test.quantile(CLOSE_SHARE), test.median()
+
+        def statistics(indices: Tensor) -> tuple[float, ...]:
+            return float((found[indices] < close).float().mean()), float(found[indices].median() / middle)
+
+        values = statistics(torch.arange(len(found)))
+        errors = metrics.bootstrap_errors(statistics, len(found), RESAMPLES, generator(0, "bootstrap"))
+        floors = (CLOSE_SHARE, 1.0)
+        memorised, ratio = (
+            Metric(value=value, error=error, floor=floor)
+            for value, error, floor in zip(values, errors, floors, strict=True)
+        )
+        return memorised, ratio
+
+    def _floor(self, count: int) -> judge.Seen:
+        """Say what the judge sees in as many training images."""
+        if count not in self._floors:
+            chosen = torch.randperm(len(self.train_images), generator=generator(0, "floor"))[:count]
+            self._floors[count] = judge.look(self.judge, self.train_images[chosen])
+        return self._floors[count]
+
+    def _flat(self, images: Tensor) -> Tensor:
+        return images.to(self.device, torch.float32).flatten(1)  # (N, 784)
+
+
+def _tensor(images: np.ndarray) -> Tensor:
+    return torch.from_numpy(images).unsqueeze(1)  # (N, 1, 28, 28)

@@ -1,0 +1,82 @@
+"""How far are two sets of images apart, told from what a judge sees in them? Pure functions of tensors."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+CHUNK = 1000  # rows of a distance matrix at a time: 60,000 columns of float32 are 240 MB
+
+
+def frechet_distance(features: Tensor, others: Tensor) -> float:
+    """Return the squared Fréchet distance between Gaussians fitted to features (N, D) and (M, D), float64."""
+    difference = features.mean(0) - others.mean(0)
+    covariance, other = features.T.cov(), others.T.cov()
+    values, vectors = torch.linalg.eigh(covariance)
+    root = vectors * values.clamp(min=0).sqrt() @ vectors.T
+    # The trace of (A B)^(1/2), by way of a matrix that is symmetric; rounding may make an eigenvalue negative.
+    overlap = torch.linalg.eigvalsh(root @ other @ root).clamp(min=0).sqrt().sum()
+    return float(difference @ difference + covariance.trace() + other.trace() - 2 * overlap)
+
+
+def mnist_score(probabilities: Tensor) -> float:
+    """Return the Inception score of class probabilities (N, C): 1 (one blur) to C (all classes, each certain)."""
+    mean = probabilities.mean(0)
+    divergence = (torch.xlogy(probabilities, probabilities) - torch.xlogy(probabilities, mean)).sum(1)
+    return float(divergence.mean().exp())
+
+
+def class_shares(probabilities: Tensor) -> Tensor:
+    """Return the share (C,) of N images whose likeliest class is each class."""
+    return probabilities.argmax(1).bincount(minlength=probabilities.shape[1]) / len(probabilities)
+
+
+def total_variation(shares: Tensor, others: Tensor) -> float:
+    """Return half the summed difference of two histograms (C,): 0 equal, 1 nothing in common."""
+    return float((shares - others).abs().sum() / 2)
+
+
+def precision_recall(real: Tensor, fake: Tensor, neighbours: int = 3) -> tuple[float, float]:
+    """Return the share of fakes among the real and of reals among the fakes, features (N, D) and (M, D).
+
+    A point is among a set when it lies within the distance of one of its members to that member's k-th neighbour
+    (Kynkaanniemi et al. 2019).
+    """
+    real_radii, fake_radii = _radii(real, neighbours), _radii(fake, neighbours)
+    fake_inside, real_inside = [], torch.zeros(len(real), dtype=torch.bool, device=real.device)
+    for part, radii in zip(torch.split(fake, CHUNK), torch.split(fake_radii, CHUNK), strict=True):
+        distances = squared_distances(part, real)  # (CHUNK, N)
+        fake_inside.append((distances <= real_radii).any(1))
+        real_inside |= (distances <= radii[:, None]).any(0)
+    return float(torch.cat(fake_inside).double().mean()), float(real_inside.double().mean())
+
+
+def nearest_distances(images: Tensor, others: Tensor) -> Tensor:
+    """Return the distance (N,) of each of images (N, D) to the nearest of others (M, D)."""
+    nearest = [squared_distances(part, others).amin(1) for part in torch.split(images, CHUNK)]
+    return torch.cat(nearest).sqrt()
+
+
+def squared_distances(points: Tensor, others: Tensor) -> Tensor:
+    """Return the squared distances (N, M) of points (N, D) to others (M, D), by one matrix product."""
+    distances = torch.addmm(others.square().sum(1), points, others.T, alpha=-2)
+    return distances.add_(points.square().sum(1, keepdim=True)).clamp_(min=0)
+
+
+def bootstrap_errors(
+    statistics: Callable[[Tensor], tuple[float, ...]], count: int, resamples: int, random: torch.Generator
+) -> list[float]:
+    """Return the standard error of each statistic of a sample, from resamples of its `count` members.
+
+    Args:
+        statistics: computes them from the indices (count,) of the members drawn, with replacement.
+    """
+    drawn = [torch.randint(count, (count,), generator=random) for _ in range(resamples)]
+    return torch.tensor([statistics(indices) for indices in drawn]).std(0).tolist()
+
+
+def _radii(points: Tensor, neighbours: int) -> Tensor:
+    """Return each point's squared distance to its k-th neighbour in its own set; itself is its zeroth."""
+    rank = neighbours + 1
+    nearest = [squared_distances(part, points).topk(rank, largest=False).values for part in torch.split(points, CHUNK)]
+    return torch.cat(nearest)[:, -1]

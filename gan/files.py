@@ -31,6 +31,7 @@ def atomic_write(path: Path, data: bytes | Iterable[bytes]) -> str:
         StorageError: the disk is full (says how much room is free) or refuses; `path` is as it was.
     """
     chunks = [data] if isinstance(data, bytes) else data
+    least = len(data) if isinstance(data, bytes) else 0
     digest = hashlib.sha256()
     size = 0
     temporary: str | None = None
@@ -49,11 +50,16 @@ def atomic_write(path: Path, data: bytes | Iterable[bytes]) -> str:
         temporary = None
         fsync_dir(path.parent)
     except OSError as error:
-        raise storage_error(path, size, error) from error
+        _remove(temporary)  # before the room that is left is measured
+        raise storage_error(path, max(least, size), error) from error
     finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
+        _remove(temporary)
     return digest.hexdigest()
+
+
+def _remove(temporary: str | None) -> None:
+    if temporary is not None:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def fsync_dir(path: Path) -> None:
@@ -71,7 +77,7 @@ def storage_error(path: Path, size: int, error: OSError) -> StorageError:
         folder = next(parent for parent in path.parents if parent.exists())
         free = shutil.disk_usage(folder).free
         return StorageError(
-            f"{path}: the disk is full: {size:,} bytes are needed, {free:,} are free. "
+            f"{path}: the disk is full: at least {size:,} bytes are needed, {free:,} are free. "
             "Make room and give the same command again; what was there before is intact."
         )
     return StorageError(f"{path}: cannot be written ({error.strerror}). Check the folder's permissions and mount.")

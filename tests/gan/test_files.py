@@ -1,0 +1,63 @@
+"""Do bytes reach the disk whole or not at all?"""
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gan.errors import StorageError
+from gan.files import atomic_write, sha256_file
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from gan.files import atomic_write
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+atomic_write(Path(sys.argv[1]), b"new" * 1000)
+"""
+
+
+def test_what_is_written_is_hashed_and_read_back(tmp_path: Path) -> None:
+    digest = atomic_write(tmp_path / "new" / "folder" / "file", [b"one ", b"two"])
+    assert (tmp_path / "new" / "folder" / "file").read_bytes() == b"one two"
+    assert digest == sha256_file(tmp_path / "new" / "folder" / "file") == hashlib.sha256(b"one two").hexdigest()
+
+
+def test_a_source_that_breaks_off_leaves_the_old_content(tmp_path: Path) -> None:
+    def chunks() -> Iterator[bytes]:
+        yield b"half"
+        raise ConnectionError("gone")
+
+    atomic_write(tmp_path / "file", b"old")
+    with pytest.raises(StorageError, match="file: cannot be written"):
+        atomic_write(tmp_path / "file", chunks())
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"old")]
+
+
+def test_a_write_cut_short_by_the_system_leaves_the_old_content(tmp_path: Path) -> None:
+    atomic_write(tmp_path / "file", b"old")
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, tmp_path / "file"], capture_output=True, text=True, check=False
+    )
+    assert "StorageError" in done.stderr and "file: cannot be written (File too large)" in done.stderr
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("file", b"old")]
+
+
+def test_a_full_disk_says_how_much_room_is_needed() -> None:
+    """/dev/full is a device on which every write finds the disk full; a file is made beside it under its name."""
+    with pytest.raises(StorageError, match=r"full: at least 31,002,612 bytes are needed, [\d,]+ are free. Make room"):
+        raise_full()
+
+
+def raise_full() -> None:
+    from gan.files import storage_error
+
+    try:
+        with Path("/dev/full").open("wb", buffering=0) as full:
+            full.write(b"x")
+    except OSError as error:
+        raise storage_error(Path("/tmp/run/step-000001.safetensors"), 31_002_612, error) from error

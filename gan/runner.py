@@ -85,7 +85,8 @@ def open_run(
         DeviceError: the device cannot be used.
     """
     run_dir = RunDir(path)
-    if path.exists() and any(path.iterdir()):
+    # A write that a kill cut short leaves a temporary file, maybe before there is a config.
+    if path.exists() and any(not (file.name.startswith(".") and file.suffix == ".tmp") for file in path.iterdir()):
         if not (resume or from_scratch):
             raise RunError(f"{path} exists already: give --resume to go on with it, or another directory")
         run_dir.read_config()  # a folder that is no run is not touched

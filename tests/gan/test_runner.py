@@ -139,6 +139,12 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_what_a_kill_left_before_there_was_a_config_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / ".config.json.x1.tmp").write_text("{")
+    train(tmp_path, stop_at=1)
+    assert not list(tmp_path.glob(".*"))
+
+
 def test_another_config_is_refused_field_by_field(tmp_path: Path) -> None:
     train(tmp_path / "run", stop_at=5)
     with pytest.raises(ConfigMismatchError, match=r"(?s)num_steps: the run has 40, asked for 50.*seed: .* 0, .* 9"):

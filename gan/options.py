@@ -1,0 +1,86 @@
+"""How do the fields of TrainConfig become options of a command, and back?"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, Literal, get_args, get_origin
+
+import click
+from pydantic import ValidationError
+from pydantic.fields import FieldInfo
+
+from gan.config import TrainConfig
+from gan.errors import GanError
+
+
+def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a click command one option for each field of TrainConfig, with its bounds and its help."""
+    for name, field in reversed(TrainConfig.model_fields.items()):
+        flag = "--" + name.replace("_", "-")
+        command = click.option(flag, name, type=_click_type(field), help=_help(field))(command)
+    return command
+
+
+def config_from(values: dict[str, Any]) -> TrainConfig:
+    """Take the config's fields out of a command's values; those not given stay unset.
+
+    Raises:
+        click.UsageError: values that do not fit, with their bounds.
+    """
+    given = {name: values.pop(name) for name in TrainConfig.model_fields}
+    try:
+        return TrainConfig(**{name: value for name, value in given.items() if value is not None})
+    except ValidationError as error:
+        lines = [f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}" for fault in error.errors()]
+        raise click.UsageError("; ".join(lines)) from error
+
+
+# Two training threads wait for each other hundreds of times a step. By default OpenMP waits by spinning, which on a
+# machine with other work slows a step a hundredfold; sleeping at once costs little on an idle one.
+WAITING = {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def run_command(command: click.Command) -> int:
+    """Run a click command on sys.argv and return its exit code.
+
+    An error of ours, or of the usage, is one message on stderr; its traceback comes with --debug.
+    """
+    for name, value in WAITING.items():
+        os.environ.setdefault(name, value)  # read by torch when it is imported, later
+    try:
+        code = command.main(standalone_mode=False)
+        return code if isinstance(code, int) else 0
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except GanError as error:
+        if "--debug" in sys.argv:
+            raise
+        click.echo(f"error: {error}", err=True)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        return 130
+    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
+        sys.stderr.close()
+        return 1
+
+
+def _click_type(field: FieldInfo) -> click.ParamType[Any]:
+    kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)] or [field.annotation]
+    if get_origin(field.annotation) is Literal:
+        return click.Choice(get_args(field.annotation))
+    bounds = {
+        key: getattr(rule, key) for rule in field.metadata for key in ("ge", "gt", "le", "lt") if hasattr(rule, key)
+    }
+    limits: dict[str, Any] = {
+        "min": bounds.get("ge", bounds.get("gt")),
+        "max": bounds.get("le", bounds.get("lt")),
+        "min_open": "gt" in bounds,
+        "max_open": "lt" in bounds,
+    }
+    return click.IntRange(**limits) if kinds == [int] else click.FloatRange(**limits)
+
+
+def _help(field: FieldInfo) -> str:
+    default = "" if field.default is None else f" Default {field.default}."
+    return f"{field.description}{default}"

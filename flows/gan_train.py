@@ -1,0 +1,43 @@
+"""What is the workflow? Download, validate, train, report, publish."""
+
+import logging
+from signal import SIGINT
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.exceptions import TerminationSignal
+from prefect.runtime import deployment
+from prefect.states import Cancelled, Failed
+
+from flows.tasks import Stopped, download_mnist, publish_run, render_report, train_gan, validate_mnist
+from flows.workplace import Workplace
+from gan.config import TrainConfig
+from gan.errors import GanError
+
+DEFAULTS = TrainConfig()
+
+
+@flow(name="gan-train", persist_result=False, result_serializer="json")
+def gan_train(config: TrainConfig = DEFAULTS) -> str | State[Any]:
+    """Train a GAN on MNIST, from the download to a published run; return its address.
+
+    Where it happens is read from the environment, see Workplace. A run that is there already is gone on with.
+    """
+    logging.getLogger("gan").setLevel(logging.INFO)  # Prefect takes what the level lets through, by default warnings
+    workplace = Workplace.from_env()
+    try:
+        download_mnist(workplace)
+        validate_mnist(workplace)
+        train_gan(config, workplace, return_state=True).result()  # a Cancelled state raises only here
+        render_report(workplace)
+        return publish_run(workplace)
+    except GanError as error:
+        return Failed(message=str(error), data=error)
+    except Stopped as stopped:
+        return Cancelled(message=str(stopped), data=stopped)
+    except (KeyboardInterrupt, TerminationSignal) as interrupt:
+        if deployment.id is not None:
+            raise  # Prefect's worker knows why it has sent the signal, and what becomes of the run
+        aside = Stopped(getattr(interrupt, "signal", SIGINT), "outside of training", workplace)
+        return Cancelled(message=str(aside), data=aside)

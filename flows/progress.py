@@ -1,0 +1,122 @@
+"""What does Prefect's UI show of a run: how far it is, its newest grid, its film?"""
+
+import base64
+import contextvars
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.artifacts import Artifact, MarkdownArtifact, ProgressArtifact
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.exceptions import PrefectException
+
+from gan.run_dir import RunDir
+from gan.runner import Run
+
+UPDATE_SECONDS = 2.0
+LAST_UPDATE_SECONDS = 5.0
+MAX_FILM_BYTES = 1_000_000  # of the artifact before base64; larger ones make the UI slow
+
+PROGRESS_KEY = "gan-train-progress"
+SAMPLES_KEY = "gan-train-samples"
+FILM_KEY = "gan-train-film"
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def publish_progress(run: Run) -> Iterator[None]:
+    """Keep two artifacts of the task run up to date: the share of steps trained, and the newest grid.
+
+    A thread of its own reads `run.state.step` every 2 s and talks to the API; training never waits for it. The last
+    update is given 5 s.
+    """
+    done = threading.Event()
+    context = contextvars.copy_context()  # holds the task run and the API's address
+    thread = threading.Thread(target=context.run, args=(_update_until, done, run), name="artifacts", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(LAST_UPDATE_SECONDS)
+
+
+def show_film(run_dir: RunDir) -> None:
+    """Show the film, or the last grid where the film is too large, and say where the report is."""
+    film = run_dir.film_path.read_bytes()
+    step, last_grid = run_dir.grids()[-1]
+    if len(film) <= MAX_FILM_BYTES:
+        picture = _picture(f"{step:,} steps", "gif", film)
+    else:
+        picture = _picture(f"step {step:,}", "png", last_grid.read_bytes())
+    report = run_dir.report_path.resolve()
+    _Live(FILM_KEY).show(f"{picture}\n\n[Report]({report.as_uri()}): `{report}`")
+
+
+def _update_until(done: threading.Event, run: Run) -> None:
+    progress, samples = _Live(PROGRESS_KEY), _Live(SAMPLES_KEY)
+    while True:
+        last = done.is_set()
+        progress.show(min(100.0, 100 * run.state.step / run.num_steps), _progress_line(run))
+        if run.metrics is not None:
+            samples.show(_samples(run.run_dir.grid_path(run.metrics.step), run))
+        if last:
+            return
+        done.wait(UPDATE_SECONDS)
+
+
+def _progress_line(run: Run) -> str:
+    line = f"step {run.state.step:,} of {run.num_steps:,}"
+    if run.metrics is None:
+        return line
+    minutes = (run.num_steps - run.state.step) / run.metrics.steps_per_second / 60
+    return f"{line}, {run.metrics.steps_per_second:,.0f} steps/s, {minutes:.0f} min left"
+
+
+def _samples(grid: Path, run: Run) -> str:
+    metrics = run.metrics
+    assert metrics is not None
+    return (
+        f"{_picture(f'step {metrics.step:,}', 'png', grid.read_bytes())}\n\n"
+        "| step | g_loss | d_loss | steps/s |\n|---:|---:|---:|---:|\n"
+        f"| {metrics.step:,} | {metrics.g_loss:.4f} | {metrics.d_loss:.4f} | {metrics.steps_per_second:,.1f} |"
+    )
+
+
+def _picture(title: str, kind: str, data: bytes) -> str:
+    return f"![{title}](data:image/{kind};base64,{base64.b64encode(data).decode()})"
+
+
+class _Live:
+    """One artifact of the current task run, created when first shown and updated from then on."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        self.id: UUID | None = None
+        self.shown: Any = None
+
+    def show(self, data: float | str, description: str | None = None) -> None:
+        """Send what is to be seen, unless it is there already; an API that is away or refuses is let be."""
+        if (data, description) == self.shown:
+            return
+        try:
+            if self.id is None:
+                self.id = self._new(data, description).create(_sync=True).id  # type: ignore[call-arg, union-attr]
+            else:
+                with get_client(sync_client=True) as client:
+                    client.update_artifact(self.id, ArtifactUpdate(data=data, description=description))
+            self.shown = (data, description)
+        except (httpx.HTTPError, PrefectException) as error:
+            log.debug("artifact %s is not updated: %s", self.key, error)
+
+    def _new(self, data: float | str, description: str | None) -> Artifact:
+        if isinstance(data, float):
+            return ProgressArtifact(key=self.key, progress=data, description=description)
+        return MarkdownArtifact(key=self.key, markdown=data, description=description)

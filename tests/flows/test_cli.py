@@ -1,0 +1,124 @@
+"""Does `gan-train` do what its options say, and end with the right code and no process left?"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gan.config import TrainConfig
+from gan.mnist import load
+from gan.runner import open_run
+from tests.killing import Command, differing
+
+GAN_TRAIN = str(Path(sys.executable).with_name("gan-train"))
+CONFIG = TrainConfig(num_steps=60, snapshot_steps=10, num_threads=1)
+OPTIONS = ["--num-steps", "60", "--snapshot-steps", "10", "--num-threads", "1"]
+
+
+def gan_train(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [GAN_TRAIN, *options], cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True
+    )
+
+
+def start(folder: Path, data_dir: Path, *options: str) -> Command:
+    data = ["--data-dir", str(data_dir), "--no-pinned-hash"]
+    return Command([GAN_TRAIN, "--run-id", "mine", *data, *OPTIONS, "--json", *options], folder)
+
+
+def wait_for(command: Command, text: str) -> None:
+    while text not in command.log.read_text():
+        assert command.process.poll() is None, command.log.read_text()
+        time.sleep(0.02)
+
+
+def test_help_is_quick_and_names_every_field(tmp_path: Path) -> None:
+    began = time.process_time(), time.monotonic()
+    done = gan_train(tmp_path, "--help")
+    assert time.monotonic() - began[1] < 2
+    flags = {f"--{name.replace('_', '-')}" for name in TrainConfig.model_fields}
+    assert flags <= set(re.findall(r"--[a-z0-9-]+", done.stdout))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--batch-size", "3"], "3 is not in the range 25<=x<=10000"),
+        (["--run-id", "a/b"], "'a/b' has a slash in it"),
+        (["--store", "ftp://there"], "ftp://there is not a directory"),
+        (["--no-such-option"], "No such option"),
+    ],
+)
+def test_wrong_usage_exits_2(tmp_path: Path, options: list[str], message: str) -> None:
+    done = gan_train(tmp_path, *options)
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_prints_the_config_and_writes_nothing(tmp_path: Path) -> None:
+    done = gan_train(tmp_path, "--dry-run", "--device", "cpu", *OPTIONS)
+    resolved = TrainConfig.model_validate_json(done.stdout)
+    assert resolved == CONFIG.resolved(seed=0, device="cpu", num_threads=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_killed_run_goes_on_and_equals_one_never_killed(tmp_path: Path, data_dir: Path) -> None:
+    killed = start(tmp_path, data_dir)
+    wait_for(killed, "step 10/60")
+    killed.process.kill()
+    killed.process.wait()
+    assert killed.wait_until_all_are_gone() == []
+
+    done = gan_train(tmp_path, "--run-id", "mine", "--data-dir", str(data_dir), "--no-pinned-hash", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "version": 1, "run_id": "mine", "state": "completed", "step": 60, "run_dir": "store/runs/mine",
+        "address": "store/runs/mine/", "message": None,
+    }  # fmt: skip
+    assert "flow run mine was left open: the command was killed; go on with: gan-train --run-id mine" in done.stderr
+    with open_run(tmp_path / "undisturbed", CONFIG, load(data_dir, pinned=False)) as undisturbed:
+        list(undisturbed.train())
+    assert differing(tmp_path / "store/runs/mine", tmp_path / "undisturbed") == []
+
+
+def test_a_signal_to_the_group_saves_cancels_and_leaves_nothing(tmp_path: Path, data_dir: Path) -> None:
+    command = start(tmp_path, data_dir)
+    wait_for(command, "step 10/60")
+    os.killpg(command.process.pid, signal.SIGTERM)
+    assert command.process.wait(60) == 143
+    assert command.processes() == []
+    *_, outcome, message = command.log.read_text().splitlines()
+    assert json.loads(outcome)["state"] == "cancelled"
+    assert json.loads(outcome)["step"] > 10
+    assert re.fullmatch(r"stopped by SIGTERM at step \d+ of 60; go on with: gan-train --run-id mine .*", message)
+
+
+def test_an_interrupt_before_training(tmp_path: Path, data_dir: Path) -> None:
+    command = start(tmp_path, data_dir)
+    wait_for(command, "run mine in store/runs/mine")
+    command.process.send_signal(signal.SIGINT)
+    assert command.process.wait(60) == 130
+    assert command.processes() == []
+    assert "Traceback" not in command.log.read_text()
+
+
+def test_a_failure_is_one_message_and_a_code(tmp_path: Path, data_dir: Path, api: str) -> None:
+    with open_run(tmp_path / "store/runs/mine", CONFIG, load(data_dir, pinned=False)):
+        pass
+    options = ["--run-id", "mine", "--data-dir", str(data_dir), "--no-pinned-hash", "--num-steps", "70", "--json"]
+    done = gan_train(tmp_path, *options, PREFECT_API_URL=api)
+    assert done.returncode == 2
+    message = (
+        "store/runs/mine was made with another config:\n  num_steps: the run has 60, asked for 70\n"
+        "Leave these options out to resume it, or start another run."
+    )
+    assert json.loads(done.stdout)["message"] == message
+    assert done.stderr.endswith(f"error: {message}\n")
+    assert "Traceback" not in done.stderr

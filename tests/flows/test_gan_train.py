@@ -1,0 +1,233 @@
+"""Does the flow do its steps once, try again what can pass, and end in the state that it should?"""
+
+import os
+import shutil
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    FlowRunFilter,
+    FlowRunFilterId,
+    LogFilter,
+    LogFilterFlowRunId,
+)
+from prefect.client.schemas.objects import State
+from prefect.utilities.callables import parameter_schema
+
+from flows.gan_train import gan_train
+from flows.tasks import Stopped, can_pass, download_mnist, publish_run
+from flows.workplace import Workplace
+from gan.config import TrainConfig
+from gan.errors import (
+    CheckpointError,
+    ChecksumError,
+    ConfigMismatchError,
+    DownloadError,
+    StorageError,
+    TrainingDivergedError,
+)
+from gan.manifest import verify
+from gan.mnist import load
+from gan.publish import seal
+from gan.report import render
+from gan.run_dir import RunDir
+from gan.runner import open_run
+from gan.store import LocalStore
+from tests.killing import differing
+from tests.mirror_server import MirrorServer, status
+
+pytestmark = pytest.mark.usefixtures("api")
+CONFIG = TrainConfig(num_steps=20, snapshot_steps=10, batch_size=32, num_threads=1)
+
+
+@pytest.fixture
+def environment(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Set up a place to work in, and return the store."""
+    monkeypatch.setenv("GAN_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("GAN_DATA_DIR", str(data_dir))
+    monkeypatch.setenv("GAN_NO_PINNED_HASH", "1")
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def run_path(environment: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Name the run, and return its directory."""
+    monkeypatch.setenv("GAN_RUN_ID", "mine")
+    return environment / "runs" / "mine"
+
+
+@pytest.fixture(scope="module")
+def published(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+    """Make a finished run, once, and return its directory."""
+    path = tmp_path_factory.mktemp("published") / "mine"
+    with open_run(path, CONFIG, load(data_dir, pinned=False)) as made:
+        list(made.train())
+    render(RunDir(path))
+    seal(path, "mine")
+    return path
+
+
+@pytest.fixture
+def finished(run_path: Path, published: Path) -> Path:
+    """Put the finished run where the flow will find it."""
+    return Path(shutil.copytree(published, run_path))
+
+
+def run(config: TrainConfig = CONFIG) -> State[Any]:
+    state: State[Any] = gan_train(config, return_state=True)
+    return state
+
+
+def task_states(state: State[Any]) -> dict[str, str]:
+    """Return the states of the flow run's tasks by name, once the server has recorded them."""
+    wanted = FlowRunFilter(id=FlowRunFilterId(any_=[state.state_details.flow_run_id]))
+    with get_client(sync_client=True) as client:
+        for _ in range(100):
+            runs = client.read_task_runs(flow_run_filter=wanted)
+            if runs and all(run.state and run.state.is_final() for run in runs):
+                break
+            time.sleep(0.1)
+    return {run.name.rpartition("-")[0]: run.state_name for run in runs}
+
+
+def test_a_run_is_published_under_its_flow_run_id(environment: Path) -> None:
+    state = run()
+    run_id = str(state.state_details.flow_run_id)
+    assert state.result() == f"{environment}/runs/{run_id}/"
+    assert verify(LocalStore(environment), f"runs/{run_id}/").problems == []
+    names = ("download_mnist", "validate_mnist", "train_gan", "render_report", "publish_run")
+    assert task_states(state) == dict.fromkeys(names, "Completed")
+    assert artifacts(state) == {
+        "gan-train-progress": 100,
+        "gan-train-samples": "![step 20](data:image/png;base64,",
+        "gan-train-film": "![20 steps](data:image/gif;base64,",
+    }
+    assert "training steps 1 to 20 on cpu" in logs(state)
+
+
+def artifacts(state: State[Any]) -> dict[str, Any]:
+    """Return the flow run's artifacts by key: of text the beginning."""
+    wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id]))
+    with get_client(sync_client=True) as client:
+        found = {artifact.key: artifact.data for artifact in client.read_artifacts(artifact_filter=wanted)}
+    return {str(key): f"{data.partition(',')[0]}," if isinstance(data, str) else data for key, data in found.items()}
+
+
+def logs(state: State[Any]) -> str:
+    wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[state.state_details.flow_run_id]))
+    with get_client(sync_client=True) as client:
+        for _ in range(100):
+            messages = [log.message for log in client.read_logs(log_filter=wanted)]
+            if any("Finished in state" in message for message in messages):
+                break
+            time.sleep(0.1)
+    return "\n".join(messages)
+
+
+def test_another_config_fails_once_with_its_message_and_leaves_the_run_alone(finished: Path) -> None:
+    state = run(TrainConfig(batch_size=64, num_steps=20))
+    assert state.is_failed()
+    assert state.message == (
+        f"{finished} was made with another config:\n  batch_size: the run has 32, asked for 64\n"
+        "Leave these options out to resume it, or start another run."
+    )
+    assert isinstance(state.result(raise_on_failure=False), ConfigMismatchError)
+    assert task_states(state)["train_gan"] == "Failed"
+    assert verify(LocalStore(finished), "").problems == []
+
+
+def test_a_finished_run_is_left_as_it_is(finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
+    assert run(TrainConfig()).is_completed()
+    assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
+
+
+def test_a_signal_cancels_the_flow_run_and_the_next_goes_on(run_path: Path, tmp_path: Path, data_dir: Path) -> None:
+    config = CONFIG.model_copy(update={"num_steps": 100})
+    sender = threading.Thread(target=interrupt_when_trained, args=(RunDir(run_path), 10))
+    sender.start()
+    state = run(config)
+    sender.join()
+    stopped = state.result(raise_on_failure=False)
+    assert isinstance(stopped, Stopped)
+    assert stopped.exit_code == 130
+    assert state.is_cancelled()
+    assert str(state.message).startswith("stopped by SIGINT at step ")
+    assert f"; go on with: gan-train --run-id mine --store {tmp_path}/store --data-dir" in str(state.message)
+    assert task_states(state)["train_gan"] == "Cancelled"
+    assert run(TrainConfig()).is_completed()
+    with open_run(tmp_path / "undisturbed", config, load(data_dir, pinned=False)) as undisturbed:
+        list(undisturbed.train())
+    assert differing(run_path, tmp_path / "undisturbed") == []
+
+
+def interrupt_when_trained(run_dir: RunDir, step: int) -> None:
+    while not run_dir.grid_path(step).exists():
+        time.sleep(0.01)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_from_scratch_trains_anew(run_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with open_run(run_path, CONFIG, load(data_dir, pinned=False)) as begun:
+        next(begun.train())
+    created = RunDir(run_path).grid_path(10).stat().st_mtime_ns
+    monkeypatch.setenv("GAN_FROM_SCRATCH", "1")
+    assert run().is_completed()
+    assert RunDir(run_path).grid_path(10).stat().st_mtime_ns > created
+
+
+def test_a_run_that_cannot_be_published_stays_complete_and_says_how_to(finished: Path) -> None:
+    (finished / "manifest.json").unlink()
+    (finished / "stray").symlink_to("nowhere")
+    with pytest.raises(StorageError) as caught:
+        publish_run.with_options(retries=0)(Workplace.from_env())
+    problem, how = str(caught.value).split("\n")
+    assert "stray is not a regular file" in problem
+    assert how.startswith(f"The run is complete in {finished}; publish it with: gan-train --run-id mine --store ")
+    (finished / "stray").unlink()
+    assert run(TrainConfig()).is_completed()
+
+
+def test_a_download_is_tried_again(tmp_path: Path, data_dir: Path, mirror: MirrorServer) -> None:
+    mirror.serve_folder(data_dir)
+    good = mirror.answers["t10k-labels-idx1-ubyte.gz"]
+
+    def first_busy(handler: Any) -> None:
+        mirror.answers["t10k-labels-idx1-ubyte.gz"] = good
+        status(503)(handler)
+
+    mirror.answers["t10k-labels-idx1-ubyte.gz"] = first_busy
+    place = Workplace("mine", "store", tmp_path / "data", (mirror.url,), pinned=False, from_scratch=False)
+    download_mnist.with_options(retry_delay_seconds=0)(place)
+    assert len(list((tmp_path / "data").iterdir())) == 4
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (DownloadError("no mirror"), True),
+        (StorageError("disk full"), True),
+        (OSError("stale NFS handle"), True),
+        (ChecksumError("another file"), False),
+        (ConfigMismatchError("another batch size"), False),
+        (CheckpointError("none verifies"), False),
+        (TrainingDivergedError("NaN"), False),
+    ],
+)
+def test_what_is_tried_again(error: Exception, again: bool) -> None:
+    assert can_pass(error) is again
+
+
+def test_the_form_for_parameters_has_bounds_and_help() -> None:
+    schema = parameter_schema(gan_train.fn)
+    assert list(schema.properties) == ["config"]
+    field = schema.definitions["TrainConfig"]["properties"]["batch_size"]
+    assert (field["minimum"], field["maximum"], field["default"]) == (25, 10_000, 64)
+    assert field["description"] == TrainConfig.model_fields["batch_size"].description

@@ -1,0 +1,40 @@
+"""Does an API that is slow, or away, keep out of training's way?"""
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from flows import progress
+from gan.config import TrainConfig
+from gan.mnist import load
+from gan.runner import open_run
+
+CONFIG = TrainConfig(num_steps=20, snapshot_steps=10, num_threads=1)
+
+
+@pytest.mark.filterwarnings("ignore:Artifact creation outside of a flow:FutureWarning")
+def test_an_api_that_never_answers_holds_nothing_up(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LAST_UPDATE_SECONDS", 0.1)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        temporary_settings({PREFECT_API_URL: address(silent), PREFECT_CLIENT_MAX_RETRIES: 0}),
+        open_run(tmp_path / "run", CONFIG, load(data_dir, pinned=False)) as run,
+    ):
+        with progress.publish_progress(run), silent.accept()[0] as request:
+            assert request.recv(1000).startswith(b"GET /api/")
+            assert [snapshot.step for snapshot in run.train()] == [10, 20]
+            began = time.monotonic()
+        assert time.monotonic() - began < 1
+    for thread in threading.enumerate():
+        if thread.name == "artifacts":
+            thread.join()
+
+
+def address(server: socket.socket) -> str:
+    return f"http://127.0.0.1:{server.getsockname()[1]}/api"

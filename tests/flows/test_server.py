@@ -1,0 +1,106 @@
+"""Does the embedded server live exactly as long as its command, however that ends?"""
+
+import http.client
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
+
+from flows.server import ServerError, embedded_server, prefect_api
+from tests.killing import Command
+
+HOLD = """
+import sys, time
+from flows.server import embedded_server
+with embedded_server() as api_url:
+    print(api_url, flush=True)
+    {then}
+"""
+STARTUP_SECONDS = 90
+
+
+def hold(folder: Path, then: str = "time.sleep(600)", **environment: str) -> Command:
+    folder.mkdir(exist_ok=True)
+    return Command([sys.executable, "-c", HOLD.format(then=then)], folder, **environment)
+
+
+def wait_for_port(command: Command) -> int:
+    deadline = time.monotonic() + STARTUP_SECONDS
+    while time.monotonic() < deadline:
+        if "/api\n" in (written := command.log.read_text()):
+            return int(written.removeprefix("http://127.0.0.1:").removesuffix("/api\n"))
+        time.sleep(0.1)
+    raise AssertionError(command.log.read_text())
+
+
+def server_of(command: Command) -> int:
+    (server,) = [pid for pid in command.processes() if pid != command.process.pid]
+    return server
+
+
+def test_it_ends_with_a_killed_command_but_not_with_its_group(tmp_path: Path) -> None:
+    command = hold(tmp_path)
+    wait_for_port(command)
+    assert os.getsid(server_of(command)) != os.getsid(command.process.pid)
+    os.killpg(command.process.pid, signal.SIGKILL)
+    command.process.wait()
+    assert command.wait_until_all_are_gone() == []
+
+
+def test_requests_outwait_a_restart_and_an_interrupt_ends_it(tmp_path: Path) -> None:
+    command = hold(tmp_path)
+    port = wait_for_port(command)
+    killed = server_of(command)
+    os.kill(killed, signal.SIGKILL)
+    while killed in command.processes():
+        time.sleep(0.01)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=STARTUP_SECONDS)
+    connection.request("GET", "/api/health")
+    assert connection.getresponse().read() == b"true"
+    connection.close()
+    assert "ended with code -9; starting it again" in command.log.read_text()
+    command.process.send_signal(signal.SIGINT)
+    assert command.process.wait(STARTUP_SECONDS) == -signal.SIGINT
+    assert command.processes() == []
+
+
+def test_two_commands_share_a_new_home_and_a_failure_ends_it(tmp_path: Path) -> None:
+    home = str(tmp_path / "home")
+    good = hold(tmp_path / "good", "time.sleep(1)", PREFECT_HOME=home)
+    bad = hold(tmp_path / "bad", "sys.exit('an error')", PREFECT_HOME=home)
+    assert [command.process.wait(2 * STARTUP_SECONDS) for command in (good, bad)] == [0, 1]
+    assert [command.processes() for command in (good, bad)] == [[], []]
+
+
+def test_one_that_does_not_start_shows_what_it_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "sqlite+aiosqlite:////proc/none.db")
+    with pytest.raises(ServerError, match=r"ended with code 3. (?s:.*)unable to open database file"), embedded_server():
+        pass
+
+
+def test_a_home_that_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "home").touch()
+    with (
+        temporary_settings({PREFECT_HOME: tmp_path / "home"}),
+        pytest.raises(ServerError, match=r"home: Prefect's database cannot be kept there \(File exists\)"),
+        embedded_server(),
+    ):
+        pass
+
+
+def test_a_configured_api_is_used(api: str) -> None:
+    with prefect_api() as database:
+        assert database == api
+
+
+def test_a_configured_api_must_answer() -> None:
+    with (
+        temporary_settings({PREFECT_API_URL: "http://127.0.0.1:9/api"}),
+        pytest.raises(ServerError, match=r"http://127.0.0.1:9/api does not answer .* unset PREFECT_API_URL"),
+        prefect_api(),
+    ):
+        pass

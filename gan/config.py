@@ -72,6 +72,10 @@ class TrainConfig(BaseModel):
         1000, ge=1, le=1_000_000, description="Steps between snapshots: a grid, the losses, a checkpoint."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where it is usable, else cpu.")
+    precision: Literal["float32", "bfloat16"] = Field(
+        "float32",
+        description="Of activations and products; weights stay float32. bfloat16 is quicker with AMX or AVX512-bf16.",
+    )
     num_threads: int | None = Field(
         None,
         ge=1,

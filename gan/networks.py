@@ -1,11 +1,9 @@
 """Which networks play: generator and discriminator?"""
 
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from gan.config import TrainConfig
 
@@ -40,44 +38,38 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-    """Map images to logits: four linear layers."""
+    """Hold the weights that map images to logits: four linear layers, rectified with `slope` between them.
 
-    def __init__(self, slope: float, relu_head: bool) -> None:
+    It has no forward of its own: D is only ever run by the engine, on fakes and reals at once.
+    """
+
+    def __init__(self, slope: float) -> None:
         super().__init__()
-        widths = (NUM_PIXELS, *HIDDEN_D, 1)
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(widths))
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise((NUM_PIXELS, *HIDDEN_D, 1)))
         self.slope = slope
-        self.relu_head = relu_head
-
-    def forward(self, images: Tensor, dropout: Sequence[Tensor] = ()) -> Tensor:
-        """Return logits (B,) for images (B, 1, 28, 28).
-
-        `dropout` holds one mask (B, width) for each hidden layer, its kept entries 1 / (1 - rate); empty: none.
-        """
-        hidden = images.flatten(1)  # (B, 784)
-        for index, layer in enumerate(self.layers[:-1]):
-            hidden = F.leaky_relu(layer(hidden), self.slope)  # (B, width)
-            if dropout:
-                hidden = hidden * dropout[index]
-        logits: Tensor = self.layers[-1](hidden).squeeze(1)  # (B,)
-        return F.relu(logits) if self.relu_head else logits
 
 
 def make_networks(config: TrainConfig) -> tuple[Generator, Discriminator]:
     """Build the recipe's networks on the CPU, weights from torch's global random stream.
 
-    `published` has the tutorial's two slips: BatchNorm's eps is 0.8 and D's last layer is rectified too, which
-    confines its output to [0.5, 1).
+    `published` has the tutorial's slip of a BatchNorm whose eps is 0.8.
     """
     if config.recipe == "published":
-        return Generator(config.latent_dim, bn_eps=0.8), Discriminator(slope=0.0, relu_head=True)
-    return Generator(config.latent_dim, bn_eps=1e-5), Discriminator(slope=0.2, relu_head=False)
+        return Generator(config.latent_dim, bn_eps=0.8), Discriminator(slope=0.0)
+    return Generator(config.latent_dim, bn_eps=1e-5), Discriminator(slope=0.2)
 
 
 def dropout_masks(num_images: int, rate: float, random: torch.Generator, like: Tensor) -> list[Tensor]:
-    """Draw D's dropout masks for a batch; none, and no random number used, at rate 0."""
+    """Draw D's dropout masks for a batch; none, and no random number used, at rate 0.
+
+    The rate is taken to the nearest 2**-16: four entries come from one draw of 64 bits, which is ten times as
+    quick as bernoulli_.
+    """
     if rate == 0:
         return []
-    masks = torch.empty(num_images, sum(HIDDEN_D), device=like.device, dtype=like.dtype)
-    masks.bernoulli_(1 - rate, generator=random).div_(1 - rate)
-    return list(torch.split(masks, list(HIDDEN_D), dim=1))
+    shape = (num_images, sum(HIDDEN_D))
+    dropped = round(rate * 2**16)
+    draws = torch.empty(shape[0] * shape[1] // 4, dtype=torch.int64, device=like.device)
+    bits = draws.random_(-(2**63), None, generator=random).view(torch.int16).view(shape)
+    masks = torch.ge(bits, dropped - 2**15, out=torch.empty(shape, dtype=like.dtype, device=like.device))
+    return list(torch.split(masks.mul_(2**16 / (2**16 - dropped)), list(HIDDEN_D), dim=1))

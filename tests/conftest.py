@@ -3,7 +3,7 @@
 import os
 import shutil
 
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the commands set it, before torch is imported
+os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the commands set it, before torch is imported
 
 import pytest
 import torch

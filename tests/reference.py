@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from gan.config import TrainConfig
+from gan.networks import dropout_masks
 from gan.state import TrainState
 
 
@@ -66,7 +67,8 @@ class Reference:
         batch = len(real)
         ones, zeros = torch.ones(batch, 1, dtype=self.dtype), torch.zeros(batch, 1, dtype=self.dtype)
         z = torch.randn(batch, self.config.latent_dim, generator=self.random, dtype=self.dtype)
-        fake_masks, real_masks = self._masks(batch), self._masks(batch)
+        masks = dropout_masks(2 * batch, self.config.dropout, self.random, z)  # the draw itself has a test of its own
+        fake_masks, real_masks = [mask[:batch] for mask in masks], [mask[batch:] for mask in masks]
 
         self.g_optimizer.zero_grad()
         fake = self.generator(z)
@@ -87,14 +89,6 @@ class Reference:
         for place, mask in zip(places, masks, strict=True):
             place.mask = mask
         return self.discriminator(images)
-
-    def _masks(self, batch: int) -> list[Tensor]:
-        """Draw dropout masks from the stream as the engine does: all layers in one draw."""
-        if not self.config.dropout:
-            return []
-        keep = 1 - self.config.dropout
-        drawn = torch.empty(batch, 512 + 256 + 128, dtype=self.dtype).bernoulli_(keep, generator=self.random) / keep
-        return list(drawn.split((512, 256, 128), dim=1))
 
 
 def _copy(source: nn.Module, source_adam: torch.optim.Adam, target: nn.Module, target_adam: torch.optim.Adam) -> None:

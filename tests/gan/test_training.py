@@ -6,13 +6,14 @@ import torch
 
 from gan.batches import Batches
 from gan.config import TrainConfig
+from gan.engine import Engine
 from gan.errors import TrainingDivergedError
 from gan.state import TrainState
-from gan.training import train, train_step
+from gan.training import train
 from tests.digits import digits
 from tests.reference import Reference
 
-LIVE_SEED = 3  # a seed whose published discriminator lives on these digits; on others both losses are ln 2 for ever
+LIVE_SEED = 0  # a seed whose published networks both live on these digits; on most D, or G for want of a gradient, dies
 
 
 def begin(recipe: str, dtype: torch.dtype = torch.float32, **fields: object) -> tuple[TrainState, TrainConfig, Batches]:
@@ -35,23 +36,35 @@ def test_losses_equal_the_plain_reading_over_500_steps_in_float64(recipe: str) -
 
 
 @pytest.mark.parametrize("recipe", ["published", "tuned"])
-def test_one_step_equals_the_plain_reading_from_50_states_in_float32(recipe: str) -> None:
-    state, config, batches = begin(recipe, num_steps=500)
+@pytest.mark.parametrize(("dtype", "close"), [(torch.float32, 5e-3), (torch.float64, 1e-9)])
+def test_one_step_equals_the_plain_reading_from_50_states(recipe: str, dtype: torch.dtype, close: float) -> None:
+    """Losses agree to 1e-5, the gradient of every parameter to its share of the whole gradient.
+
+    In float32 an activation may lie on the other side of a rectifier's kink, and change its row of a gradient.
+    """
+    state, config, batches = begin(recipe, dtype, num_steps=250, snapshot_steps=5)
+    num_alive = 0
     for _ in train(state, config, batches):
-        reference, losses = Reference(state, config), torch.empty(2)
+        reference, losses = Reference(state, config), torch.empty(2, dtype=dtype)
         expected = reference.step(batches(state.step + 1))
 
         before = {name: tensor.clone() for name, tensor in state.tensors().items()}
-        train_step(state, config, batches(state.step + 1), losses)
+        twin = TrainState(config, dtype).load(before)
+        Engine(twin, config).step(batches(state.step + 1), losses)
+        after = twin.tensors()
 
         np.testing.assert_allclose(losses.numpy(), expected, rtol=0, atol=1e-5)
-        for ours, plain in (
-            (state.generator, reference.generator),
-            (state.discriminator, reference.discriminator),
+        for prefix, beta1, network, plain in (
+            ("g_adam", config.beta1, twin.generator, reference.generator),
+            ("d_adam", config.beta1, twin.discriminator, reference.discriminator),
         ):
-            for (name, p), q in zip(ours.named_parameters(), plain.parameters(), strict=True):
-                torch.testing.assert_close(p.grad, q.grad, rtol=0, atol=1e-5, msg=f"gradient of {name} at {state.step}")
-        state.load(before)
+            whole = torch.cat([q.grad.flatten() for q in plain.parameters()]).norm()
+            num_alive += bool(whole > 1e-3)
+            for (name, _), q in zip(network.named_parameters(), plain.parameters(), strict=True):
+                moment = f"{prefix}.{name}.exp_avg"
+                gradient = (after[moment] - beta1 * before[moment]) / (1 - beta1)
+                assert (gradient - q.grad).norm() <= close * (whole + 1e-4), f"gradient of {name} at {state.step}"
+    assert num_alive >= 50, "the networks are dead: this compares nothing with nothing"
 
 
 def test_a_snapshot_falls_on_each_multiple_and_on_the_last_step() -> None:
@@ -71,8 +84,9 @@ def test_the_published_grid_is_the_first_25_fakes_of_the_batch() -> None:
     state, config, batches = begin("published", num_steps=10)
     twin, _, _ = begin("published", num_steps=10)
     (snapshot,) = train(state, config, batches)
+    engine = Engine(twin, config)
     for step in range(1, 11):
-        fake = train_step(twin, config, batches(step), torch.empty(2))
+        fake = engine.step(batches(step), torch.empty(2))
     assert torch.equal(snapshot.images, fake[:25])
 
 

@@ -1,0 +1,40 @@
+"""Are the networks the table's, and is dropout what its name says?"""
+
+import pytest
+import torch
+
+from gan.config import TrainConfig
+from gan.networks import dropout_masks, make_networks
+
+
+@pytest.mark.parametrize(("recipe", "bn_eps", "slope"), [("published", 0.8, 0.0), ("tuned", 1e-5, 0.2)])
+def test_layer_sizes_are_the_tables(recipe: str, bn_eps: float, slope: float) -> None:
+    generator, discriminator = make_networks(TrainConfig(recipe=recipe))
+    linears = [layer for layer in generator.layers if isinstance(layer, torch.nn.Linear)]
+    norms = [layer for layer in generator.layers if isinstance(layer, torch.nn.BatchNorm1d)]
+    assert [layer.out_features for layer in linears] == [128, 256, 512, 1024, 784]
+    assert [(norm.num_features, norm.eps) for norm in norms] == [(256, bn_eps), (512, bn_eps), (1024, bn_eps)]
+    assert [layer.out_features for layer in discriminator.layers] == [512, 256, 128, 1]
+    assert discriminator.slope == slope
+
+
+def test_masks_keep_their_share_and_scale_it_up() -> None:
+    masks = dropout_masks(1000, 0.3, torch.Generator().manual_seed(0), torch.empty(0))
+    assert [mask.shape for mask in masks] == [(1000, 512), (1000, 256), (1000, 128)]
+    for mask in masks:
+        kept, value = (mask > 0).double().mean().item(), mask.max().item()
+        assert kept == pytest.approx(0.7, abs=0.005) and value == pytest.approx(1 / 0.7, rel=1e-4)
+        assert set(mask.unique().tolist()) == {0.0, value}
+
+
+def test_masks_do_not_repeat() -> None:
+    first, second, _ = dropout_masks(1000, 0.5, torch.Generator().manual_seed(0), torch.empty(0))
+    agreement = (first[:, :256] == second).double().mean().item()
+    assert agreement == pytest.approx(0.5, abs=0.01)
+
+
+def test_no_dropout_draws_no_random_number() -> None:
+    random = torch.Generator().manual_seed(0)
+    before = random.get_state()
+    assert dropout_masks(64, 0.0, random, torch.empty(0)) == []
+    assert torch.equal(random.get_state(), before)

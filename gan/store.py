@@ -86,14 +86,6 @@ class Store(Protocol):
         """
 
 
-def open_store(address: str | Path) -> Store:
-    """Return the store at an address: a directory, made when the first object is put."""
-    root = Path(address)
-    if "://" in str(address) or (root.exists() and not root.is_dir()):
-        raise StorageError(f"{address} is not a directory. Give the path of a directory as the store.")
-    return LocalStore(root)
-
-
 def check_key(key: str, where: str) -> None:
     """Raise StorageError unless a key, or a path in a run, names a file below the folder it is looked up in."""
     if not key.isprintable() or "\\" in key or any(part in ("", ".", "..") for part in key.split("/")):
@@ -238,11 +230,15 @@ def walk(folder: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """Wait until no other process holds a folder, and hold it; the kernel lets go when this process dies."""
+def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold a folder that no other process holds; the kernel lets go when this process dies.
+
+    Raises:
+        BlockingIOError: another process holds it, and we are not to `wait`.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
         os.close(handle)

@@ -14,7 +14,6 @@ from gan import __version__
 from gan.errors import StorageError
 from gan.manifest import check_run_id
 from gan.options import config_from, config_options, run_command
-from gan.store import open_store
 
 if TYPE_CHECKING:
     from flows.workplace import Workplace
@@ -38,7 +37,12 @@ def main() -> int:
 @click.version_option(__version__)
 @config_options
 @click.option("--run-id", metavar="ID", help="Go on with this run, or begin it by this name. Default: time and recipe.")
-@click.option("--store", metavar="DIR", help="Where runs are published. Also GAN_STORE; default ./store.")
+@click.option(
+    "--store",
+    metavar="DIR|s3://BUCKET[/PREFIX]",
+    help="Where runs are kept; a bucket gets grids and checkpoints while training goes on. Also GAN_STORE; "
+    "default ./store.",
+)
 @click.option("--data-dir", metavar="DIR", help="Where the idx files are. Also GAN_DATA_DIR; default ./data.")
 @click.option(
     "--mirror",
@@ -102,6 +106,8 @@ def _log_to_stderr(debug: bool) -> None:
 
 def _check_names(run_id: str | None, store: str | None, **_others: object) -> None:
     """Raise click.UsageError where a run id or a store makes no sense."""
+    from gan.stores import open_store
+
     try:
         check_run_id(run_id or "new")
         open_store(store or "store")

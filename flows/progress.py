@@ -4,7 +4,7 @@ import base64
 import contextvars
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -31,15 +31,15 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def publish_progress(run: Run) -> Iterator[None]:
-    """Keep two artifacts of the task run up to date: the share of steps trained, and the newest grid.
+def publish_progress(run: Run, note: Callable[[], str] = str) -> Iterator[None]:
+    """Keep two artifacts of the task run up to date: the share of steps trained, with a note, and the newest grid.
 
     A thread of its own reads `run.state.step` every 2 s and talks to the API; training never waits for it. The last
     update is given 5 s.
     """
     done = threading.Event()
     context = contextvars.copy_context()  # holds the task run and the API's address
-    thread = threading.Thread(target=context.run, args=(_update_until, done, run), name="artifacts", daemon=True)
+    thread = threading.Thread(target=context.run, args=(_update_until, done, run, note), name="artifacts", daemon=True)
     thread.start()
     try:
         yield
@@ -60,11 +60,12 @@ def show_film(run_dir: RunDir) -> None:
     _Live(FILM_KEY).show(f"{picture}\n\n[Report]({report.as_uri()}): `{report}`")
 
 
-def _update_until(done: threading.Event, run: Run) -> None:
+def _update_until(done: threading.Event, run: Run, note: Callable[[], str]) -> None:
     progress, samples = _Live(PROGRESS_KEY), _Live(SAMPLES_KEY)
     while True:
         last = done.is_set()
-        progress.show(min(100.0, 100 * run.state.step / run.num_steps), _progress_line(run))
+        line = ", ".join(filter(None, (_progress_line(run), note())))
+        progress.show(min(100.0, 100 * run.state.step / run.num_steps), line)
         if run.metrics is not None:
             samples.show(_samples(run.run_dir.grid_path(run.metrics.step), run))
         if last:

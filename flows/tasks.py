@@ -1,6 +1,8 @@
 """Which steps does the flow take, and which of them are worth another try?"""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from signal import Signals
 from typing import Any
 
@@ -24,12 +26,20 @@ from gan.errors import (
     StorageError,
     TrainingDivergedError,
 )
+from gan.lease import hold
+from gan.mnist import Mnist
+from gan.mnist_store import keep_mnist, take_mnist
 from gan.progress import show_download, show_progress
 from gan.publish import publish, run_prefix
+from gan.resume import fetch_run
 from gan.run_dir import RunDir
-from gan.runner import open_run
+from gan.runner import Run, open_run
 from gan.signals import stop_on_signals
-from gan.store import open_store
+from gan.stores import open_store
+from gan.uploader import Uploader, uploading
+
+FLUSH_SECONDS = 60.0  # at the end of a training; publish_run sends what is still missing then
+FLUSH_STOPPED_SECONDS = 5.0  # of a training that a signal has ended: who sent it will not wait long
 
 PERMANENT = (DataError, ConfigMismatchError, DeviceError, RunError, CheckpointError, TrainingDivergedError)
 
@@ -58,9 +68,17 @@ def worth_retrying(_task: Task[..., Any], run: TaskRun, state: State[Any]) -> bo
 
 @task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=[2, 10, 30], retry_condition_fn=worth_retrying)
 def download_mnist(workplace: Workplace) -> None:
-    """Make sure that the four files are in the data directory; good ones cost no request."""
+    """Make sure that the four files are in the data directory; good ones cost no request.
+
+    A store elsewhere is the first mirror, and gets the files that it lacks: the machines of a cluster download once.
+    """
+    store = open_store(workplace.store) if workplace.is_remote and workplace.pinned else None
+    if store:
+        take_mnist(store, workplace.data_dir)
     with show_download() as progress:
         mnist.download(workplace.data_dir, workplace.mirrors, pinned=workplace.pinned, progress=progress)
+    if store:
+        keep_mnist(store, workplace.data_dir)
 
 
 @task(cache_policy=NO_CACHE)
@@ -74,18 +92,50 @@ def train_gan(config: TrainConfig, workplace: Workplace) -> State[Any] | None:
     """Train the run to its end, going on where it was; return a Cancelled state when a signal stops it."""
     data = mnist.load(workplace.data_dir, pinned=workplace.pinned)
     from_scratch = workplace.from_scratch and this_task_run.run_count <= 1  # a second try goes on, too
-    with (
-        stop_on_signals() as stop,
-        open_run(workplace.run_path, config, data, resume=True, from_scratch=from_scratch) as run,
-        show_progress(run) as shown,
-        publish_progress(run),
-    ):
-        for _ in run.train(stop):
-            shown()
+    with _opened(config, workplace, data, from_scratch) as (run, uploader), stop_on_signals() as stop:
+
+        def note() -> str:
+            return str(uploader.behind) if uploader else ""
+
+        with show_progress(run, note) as shown, publish_progress(run, note):
+            for _ in run.train(lambda: stop() or (uploader is not None and uploader.has_lost)):
+                if uploader:
+                    uploader.wake()
+                shown()
+        if uploader:
+            _flush(uploader, FLUSH_SECONDS if stop.signal is None else FLUSH_STOPPED_SECONDS)
     if stop.signal is None:
         return None
     stopped = Stopped(stop.signal, f"at step {run.state.step:,} of {run.num_steps:,}", workplace)
     return Cancelled(message=str(stopped), data=stopped)
+
+
+@contextmanager
+def _opened(
+    config: TrainConfig, workplace: Workplace, data: Mnist, from_scratch: bool
+) -> Iterator[tuple[Run, Uploader | None]]:
+    """Open the run; where the store is elsewhere, take its lease, get what it has more, and send what comes."""
+    run_path = workplace.run_path
+    if not workplace.is_remote:
+        with open_run(run_path, config, data, resume=True, from_scratch=from_scratch) as run:
+            yield run, None
+        return
+    store = open_store(workplace.store)
+    with hold(store, workplace.run_id) as lease:
+        fetch_run(store, workplace.run_id, run_path, from_scratch=from_scratch)
+        with (
+            open_run(run_path, config, data, resume=True, from_scratch=from_scratch) as run,
+            uploading(run_path, store, lease) as uploader,
+        ):
+            yield run, uploader
+
+
+def _flush(uploader: Uploader, seconds: float) -> None:
+    """Wait for what is not sent yet; say so where that does not help. Raises RunError when the lease is lost."""
+    try:
+        uploader.flush(seconds)
+    except StorageError as error:
+        log.warning("not everything is in the store yet, the run directory has it: %s", error)
 
 
 @task(cache_policy=NO_CACHE)

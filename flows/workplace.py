@@ -10,7 +10,7 @@ from prefect.runtime import flow_run
 
 from gan.manifest import check_run_id
 from gan.mnist import mirrors_from_env
-from gan.store import open_store
+from gan.stores import is_remote, open_store
 
 DEFAULT_STORE = "store"
 DEFAULT_DATA_DIR = Path("data")
@@ -49,9 +49,13 @@ class Workplace:
 
     @property
     def run_path(self) -> Path:
-        """Return the run directory: in a local store the place where it is published."""
-        root = DEFAULT_STORE if "://" in self.store else self.store
-        return Path(root, "runs", self.run_id)
+        """Return the run directory: in a local store the place where it is published, else ./store/runs/RUN-ID."""
+        return Path(DEFAULT_STORE if self.is_remote else self.store, "runs", self.run_id)
+
+    @property
+    def is_remote(self) -> bool:
+        """Tell whether the store is elsewhere, and the run directory only where the run is worked on."""
+        return is_remote(self.store)
 
     @property
     def command(self) -> str:

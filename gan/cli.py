@@ -123,36 +123,38 @@ def train(
 
 
 @gan.command()
-@click.argument("run", metavar="RUN|CHECKPOINT", type=PATH)
+@click.argument("run", metavar="RUN|CHECKPOINT")
 @click.option("--count", type=click.IntRange(1, 1_000_000), default=25, show_default=True, help="How many samples.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the latents.")
 @click.option("--out", type=PATH, required=True, help="F.png: one sheet; F.npz: `images`, uint8 (N, 28, 28).")
 @DEBUG
-def sample(run: Path, count: int, seed: int, out: Path, debug: bool) -> None:
-    """Draw digits from a run's newest good checkpoint, or from one checkpoint."""
+def sample(run: str, count: int, seed: int, out: Path, debug: bool) -> None:
+    """Draw digits from a run's newest good checkpoint, or from one checkpoint; of a store, from a published run's."""
     if out.suffix not in (".png", ".npz"):
         raise click.BadParameter(f"{out} must end in .png or .npz", param_hint="--out")
+    from gan.cache import checkpoint_copy
     from gan.files import atomic_write
     from gan.sampling import draw, encode, load_sampler
 
-    network, config, step = load_sampler(run)
+    network, config, step = load_sampler(checkpoint_copy(run))
     atomic_write(out, encode(draw(network, config.latent_dim, count, seed), out.suffix))
     click.echo(f"{out}: {count} samples of step {step}")
 
 
 @gan.command()
-@click.argument("run", metavar="RUN|CHECKPOINT", type=PATH)
+@click.argument("run", metavar="RUN|CHECKPOINT")
 @DATA_DIR
 @JSON
 @DEBUG
-def evaluate(run: Path, data_dir: Path, as_json: bool, debug: bool) -> None:
+def evaluate(run: str, data_dir: Path, as_json: bool, debug: bool) -> None:
     """Measure 10,000 samples with the frozen judge, each figure beside that of real images."""
+    from gan.cache import checkpoint_copy
     from gan.device import choose_device
     from gan.evaluation import NUM_SAMPLES, Evaluator
     from gan.mnist import load
     from gan.sampling import draw, load_sampler
 
-    network, config, step = load_sampler(run)
+    network, config, step = load_sampler(checkpoint_copy(run))
     samples = draw(network, config.latent_dim, NUM_SAMPLES, seed=0)
     found = Evaluator(load(data_dir), choose_device("auto").kind).full(samples)
     if as_json:
@@ -161,27 +163,32 @@ def evaluate(run: Path, data_dir: Path, as_json: bool, debug: bool) -> None:
 
 
 @gan.command()
-@click.argument("run", type=PATH)
+@click.argument("run", metavar="RUN")
 @DEBUG
-def report(run: Path, debug: bool) -> None:
+def report(run: str, debug: bool) -> None:
     """Make the film and the HTML report of a run, finished or not; a finished run's stay as its manifest says."""
+    from gan.cache import report_copy
     from gan.report import render
     from gan.run_dir import RunDir
+    from gan.stores import is_remote
 
-    render(RunDir(run))
-    click.echo(RunDir(run).report_path)
+    if is_remote(run):
+        return click.echo(report_copy(run))
+    run_dir = RunDir(Path(run))
+    render(run_dir)
+    click.echo(run_dir.report_path)
 
 
 @gan.command()
-@click.argument("run", metavar="RUN", type=PATH)
+@click.argument("run", metavar="RUN")
 @JSON
 @DEBUG
-def verify(run: Path, as_json: bool, debug: bool) -> int:
-    """Compare every byte of a run with its manifest."""
+def verify(run: str, as_json: bool, debug: bool) -> int:
+    """Compare every byte of a run, in a directory or at s3://BUCKET[/PREFIX]/runs/ID, with its manifest."""
     from gan.manifest import verify as verify_run
-    from gan.store import LocalStore
+    from gan.stores import open_store
 
-    found = verify_run(LocalStore(run), "")
+    found = verify_run(open_store(run), "")
     if as_json:
         click.echo(found.model_dump_json())
     else:
@@ -199,7 +206,7 @@ def verify(run: Path, as_json: bool, debug: bool) -> int:
 def runs(store: str, as_json: bool, debug: bool) -> None:
     """List the runs of a store, whole and unfinished ones. STORE is ./store unless given."""
     from gan.runs import list_runs
-    from gan.store import open_store
+    from gan.stores import open_store
 
     found = list_runs(open_store(store))
     if as_json:
@@ -210,3 +217,49 @@ def runs(store: str, as_json: bool, debug: bool) -> None:
         )
     if not found:
         click.echo(f"no runs in {store}", err=True)
+
+
+@gan.command()
+@click.argument("store", default="store")
+@click.option("--keep-last", type=click.IntRange(0), required=True, help="Keep so many published runs, the newest.")
+@click.option("--older-than", metavar="AGE", help="Keep what is younger: 12h, 30d, 4w.")
+@click.option("--dry-run", is_flag=True, help="Only say what would go; so it is without --yes, too.")
+@click.option("--yes", is_flag=True, help="Do it.")
+@JSON
+@DEBUG
+def prune(
+    store: str, keep_last: int, older_than: str | None, dry_run: bool, yes: bool, as_json: bool, debug: bool
+) -> None:
+    """Delete whole runs of a store, never one that is trained or pointed to. STORE is ./store unless given."""
+    from gan import prune as pruning
+    from gan.stores import open_store
+
+    try:
+        age = pruning.parse_age(older_than or "0d")
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--older-than") from error
+    opened = open_store(store)
+    fates = pruning.plan(opened, keep_last, age)
+    doing = yes and not dry_run
+    for fate in fates:
+        if doing and fate.prune:
+            pruning.prune(opened, fate.run_id)
+        if not as_json:
+            verdict = ("deleted" if doing else "would go") if fate.prune else "stays"
+            click.echo(f"{fate.run_id}  {verdict}: {fate.reason}  {fate.bytes / 1e6:.1f} MB")
+    if as_json:
+        click.echo(json.dumps([fate.model_dump() for fate in fates]))
+    elif not doing and any(fate.prune for fate in fates):
+        click.echo("nothing was deleted; --yes does it", err=True)
+
+
+@gan.command()
+@click.option("--clear", is_flag=True, help="Delete all of it.")
+@DEBUG
+def cache(clear: bool, debug: bool) -> None:
+    """Show where copies of files from stores are, and their size; commands fetch again what they need."""
+    from gan import cache as copies
+
+    if clear:
+        return click.echo(f"{copies.cache_dir()}: {copies.clear() / 1e6:.1f} MB deleted")
+    click.echo(f"{copies.cache_dir()}: {copies.size() / 1e6:.1f} MB")

@@ -23,15 +23,15 @@ REFRESH_SECONDS = 0.5
 
 
 @contextmanager
-def show_progress(run: Run) -> Iterator[Callable[[], None]]:
+def show_progress(run: Run, note: Callable[[], str] = str) -> Iterator[Callable[[], None]]:
     """Show on stderr how far a run is: a live line on a terminal, else one plain line a snapshot.
 
     Yields what is to be called after each snapshot. The live line is drawn by a thread of its own, which reads
-    `run.state.step`; training never waits for it.
+    `run.state.step`; training never waits for it. What `note` returns stands at the end of the line.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield lambda: click.echo(_plain_line(run), err=True)
+        yield lambda: click.echo("  ".join(filter(None, (_plain_line(run), note()))), err=True)
         return
     columns = (
         TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[figures]}"),
@@ -43,7 +43,7 @@ def show_progress(run: Run) -> Iterator[Callable[[], None]]:
 
         def redraw() -> None:
             speed = bar.tasks[task].speed
-            bar.update(task, completed=run.state.step, figures=_figures(run, speed), refresh=True)
+            bar.update(task, completed=run.state.step, figures=_figures(run, speed, note()), refresh=True)
 
         def redraw_until_done() -> None:
             while not done.wait(REFRESH_SECONDS):
@@ -75,10 +75,10 @@ def show_download() -> Iterator[Callable[[str, int, int | None], None]]:
         yield progress
 
 
-def _figures(run: Run, steps_per_second: float | None) -> str:
+def _figures(run: Run, steps_per_second: float | None, note: str) -> str:
     speed = f"{steps_per_second:.0f} steps/s" if steps_per_second else ""
-    losses = f"  g_loss {run.metrics.g_loss:.3f}  d_loss {run.metrics.d_loss:.3f}" if run.metrics else ""
-    return speed + losses
+    losses = f"g_loss {run.metrics.g_loss:.3f}  d_loss {run.metrics.d_loss:.3f}" if run.metrics else ""
+    return "  ".join(filter(None, (speed, losses, note)))
 
 
 def _plain_line(run: Run) -> str:

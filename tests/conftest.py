@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the commands set it, before torch is imported
 
@@ -12,6 +13,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NEEDS = {  # marker -> (it can run here, what is missing)
     "browser": (any(map(shutil.which, BROWSERS)), "no Chromium is installed"),
     "mnist": (bool(os.environ.get("GAN_MNIST_MIRRORS")), "GAN_MNIST_MIRRORS names no mirror of the real files"),
+    "minio": (bool(os.environ.get("GAN_TEST_MINIO")), "GAN_TEST_MINIO names no MinIO server"),
     "gpu": (torch.cuda.is_available(), "there is no usable GPU"),
 }
 LONG = {"kill": "make test-kill"}  # marker -> what runs it
@@ -38,6 +40,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             kept.append(item)
     config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
     items[:] = kept
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what was left out to the process that reports, where tests run in several."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = left_out
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Take over what a worker left out; each of them collects all tests."""
+    left_out.update(getattr(node, "workeroutput", {}).get("left_out", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

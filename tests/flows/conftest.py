@@ -21,6 +21,9 @@ import pytest  # noqa: E402
 from flows.server import embedded_server  # noqa: E402
 from tests.digits import write_mnist  # noqa: E402
 from tests.mirror_server import mirror as mirror  # noqa: E402
+from tests.s3_server import minio as minio  # noqa: E402
+from tests.s3_server import s3 as s3  # noqa: E402
+from tests.s3_server import seaweedfs as seaweedfs  # noqa: E402
 
 
 @pytest.fixture(scope="session", autouse=True)

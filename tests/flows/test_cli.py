@@ -51,7 +51,7 @@ def test_help_is_quick_and_names_every_field(tmp_path: Path) -> None:
     [
         (["--batch-size", "3"], "3 is not in the range 25<=x<=10000"),
         (["--run-id", "a/b"], "'a/b' has a slash in it"),
-        (["--store", "ftp://there"], "ftp://there is not a directory"),
+        (["--store", "ftp://there"], "ftp://there is neither a directory nor s3://BUCKET"),
         (["--no-such-option"], "No such option"),
     ],
 )

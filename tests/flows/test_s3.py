@@ -1,0 +1,113 @@
+"""Does a run that is kept in a bucket get there, go on from there, and belong to one process?"""
+
+import os
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from gan.config import TrainConfig
+from gan.lease import hold
+from gan.manifest import verify
+from gan.mnist import load
+from gan.runner import open_run
+from gan.stores import open_store
+from tests.killing import Command, differing
+from tests.s3_server import S3Server, new_address
+from tests.tcp_proxy import proxy_to
+
+BIN = Path(sys.executable).parent
+CONFIG = TrainConfig(num_steps=60, snapshot_steps=10, num_threads=1)
+OPTIONS = ["--num-steps", "60", "--snapshot-steps", "10", "--num-threads", "1", "--no-pinned-hash", "--run-id", "mine"]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+    path = tmp_path_factory.mktemp("undisturbed") / "mine"
+    with open_run(path, CONFIG, load(data_dir, pinned=False)) as made:
+        list(made.train())
+    return path
+
+
+@pytest.fixture
+def address(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
+    seaweedfs.use(monkeypatch)
+    return new_address()
+
+
+def start(folder: Path, data_dir: Path, address: str) -> Command:
+    folder.mkdir(exist_ok=True)
+    command = [BIN / "gan-train", *OPTIONS, "--data-dir", data_dir, "--store", address]
+    return Command(command, folder, PREFECT_API_URL="")
+
+
+def finish(command: Command) -> str:
+    command.process.wait(120)
+    assert command.wait_until_all_are_gone() == []
+    return command.log.read_text()
+
+
+def wait_for(command: Command, text: str) -> None:
+    while text not in command.log.read_text():
+        assert command.process.poll() is None, command.log.read_text()
+        time.sleep(0.02)
+
+
+@pytest.mark.kill
+def test_killed_on_two_machines_it_ends_on_the_third_in_the_same_bytes(
+    tmp_path: Path, data_dir: Path, undisturbed: Path, address: str
+) -> None:
+    for machine, step in (("first", 20), ("second", 40)):
+        command = start(tmp_path / machine, data_dir, address)
+        wait_for(command, f"step {step}/60")
+        command.process.send_signal(signal.SIGKILL)
+        finish(command)
+    command = start(tmp_path / "third", data_dir, address)
+    log = finish(command)
+    assert command.process.returncode == 0, log
+    assert "fetching run mine, step" in log and log.rstrip().endswith(f"{address}/runs/mine/")
+    assert differing(tmp_path / "third/store/runs/mine", undisturbed) == []
+    assert verify(open_store(f"{address}/runs/mine"), "").problems == []
+
+
+def test_who_comes_second_exits_1_and_says_who_is_first(tmp_path: Path, data_dir: Path, address: str) -> None:
+    with hold(open_store(address), "mine"):
+        second = start(tmp_path, data_dir, address)
+        log = finish(second)
+    assert second.process.returncode == 1
+    assert f"run mine is being trained by process {os.getpid()} on " in log
+
+
+def test_a_stopped_run_is_sent_up_to_its_last_step(tmp_path: Path, data_dir: Path, address: str) -> None:
+    command = start(tmp_path / "first", data_dir, address)
+    wait_for(command, "step 10/60")
+    command.process.send_signal(signal.SIGTERM)
+    log = finish(command)
+    assert command.process.returncode == 143, log
+    [step] = [line.split("step ")[1].split()[0] for line in log.splitlines() if line.startswith("stopped and saved")]
+    key = f"runs/mine/checkpoints/step-{int(step):06d}.safetensors"
+    assert key in {info.key for info in open_store(address).list("runs/mine/")}
+
+
+@pytest.mark.kill
+def test_a_store_that_is_away_at_the_end_leaves_the_run_whole_on_disk(
+    tmp_path: Path, data_dir: Path, undisturbed: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = new_address()
+    with proxy_to(seaweedfs.port) as proxy:
+        seaweedfs.use(monkeypatch, proxy.url)
+        (tmp_path / "store/runs").mkdir(parents=True)
+        shutil.copytree(undisturbed, tmp_path / "store/runs/mine")
+        command = start(tmp_path, data_dir, address)
+        wait_for(command, "all 60 steps are trained already")
+        proxy.refuse()
+        log = finish(command)
+        assert command.process.returncode == 1
+        assert "The run is complete in store/runs/mine; publish it with: gan-train --run-id mine --store" in log
+        proxy.accept()
+        again = start(tmp_path, data_dir, address)
+        assert finish(again).rstrip().endswith(f"{address}/runs/mine/") and again.process.returncode == 0
+        assert verify(open_store(address), "runs/mine/").problems == []

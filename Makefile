@@ -27,7 +27,7 @@ train: setup     ## train on MNIST and publish into ./store; options by ARGS="--
 	@$(BIN)/gan-train $(ARGS)
 
 test: setup      ## run the tests that this machine can run, but for the long ones
-	@$(BIN)/pytest $(ARGS)
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 test-kill: setup ## kill training 40 times at random moments and compare every byte
 	@$(BIN)/pytest -m kill -s $(ARGS)

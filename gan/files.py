@@ -76,8 +76,9 @@ def storage_error(path: Path, size: int, error: OSError) -> StorageError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         folder = next(parent for parent in path.parents if parent.exists())
         free = shutil.disk_usage(folder).free
+        needed = f"at least {size:,} bytes are needed, " if size else ""
         return StorageError(
-            f"{path}: the disk is full: at least {size:,} bytes are needed, {free:,} are free. "
+            f"{path}: the disk is full: {needed}{free:,} are free. "
             "Make room and give the same command again; what was there before is intact."
         )
     return StorageError(f"{path}: cannot be written ({error.strerror}). Check the folder's permissions and mount.")

@@ -15,7 +15,7 @@ from gan.config import TrainConfig
 from gan.device import Device, choose_device, choose_num_threads
 from gan.errors import ConfigMismatchError, RunError
 from gan.events import EventLog
-from gan.files import atomic_write
+from gan.files import atomic_write, storage_error
 from gan.images import grid_png
 from gan.mnist import Mnist
 from gan.provenance import Provenance
@@ -59,14 +59,17 @@ class Run:
             return
         log.info("training steps %d to %d on %s", self.state.step + 1, self.num_steps, self.device.reason)
         began_at = self.state.step
-        with EventLog(self.run_dir.tensorboard_dir, began_at) as events:
-            writer = SnapshotWriter(self.run_dir, self.config, events, self.state)
-            for snapshot in train(self.state, self.config, self.batches, should_stop):
-                self.metrics = writer.write(snapshot, self.state)
-                yield snapshot
-            if writer.logged_step < self.state.step:
-                writer.save(self.state)
-                log.info("stopped and saved at step %d", self.state.step)
+        try:
+            with EventLog(self.run_dir.tensorboard_dir, began_at) as events:
+                writer = SnapshotWriter(self.run_dir, self.config, events, self.state)
+                for snapshot in train(self.state, self.config, self.batches, should_stop):
+                    self.metrics = writer.write(snapshot, self.state)
+                    yield snapshot
+                if writer.logged_step < self.state.step:
+                    writer.save(self.state)
+                    log.info("stopped and saved at step %d", self.state.step)
+        except OSError as error:  # of TensorBoard's writer; our own files have their own messages
+            raise storage_error(self.run_dir.tensorboard_dir, 0, error) from error
 
 
 @contextmanager
@@ -85,19 +88,29 @@ def open_run(
         DeviceError: the device cannot be used.
     """
     run_dir = RunDir(path)
-    # A write that a kill cut short leaves a temporary file, maybe before there is a config.
-    if path.exists() and any(not (file.name.startswith(".") and file.suffix == ".tmp") for file in path.iterdir()):
-        if not (resume or from_scratch):
-            raise RunError(f"{path} exists already: give --resume to go on with it, or another directory")
-        run_dir.read_config()  # a folder that is no run is not touched
-    path.mkdir(parents=True, exist_ok=True)
-    handle = run_dir.lock()
     try:
-        for leftover in path.rglob(".*.tmp"):  # of a write that a kill cut short
-            leftover.unlink()
+        handle = _take(run_dir, resume or from_scratch)
+    except OSError as error:
+        raise RunError(
+            f"{path} cannot hold a run: {error.filename}: {error.strerror}. "
+            "Check the path, its permissions and its mount."
+        ) from error
+    try:
         yield _open(run_dir, config, data, from_scratch)
     finally:
         os.close(handle)
+
+
+def _take(run_dir: RunDir, existing: bool) -> int:
+    """Lock a run's directory, an existing run's only if that is asked for; return the descriptor to close."""
+    path = run_dir.path
+    # A write that a kill cut short leaves a temporary file, maybe before there is a config.
+    if path.exists() and any(not (file.name.startswith(".") and file.suffix == ".tmp") for file in path.iterdir()):
+        if not existing:
+            raise RunError(f"{path} exists already: give --resume to go on with it, or another directory")
+        run_dir.read_config()  # a folder that is no run is not touched
+    path.mkdir(parents=True, exist_ok=True)
+    return run_dir.lock()
 
 
 def resolve(config: TrainConfig) -> tuple[TrainConfig, Device]:
@@ -107,6 +120,8 @@ def resolve(config: TrainConfig) -> tuple[TrainConfig, Device]:
 
 
 def _open(run_dir: RunDir, config: TrainConfig, data: Mnist, from_scratch: bool) -> Run:
+    for leftover in run_dir.path.rglob(".*.tmp"):
+        leftover.unlink()
     if run_dir.config_path.exists():
         made = run_dir.read_config()
         config.check_resumes(made, run_dir.path)

@@ -145,6 +145,12 @@ def test_what_a_kill_left_before_there_was_a_config_is_no_obstacle(tmp_path: Pat
     assert not list(tmp_path.glob(".*"))
 
 
+@pytest.mark.parametrize("place", ["/proc/nope/run", "/dev/null/run", "/dev/null"])
+def test_a_place_that_cannot_hold_a_run_is_named(place: str) -> None:
+    with pytest.raises(RunError, match=f"{place} cannot hold a run: .*Check the path"):
+        train(Path(place), resume=True)
+
+
 def test_another_config_is_refused_field_by_field(tmp_path: Path) -> None:
     train(tmp_path / "run", stop_at=5)
     with pytest.raises(ConfigMismatchError, match=r"(?s)num_steps: the run has 40, asked for 50.*seed: .* 0, .* 9"):

@@ -39,4 +39,4 @@ class Batches:
             self._order = order.to(self.images.device)
             self._epoch = epoch
         chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
-        return from_uint8(self.images[chosen]).to(self.dtype)
+        return from_uint8(self.images.index_select(0, chosen)).to(self.dtype)

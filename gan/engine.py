@@ -67,9 +67,9 @@ class Engine:
         self.images = torch.empty(2 * batch, NUM_PIXELS, device=state.device, dtype=dtype)
         # Rows to judge: the fakes as G wants them, the fakes as D should see them, the reals; and each row's share
         # in g_loss and in d_loss.
-        labels, shares = torch.tensor([1, 0, 1]), torch.tensor([[1, 0, 0], [0, 0.5, 0.5]]) / batch
-        self.labels = labels.to(state.fixed_z).repeat_interleave(batch)  # (3B,)
-        self.shares = shares.to(state.fixed_z).repeat_interleave(batch, dim=1)  # (2, 3B)
+        like = state.fixed_z
+        self.labels = like.new_tensor([1, 0, 1]).repeat_interleave(batch)  # (3B,)
+        self.shares = like.new_tensor([[1, 0, 0], [0, 0.5, 0.5]]).div(batch).repeat_interleave(batch, dim=1)  # (2, 3B)
         self.share = self.shares.sum(0)  # (3B,)
         # glibc returns freed memory at once, and each page costs a fault to get again, unless it is less than
         # twice the largest block it has yet seen freed, of 32 MB at most: here is one.

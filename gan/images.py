@@ -23,7 +23,7 @@ def to_uint8(images: Tensor) -> Tensor:
 
 def from_uint8(pixels: Tensor) -> Tensor:
     """Turn uint8 0..255 into float32 [-1, 1], bit for bit as torchvision's ToTensor and Normalize(0.5, 0.5)."""
-    return pixels.to(torch.float32).div(255).sub(0.5).div(0.5)
+    return torch.div(pixels, 127.5).sub_(1)
 
 
 def grid_png(images: Tensor, per_row: int = 5, padding: int = 2) -> bytes:

@@ -34,7 +34,7 @@ class Command:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 command, cwd=cwd, env={**os.environ, **environment, MARK: self.mark}, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True,
+                stdout=log, stderr=log, start_new_session=True, preexec_fn=_heed_interrupts,
             )  # fmt: skip
 
     def processes(self) -> list[int]:
@@ -71,6 +71,11 @@ def kill_until_done(
         if code != -signal.SIGKILL:
             assert code == 0, running.log.read_text()[-2000:]
             return killed
+
+
+def _heed_interrupts() -> None:
+    """Undo what a shell does to a background job: let it ignore Ctrl-C, and all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _environment(pid: int) -> bytes:

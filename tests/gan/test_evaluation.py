@@ -69,13 +69,14 @@ def test_a_data_set_that_the_judge_does_not_know_is_refused() -> None:
 def test_on_all_of_mnist_it_is_accurate_and_quick(tmp_path: Path) -> None:
     mnist.download(tmp_path, mnist.mirrors_from_env())
     data = mnist.load(tmp_path)
-    began = time.perf_counter()
+    began = time.process_time()  # of all threads: other work on the machine does not count
     evaluator = Evaluator(data)
-    found = evaluator.full(torch.from_numpy(data.train_images[-NUM_SAMPLES:]).unsqueeze(1))
-    assert time.perf_counter() - began < 30  # on 2 cores
+    others = np.random.default_rng(1).permutation(len(data.train_images))[:NUM_SAMPLES]  # their order is not random
+    found = evaluator.full(torch.from_numpy(data.train_images[others]).unsqueeze(1))
+    assert time.process_time() - began < 60  # 30 s on 2 cores
     assert np.mean(evaluator.test.probabilities.argmax(1).numpy() == data.test_labels) >= 0.993
     assert found.distance.value == pytest.approx(found.distance.floor, rel=0.3)
     assert found.precision.value > 0.8 and found.recall.value > 0.8 and found.classes_covered == 10
-    began = time.perf_counter()
+    began = time.process_time()
     evaluator.quick(torch.from_numpy(data.train_images[:NUM_QUICK]).unsqueeze(1))
-    assert time.perf_counter() - began < 5
+    assert time.process_time() - began < 10

@@ -30,7 +30,8 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for pro
 
 def main() -> int:
     """Run `gan` and return its exit code."""
-    logging.basicConfig(format="%(message)s", level=logging.INFO)
+    logging.basicConfig(format="%(message)s")
+    logging.getLogger("gan").setLevel(logging.INFO)  # not what boto3 says of where it finds credentials
     return run_command(gan)
 
 
@@ -164,14 +165,17 @@ def evaluate(run: str, data_dir: Path, as_json: bool, debug: bool) -> None:
 
 @gan.command()
 @click.argument("run", metavar="RUN")
+@click.option("--link", is_flag=True, help="Of a run in a bucket: print a link that opens it in a browser for a week.")
 @DEBUG
-def report(run: str, debug: bool) -> None:
+def report(run: str, link: bool, debug: bool) -> None:
     """Make the film and the HTML report of a run, finished or not; a finished run's stay as its manifest says."""
-    from gan.cache import report_copy
+    from gan.cache import REPORT, report_copy
     from gan.report import render
     from gan.run_dir import RunDir
-    from gan.stores import is_remote
+    from gan.stores import is_remote, link_to
 
+    if link:
+        return click.echo(link_to(run, REPORT))
     if is_remote(run):
         return click.echo(report_copy(run))
     run_dir = RunDir(Path(run))

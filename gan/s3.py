@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import logging
 import mimetypes
+import os
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -27,6 +28,7 @@ CONNECT_SECONDS = 5
 ANSWER_SECONDS = 30  # between two pieces of an answer
 TRIES = 4  # of a request, by boto3's standard rules; and of an answer that breaks off, from where it broke
 CONFLICT_TRIES = 5
+MAX_LINK_SECONDS = 7 * 24 * 3600  # S3 signs no link for longer
 SHA256 = "sha256"  # metadata of every object of ours: hex, of its whole content
 BROKEN_OFF = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
 NOT_THERE = ("NoSuchKey", "404")
@@ -142,6 +144,23 @@ class S3Store:
         """Delete an object; one that is not there is no error."""
         with self._explained(key, "deleted"):
             self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
+
+    def link(self, key: str) -> str:
+        """Return an address that opens an object in a browser without credentials, for seven days.
+
+        It names the endpoint of S3_PUBLIC_ENDPOINT_URL where that is set: the one that the browser's machine reaches.
+
+        Raises:
+            StorageError: there is no such object, or no credentials to sign with.
+        """
+        name, public = self._name(key), os.environ.get("S3_PUBLIC_ENDPOINT_URL")
+        with self._explained(key, "linked to"):
+            self._client.head_object(Bucket=self._bucket, Key=name)
+            client = (
+                boto3.client("s3", config=self._client.meta.config, endpoint_url=public) if public else self._client
+            )
+            wanted = {"Bucket": self._bucket, "Key": name}
+            return client.generate_presigned_url("get_object", wanted, ExpiresIn=MAX_LINK_SECONDS)
 
     def sweep(self, prefix: str) -> None:
         """Abort the uploads in parts that killed writers have left below `prefix`."""

@@ -31,3 +31,15 @@ def open_store(address: str | Path) -> Store:
     if is_remote(text) or (Path(text).exists() and not Path(text).is_dir()):
         raise StorageError(f"{text} is neither a directory nor s3://BUCKET[/PREFIX]. Give one of them as the store.")
     return LocalStore(Path(text))
+
+
+def link_to(address: str, key: str) -> str:
+    """Return an address that opens an object of a bucket in a browser, without credentials, for seven days.
+
+    Raises:
+        StorageError: the address is no bucket's, or the object is not there.
+    """
+    store = open_store(address)
+    if not isinstance(store, S3Store):
+        raise StorageError(f"{address} is no bucket: open {Path(address) / key} itself.")
+    return store.link(key)

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -61,6 +62,20 @@ def test_a_reader_samples_and_looks_at_the_report(tmp_path: Path, store: str) ->
     assert gan(tmp_path, "cache").stdout == f"{tmp_path}/cache/gan-train: {size(tmp_path) / 1e6:.1f} MB\n"
     assert gan(tmp_path, "cache", "--clear").stdout.endswith("MB deleted\n")
     assert size(tmp_path) == 0
+
+
+def test_a_link_opens_the_report_without_credentials(tmp_path: Path, store: str, seaweedfs: S3Server) -> None:
+    public = f"http://localhost:{seaweedfs.port}"
+    made = gan(tmp_path, "report", "--link", f"{store}/runs/mine", S3_PUBLIC_ENDPOINT_URL=public)
+    assert made.stdout.startswith(public) and "X-Amz-Expires=604800" in made.stdout, made.stderr
+    assert made.stderr == ""  # nothing of where boto3 finds credentials
+    with urllib.request.urlopen(made.stdout.strip()) as page:
+        assert page.headers["Content-Type"] == "text/html"
+        assert page.read().startswith(b"<!doctype html>")
+    missing = gan(tmp_path, "report", "--link", f"{store}/runs/yours")
+    assert missing.returncode == 1 and "yours/report/index.html" in missing.stderr
+    local = gan(tmp_path, "report", "--link", "store/runs/mine")
+    assert local.returncode == 1 and "is no bucket: open store/runs/mine/report/index.html itself" in local.stderr
 
 
 def size(folder: Path) -> int:

@@ -10,6 +10,7 @@ from prefect.exceptions import TerminationSignal
 from prefect.runtime import deployment
 from prefect.states import Cancelled, Failed
 
+from flows.resume import is_cancelling, put_back
 from flows.tasks import Stopped, download_mnist, publish_run, render_report, train_gan, validate_mnist
 from flows.workplace import Workplace
 from gan.config import TrainConfig
@@ -35,9 +36,13 @@ def gan_train(config: TrainConfig = DEFAULTS) -> str | State[Any]:
     except GanError as error:
         return Failed(message=str(error), data=error)
     except Stopped as stopped:
-        return Cancelled(message=str(stopped), data=stopped)
+        return _stopped(stopped)
     except (KeyboardInterrupt, TerminationSignal) as interrupt:
-        if deployment.id is not None:
-            raise  # Prefect's worker knows why it has sent the signal, and what becomes of the run
-        aside = Stopped(getattr(interrupt, "signal", SIGINT), "outside of training", workplace)
-        return Cancelled(message=str(aside), data=aside)
+        return _stopped(Stopped(getattr(interrupt, "signal", SIGINT), "outside of training", workplace))
+
+
+def _stopped(stopped: Stopped) -> State[Any]:
+    """Return how a run ends that a signal has stopped; under a worker it goes on later, unless it was cancelled."""
+    if deployment.id is not None and not is_cancelling():
+        put_back(f"{stopped.where}; goes on by itself")
+    return Cancelled(message=str(stopped), data=stopped)

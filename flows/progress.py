@@ -26,6 +26,7 @@ MAX_FILM_BYTES = 1_000_000  # of the artifact before base64; larger ones make th
 PROGRESS_KEY = "gan-train-progress"
 SAMPLES_KEY = "gan-train-samples"
 FILM_KEY = "gan-train-film"
+REPORT_KEY = "gan-train-report"
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +59,13 @@ def show_film(run_dir: RunDir) -> None:
         picture = _picture(f"step {step:,}", "png", last_grid.read_bytes())
     report = run_dir.report_path.resolve()
     _Live(FILM_KEY).show(f"{picture}\n\n[Report]({report.as_uri()}): `{report}`")
+
+
+def show_report(address: str, link: str) -> None:
+    """Show a link to the report of a run in a bucket, which opens without credentials for a week."""
+    _Live(REPORT_KEY).show(
+        f"[Report of {address}]({link})\n\nThe link works for seven days; `gan report --link {address}` makes another."
+    )
 
 
 def _update_until(done: threading.Event, run: Run, note: Callable[[], str]) -> None:

@@ -12,9 +12,10 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import task_run as this_task_run
 from prefect.states import Cancelled
 
-from flows.progress import publish_progress, show_film
+from flows.progress import publish_progress, show_film, show_report
 from flows.workplace import Workplace
 from gan import mnist, report
+from gan.cache import REPORT
 from gan.config import TrainConfig
 from gan.errors import (
     CheckpointError,
@@ -35,7 +36,7 @@ from gan.resume import fetch_run
 from gan.run_dir import RunDir
 from gan.runner import Run, open_run
 from gan.signals import stop_on_signals
-from gan.stores import open_store
+from gan.stores import link_to, open_store
 from gan.uploader import Uploader, uploading
 
 FLUSH_SECONDS = 60.0  # at the end of a training; publish_run sends what is still missing then
@@ -50,8 +51,9 @@ class Stopped(Exception):
     """A run that a signal has ended; the message says where, and how to go on."""
 
     def __init__(self, number: int, where: str, workplace: Workplace) -> None:
-        super().__init__(f"stopped by {Signals(number).name} {where}; go on with: {workplace.command}")
+        self.where = f"stopped by {Signals(number).name} {where}"
         self.exit_code = 128 + number
+        super().__init__(f"{self.where}; go on with: {workplace.command}")
 
 
 def can_pass(error: object) -> bool:
@@ -116,17 +118,17 @@ def _opened(
 ) -> Iterator[tuple[Run, Uploader | None]]:
     """Open the run; where the store is elsewhere, take its lease, get what it has more, and send what comes."""
     run_path = workplace.run_path
+    opened = open_run(
+        run_path, config, data, resume=True, from_scratch=from_scratch, default_seed=workplace.default_seed
+    )
     if not workplace.is_remote:
-        with open_run(run_path, config, data, resume=True, from_scratch=from_scratch) as run:
+        with opened as run:
             yield run, None
         return
     store = open_store(workplace.store)
     with hold(store, workplace.run_id) as lease:
         fetch_run(store, workplace.run_id, run_path, from_scratch=from_scratch)
-        with (
-            open_run(run_path, config, data, resume=True, from_scratch=from_scratch) as run,
-            uploading(run_path, store, lease) as uploader,
-        ):
+        with opened as run, uploading(run_path, store, lease) as uploader:
             yield run, uploader
 
 
@@ -161,4 +163,7 @@ def publish_run(workplace: Workplace) -> str:
         raise StorageError(
             f"{error}\nThe run is complete in {workplace.run_path}; publish it with: {workplace.command}"
         ) from error
-    return f"{store.address.rstrip('/')}/{run_prefix(workplace.run_id)}"
+    address = f"{store.address.rstrip('/')}/{run_prefix(workplace.run_id)}"
+    if workplace.is_remote:
+        show_report(address, link_to(address, REPORT))
+    return address

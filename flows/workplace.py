@@ -26,6 +26,7 @@ class Workplace:
     mirrors: tuple[str, ...]
     pinned: bool  # MNIST itself, not another set of 28x28 images
     from_scratch: bool
+    default_seed: int  # of a run whose config has none
 
     @classmethod
     def from_env(cls) -> Self:
@@ -36,7 +37,7 @@ class Workplace:
         """
         run_id = os.environ.get("GAN_RUN_ID") or str(flow_run.id)
         check_run_id(run_id)
-        store = os.environ.get("GAN_STORE") or DEFAULT_STORE
+        store = store_from_env()
         open_store(store)
         return cls(
             run_id=run_id,
@@ -45,12 +46,13 @@ class Workplace:
             mirrors=tuple(mirrors_from_env()),
             pinned=os.environ.get("GAN_NO_PINNED_HASH") != "1",
             from_scratch=os.environ.get("GAN_FROM_SCRATCH") == "1",
+            default_seed=_scheduled_seed() if os.environ.get("GAN_SEED_BY_SCHEDULE") == "1" else 0,
         )
 
     @property
     def run_path(self) -> Path:
         """Return the run directory: in a local store the place where it is published, else ./store/runs/RUN-ID."""
-        return Path(DEFAULT_STORE if self.is_remote else self.store, "runs", self.run_id)
+        return run_path_in(self.store, self.run_id)
 
     @property
     def is_remote(self) -> bool:
@@ -68,3 +70,18 @@ class Workplace:
         if not self.pinned:
             words.append("--no-pinned-hash")
         return shlex.join(words)
+
+
+def store_from_env() -> str:
+    """Return the address of the store."""
+    return os.environ.get("GAN_STORE") or DEFAULT_STORE
+
+
+def run_path_in(store: str, run_id: str) -> Path:
+    """Return the directory in which a run of a store is worked on."""
+    return Path(DEFAULT_STORE if is_remote(store) else store, "runs", run_id)
+
+
+def _scheduled_seed() -> int:
+    """Return the time for which this flow run was scheduled, as a number that reads like it: 202611240300, UTC."""
+    return int(f"{flow_run.scheduled_start_time:%Y%m%d%H%M}")

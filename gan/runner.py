@@ -74,12 +74,18 @@ class Run:
 
 @contextmanager
 def open_run(
-    path: Path, config: TrainConfig, data: Mnist, *, resume: bool = False, from_scratch: bool = False
+    path: Path,
+    config: TrainConfig,
+    data: Mnist,
+    *,
+    resume: bool = False,
+    from_scratch: bool = False,
+    default_seed: int = 0,
 ) -> Iterator[Run]:
     """Open a run for training, new or resumed, and keep other processes out of it for the length of the block.
 
-    A new run gets its directory, with the config resolved once. With `resume` an existing run is gone on with;
-    `from_scratch` throws away all that it has trained, and keeps its config.
+    A new run gets its directory, with the config resolved once, on `default_seed` where it names no seed. With
+    `resume` an existing run is gone on with; `from_scratch` throws away all that it has trained, and keeps its config.
 
     Raises:
         RunError: the run exists and `resume` is not asked for; it is in use, published, or no run directory.
@@ -96,7 +102,7 @@ def open_run(
             "Check the path, its permissions and its mount."
         ) from error
     try:
-        yield _open(run_dir, config, data, from_scratch)
+        yield _open(run_dir, config, data, from_scratch, default_seed)
     finally:
         os.close(handle)
 
@@ -113,13 +119,13 @@ def _take(run_dir: RunDir, existing: bool) -> int:
     return run_dir.lock()
 
 
-def resolve(config: TrainConfig) -> tuple[TrainConfig, Device]:
+def resolve(config: TrainConfig, default_seed: int = 0) -> tuple[TrainConfig, Device]:
     """Fill what a config leaves open, on this machine. Raises DeviceError when its device cannot be used."""
     device = choose_device(config.device)
-    return config.resolved(seed=config.seed or 0, device=device.kind, num_threads=choose_num_threads()), device
+    return config.resolved(seed=default_seed, device=device.kind, num_threads=choose_num_threads()), device
 
 
-def _open(run_dir: RunDir, config: TrainConfig, data: Mnist, from_scratch: bool) -> Run:
+def _open(run_dir: RunDir, config: TrainConfig, data: Mnist, from_scratch: bool, default_seed: int) -> Run:
     for leftover in run_dir.path.rglob(".*.tmp"):
         leftover.unlink()
     if run_dir.config_path.exists():
@@ -130,7 +136,7 @@ def _open(run_dir: RunDir, config: TrainConfig, data: Mnist, from_scratch: bool)
         if from_scratch:
             _clear(run_dir)
     else:
-        config, device = resolve(config)
+        config, device = resolve(config, default_seed)
         run_dir.write_config(config)
     _describe(run_dir, device, data)
     return Run(run_dir, config, device, data)

@@ -1,0 +1,87 @@
+"""Does the server have what it needs after a deploy, and what its users changed after the next one?"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.actions import WorkPoolUpdate
+
+from flows.deploy import make_automations
+from flows.worker import POOL
+
+ROOT = Path(__file__).parents[2]
+KILLED, FAILED, LATE = (
+    f"gan-train: {what}" for what in ("killed runs", "a nightly run failed", "a nightly run is late")
+)
+
+
+@pytest.fixture
+def client(api: str) -> Iterator[SyncPrefectClient]:
+    """Talk to the server."""
+    with get_client(sync_client=True) as client:
+        yield client
+
+
+def deploy(api: str, work_dir: Path) -> None:
+    environment = {**os.environ, "PREFECT_API_URL": api, "GAN_WORK_DIR": str(work_dir)}
+    done = subprocess.run(
+        [sys.executable, "-m", "flows.deploy"], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_second_deploy_doubles_nothing_and_undoes_nothing(
+    api: str, client: SyncPrefectClient, tmp_path: Path
+) -> None:
+    deploy(api, tmp_path)
+    nightly = client.read_deployment_by_name("gan-train/nightly")
+    assert [schedule.slug for schedule in nightly.schedules] == ["nightly"]
+    assert client.read_work_pool(POOL).concurrency_limit == 1
+    client.update_deployment_schedule(nightly.id, nightly.schedules[0].id, active=False)
+    client.update_work_pool(POOL, WorkPoolUpdate(concurrency_limit=2))
+
+    deploy(api, tmp_path)
+
+    again = client.read_deployment_by_name("gan-train/nightly")
+    assert [(each.id, each.active) for each in again.schedules] == [(nightly.schedules[0].id, False)]
+    pool = client.read_work_pool(POOL)
+    assert pool.concurrency_limit == 2
+    assert pool.base_job_template["variables"]["properties"]["working_dir"]["default"] == str(tmp_path)
+    assert len(client.read_automations_by_name(KILLED)) == 1
+
+
+def test_the_form_of_a_run_has_bounds_and_help(api: str, client: SyncPrefectClient, tmp_path: Path) -> None:
+    deploy(api, tmp_path)
+    schema = client.read_deployment_by_name("gan-train/default").parameter_openapi_schema
+    steps = schema["definitions"]["TrainConfig"]["properties"]["num_steps"]
+    assert steps["description"].startswith("Steps to train")
+    assert steps["anyOf"][0]["minimum"] == 1
+
+
+def test_bad_nights_are_told_only_where_an_address_is_set(
+    client: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def count() -> list[int]:
+        return [len(client.read_automations_by_name(name)) for name in (FAILED, LATE)]
+
+    make_automations(client)
+    assert count() == [0, 0]
+    monkeypatch.setenv("GAN_NOTIFY_URL", "http://127.0.0.1:9/hook")
+    make_automations(client)
+    make_automations(client)
+    assert count() == [1, 1]
+    monkeypatch.delenv("GAN_NOTIFY_URL")
+    make_automations(client)
+    assert count() == [0, 0]
+
+
+def test_an_automation_that_was_disabled_stays_so(client: SyncPrefectClient) -> None:
+    make_automations(client)
+    (automation,) = client.read_automations_by_name(KILLED)
+    client.pause_automation(automation.id)
+    make_automations(client)
+    assert [each.enabled for each in client.read_automations_by_name(KILLED)] == [False]

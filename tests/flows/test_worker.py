@@ -1,0 +1,74 @@
+"""Does a run that is stopped with its worker go on with the next one, to the same bytes?"""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import UUID
+
+from prefect.client.orchestration import SyncPrefectClient, get_client
+
+from gan.config import TrainConfig
+from gan.mnist import load
+from gan.runner import open_run
+from tests.flows.test_deploy import deploy
+from tests.killing import differing
+
+CONFIG = {"num_steps": 1200, "snapshot_steps": 50, "num_threads": 1, "batch_size": 32}
+
+
+@contextmanager
+def worker(environment: dict[str, str], work_dir: Path) -> Iterator[None]:
+    """Run a worker, and end it by SIGTERM."""
+    with (work_dir / "worker.log").open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "flows.worker"], env=environment, cwd=work_dir, stdout=log, stderr=log
+        )
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(60) == 0
+
+
+def state_of(client: SyncPrefectClient, run_id: UUID) -> str | None:
+    state = client.read_flow_run(run_id).state
+    assert state is not None
+    return state.name
+
+
+def wait_until(condition: Callable[[], bool], what: str, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert time.monotonic() < deadline, f"{what}\n{log.read_text()}"
+        time.sleep(0.1)
+
+
+def test_a_stopped_run_goes_on_with_the_next_worker(api: str, data_dir: Path, tmp_path: Path) -> None:
+    deploy(api, tmp_path)
+    environment = os.environ | {
+        "PREFECT_API_URL": api, "GAN_DATA_DIR": str(data_dir), "GAN_NO_PINNED_HASH": "1",
+        "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO", "PREFECT_WORKER_QUERY_SECONDS": "1",
+    }  # fmt: skip
+    log = tmp_path / "worker.log"
+    with get_client(sync_client=True) as client:
+        for other in client.read_flow_runs(limit=200):  # of other tests, whose Running ones take the pool's only place
+            client.delete_flow_run(other.id)
+        deployment = client.read_deployment_by_name("gan-train/default")
+        run_id = client.create_flow_run_from_deployment(deployment.id, parameters={"config": CONFIG}).id
+        path = tmp_path / "store" / "runs" / str(run_id)
+        with worker(environment, tmp_path):
+            wait_until((path / "metrics.jsonl").exists, "no snapshot", log)
+        assert state_of(client, run_id) == "AwaitingRetry"
+        with worker(environment, tmp_path):
+            wait_until(lambda: state_of(client, run_id) == "Completed", "the run is not Completed", log)
+        assert "Crashed" not in [state.name for state in client.read_flow_run_states(run_id)]
+
+    undisturbed = tmp_path / "undisturbed"
+    with open_run(undisturbed, TrainConfig.model_validate(CONFIG), load(data_dir, pinned=False)) as run:
+        list(run.train())
+    assert differing(undisturbed, path) == []

@@ -4,8 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
+COMMIT  = $(shell git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null)
+COMPOSE = GAN_GIT_COMMIT=$(COMMIT) docker compose -f docker-compose.yml $(if $(GPU),-f docker-compose.gpu.yml)
+COMPILE = uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
-.PHONY: help setup train test test-kill lint format lock clean
+.PHONY: help setup train test test-kill lint format lock build up down credentials clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -19,7 +22,7 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "the venv module is missing: apt install python3-venv (Debian, Ubuntu)" >&2; exit 1; }
 	@echo "installing requirements.lock into $(VENV) (about 6 GB unpacked)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
@@ -32,18 +35,33 @@ test: setup      ## run the tests that this machine can run, but for the long on
 test-kill: setup ## kill training 40 times at random moments and compare every byte
 	@$(BIN)/pytest -m kill -s $(ARGS)
 
-lint: setup      ## ruff, and mypy strict
+lint: setup      ## ruff, mypy strict, and the linters of Dockerfile and docker-compose.yml
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/hadolint Dockerfile
+	@$(BIN)/compose-lint check --quiet --no-env --strict-config --skip-suppressed --fail-on medium docker-compose.yml
 
 format: setup    ## put the code into ruff's form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lock:            ## compile requirements.lock anew from pyproject.toml (needs uv)
-	@uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11 \
-	  --extra dev --output-file requirements.lock pyproject.toml
+lock:            ## compile the three lock files anew from pyproject.toml (needs uv)
+	@$(COMPILE) --extra dev --extra stack --output-file requirements.lock pyproject.toml
+	@$(COMPILE) --no-annotate --constraint requirements.lock --extra stack --output-file requirements-app.lock pyproject.toml
+	@echo tensorboard | $(COMPILE) --no-annotate --constraint requirements.lock --output-file requirements-tensorboard.lock -
+
+build:           ## build the three images of the stack
+	@$(COMPOSE) build $(ARGS)
+
+up:              ## start the stack and wait until it works; on a GPU by GPU=1
+	@$(COMPOSE) up --build --detach --wait $(ARGS)
+
+down:            ## stop the stack; its data stays, unless ARGS=--volumes
+	@$(COMPOSE) down $(ARGS)
+
+credentials:     ## show the stack's passwords, and the lines that point a shell on this machine at it
+	@$(COMPOSE) run --rm --no-deps secrets python -m stack.credentials show
 
 clean:           ## remove what make has made; data/ and store/ stay
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -1,0 +1,85 @@
+# Three images: `app` is all that is ours, `minio` the store, `tensorboard` the curves without torch.
+ARG PYTHON_IMAGE=python:3.11-slim-bookworm
+ARG GOLANG_IMAGE=golang:1.26-bookworm
+
+
+FROM ${PYTHON_IMAGE} AS base
+RUN groupadd --gid 1000 gan && useradd --uid 1000 --gid 1000 --no-create-home --home-dir /tmp gan && \
+    install -d -o gan -g gan /work
+ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+
+
+# MinIO publishes neither images nor binaries any more; this is its last commit.
+FROM ${GOLANG_IMAGE} AS minio-build
+ARG MINIO_VERSION=v0.0.0-20260212201848-7aac2a2c5b7c
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    CGO_ENABLED=0 go install -trimpath -ldflags="-s -w" github.com/minio/minio@${MINIO_VERSION}
+
+
+FROM base AS minio
+COPY --from=minio-build /go/bin/minio /usr/local/bin/minio
+RUN install -d -o gan -g gan /data
+LABEL org.opencontainers.image.title="gan-train-minio" \
+      org.opencontainers.image.description="MinIO, built from its Go module, for the gan-train stack" \
+      org.opencontainers.image.licenses="AGPL-3.0-only"
+USER 1000:1000
+WORKDIR /data
+EXPOSE 9000 9001
+# -I -S: the standard library alone, in 50 ms
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 \
+    CMD ["python3", "-IS", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9000/minio/health/ready', timeout=4)"]
+ENTRYPOINT ["minio"]
+CMD ["server", "/data", "--console-address", ":9001"]
+
+
+FROM base AS tensorboard
+RUN --mount=type=bind,source=requirements-tensorboard.lock,target=/tmp/requirements.lock \
+    --mount=type=cache,target=/root/.cache/pip \
+    python3 -m venv --without-pip /opt/venv && \
+    pip --python /opt/venv/bin/python --disable-pip-version-check install --quiet --no-deps --require-hashes -r /tmp/requirements.lock
+LABEL org.opencontainers.image.title="gan-train-tensorboard" \
+      org.opencontainers.image.description="TensorBoard for the runs of the gan-train stack" \
+      org.opencontainers.image.licenses="Apache-2.0"
+USER 1000:1000
+WORKDIR /work
+EXPOSE 6006
+HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 \
+    CMD ["python3", "-IS", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:6006/', timeout=4)"]
+ENTRYPOINT ["tensorboard"]
+CMD ["--logdir", "/work/store/runs", "--bind_all", "--port", "6006", "--samples_per_plugin", "images=100"]
+
+
+# All that changes rarely: torch with CUDA, Prefect and the rest, 6 GB.
+FROM base AS dependencies
+RUN --mount=type=bind,source=requirements-app.lock,target=/tmp/requirements.lock \
+    --mount=type=cache,target=/root/.cache/pip \
+    python3 -m venv --without-pip /opt/venv && \
+    pip --python /opt/venv/bin/python --disable-pip-version-check install --quiet --no-deps --require-hashes -r /tmp/requirements.lock && \
+    echo /app >"$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/gan-train.pth" && \
+    printf '#!/bin/sh\nexec python -m gan "$@"\n' >/opt/venv/bin/gan && chmod 755 /opt/venv/bin/gan
+# A new volume takes its owner from the folder it covers. Postgres has a user id of its own.
+RUN install -d -o gan -g gan -m 700 /run/secrets/all /run/secrets/minio /run/secrets/app /run/secrets/server \
+      /run/secrets/client /var/lib/prefect && \
+    install -d -o gan -g gan -m 755 /run/secrets/postgres
+
+
+FROM dependencies AS app
+WORKDIR /app
+COPY prefect.yaml ./
+COPY stack stack
+COPY flows flows
+COPY gan gan
+# The root file system is read-only later: compile now. A clone's umask may have hidden files from other users.
+RUN chmod -R a+rX . && python -m compileall -q --invalidation-mode unchecked-hash .
+ARG GAN_GIT_COMMIT=
+# PYTHONSAFEPATH: nothing is imported from the working directory, which is written to
+ENV GAN_GIT_COMMIT=${GAN_GIT_COMMIT} PYTHONSAFEPATH=1
+LABEL org.opencontainers.image.title="gan-train" \
+      org.opencontainers.image.description="Train a GAN on MNIST as a real workflow, orchestrated by Prefect" \
+      org.opencontainers.image.licenses="MIT" \
+      org.opencontainers.image.revision="${GAN_GIT_COMMIT}"
+USER 1000:1000
+WORKDIR /work
+HEALTHCHECK --interval=5s --timeout=5s --start-period=120s --retries=6 \
+    CMD ["python3", "-IS", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/health', timeout=4)"]
+CMD ["python", "-m", "flows.worker"]

@@ -1,0 +1,149 @@
+"""Which credentials does the stack use, which service may read which, and what does a person need of them?
+
+All are made once, on a volume that only this one-shot service sees; from it each service gets what is its own, on a
+volume of its own. A volume that was lost is filled again with the same.
+"""
+
+import json
+import os
+import secrets
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import click
+
+from gan.errors import GanError
+from gan.files import atomic_write
+
+ROOT = Path("/run/secrets")
+POSTGRES_USER = "prefect"
+MINIO_ROOT_USER = "minio-root"
+S3_USER = "gan-train"
+PREFECT_USER = "admin"
+PRIVATE = 0o400
+SHARED = 0o444  # Postgres' user id is its image's own; no other service has its volume
+
+
+@dataclass(frozen=True, repr=False)
+class Credentials:
+    """Hold every secret of the stack; 32 hexadecimal digits need quoting nowhere."""
+
+    postgres_password: str
+    minio_root_password: str
+    s3_secret_key: str
+    prefect_password: str
+
+    @property
+    def prefect_auth(self) -> str:
+        """Return what Prefect calls its auth string, which its UI asks for too."""
+        return f"{PREFECT_USER}:{self.prefect_password}"
+
+    def files(self) -> dict[str, tuple[str, int]]:
+        """Return what each service reads, as content and mode by path; a path begins with the volume's name."""
+        database = f"postgresql+asyncpg://{POSTGRES_USER}:{self.postgres_password}@postgres:5432/prefect"
+        return {
+            "postgres/password": (self.postgres_password, SHARED),
+            "minio/user": (MINIO_ROOT_USER, PRIVATE),
+            "minio/password": (self.minio_root_password, PRIVATE),
+            "app/credentials": (
+                f"[default]\naws_access_key_id = {S3_USER}\naws_secret_access_key = {self.s3_secret_key}\n",
+                PRIVATE,
+            ),
+            "server/profiles.toml": (
+                profile(
+                    PREFECT_SERVER_API_AUTH_STRING=self.prefect_auth, PREFECT_SERVER_DATABASE_CONNECTION_URL=database
+                ),
+                PRIVATE,
+            ),
+            "client/profiles.toml": (
+                profile(PREFECT_API_URL="http://prefect-server:4200/api", PREFECT_API_AUTH_STRING=self.prefect_auth),
+                PRIVATE,
+            ),
+        }
+
+
+def profile(**settings: str) -> str:
+    """Write a file of Prefect profiles with one profile, the active one."""
+    lines = [f'{name} = "{value}"' for name, value in settings.items()]
+    return "\n".join(['active = "stack"', "[profiles.stack]", *lines, ""])
+
+
+def make(root: Path) -> None:
+    """Make the credentials, unless they are there, and write each service's files where they differ.
+
+    Raises:
+        StorageError: a volume cannot be written.
+    """
+    source = root / "all" / "credentials.json"
+    if not source.exists():
+        made = Credentials(*(secrets.token_hex(16) for _ in fields(Credentials)))
+        write(source, json.dumps(asdict(made)), PRIVATE)
+    for name, (content, mode) in read(root).files().items():
+        write(root / name, content, mode)
+
+
+def read(root: Path) -> Credentials:
+    """Read the credentials.
+
+    Raises:
+        GanError: there are none yet.
+    """
+    source = root / "all" / "credentials.json"
+    if not source.exists():
+        raise GanError(f"{source}: no credentials yet. Start the stack first: docker compose up -d --wait")
+    return Credentials(**json.loads(source.read_text()))
+
+
+def write(path: Path, content: str, mode: int) -> None:
+    """Write a file if it holds something else; it is never seen in part."""
+    if not path.exists() or path.read_text() != content:
+        atomic_write(path, content.encode())  # the volume's folder hides it until the mode is right
+    path.chmod(mode)
+
+
+def describe(known: Credentials, prefect_url: str, s3_url: str, region: str) -> str:
+    """Return all that a person needs, as lines that a shell on the host may read."""
+    return f"""\
+# Prefect's UI at {prefect_url} asks for: {known.prefect_auth}
+export PREFECT_API_URL={prefect_url}/api
+export PREFECT_API_AUTH_STRING={known.prefect_auth}
+
+# The store, for gan and every S3 client
+export AWS_ENDPOINT_URL_S3={s3_url}
+export AWS_ACCESS_KEY_ID={S3_USER}
+export AWS_SECRET_ACCESS_KEY={known.s3_secret_key}
+export AWS_DEFAULT_REGION={region}
+
+# MinIO's console: {MINIO_ROOT_USER} {known.minio_root_password}
+# PostgreSQL (not published): {POSTGRES_USER} {known.postgres_password}"""
+
+
+@click.group()
+@click.option("--root", type=click.Path(path_type=Path), default=ROOT, show_default=True, help="Where the volumes are.")
+@click.pass_context
+def main(context: click.Context, root: Path) -> None:
+    """Make or show the stack's credentials."""
+    context.obj = root
+
+
+@main.command("make")
+@click.pass_obj
+def make_command(root: Path) -> None:
+    """Make what is missing; print nothing."""
+    make(root)
+
+
+@main.command("show")
+@click.pass_obj
+def show_command(root: Path) -> None:
+    """Print every credential."""
+    try:
+        known = read(root)
+    except GanError as error:
+        raise click.ClickException(str(error)) from error
+    addresses = (os.environ[name] for name in ("PREFECT_PUBLIC_URL", "S3_PUBLIC_ENDPOINT_URL", "AWS_DEFAULT_REGION"))
+    click.echo(describe(known, *addresses))
+
+
+if __name__ == "__main__":
+    main()

@@ -26,7 +26,7 @@ USER 1000:1000
 WORKDIR /data
 EXPOSE 9000 9001
 # -I -S: the standard library alone, in 50 ms
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 \
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=6 \
     CMD ["python3", "-IS", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9000/minio/health/ready', timeout=4)"]
 ENTRYPOINT ["minio"]
 CMD ["server", "/data", "--console-address", ":9001"]
@@ -43,7 +43,7 @@ LABEL org.opencontainers.image.title="gan-train-tensorboard" \
 USER 1000:1000
 WORKDIR /work
 EXPOSE 6006
-HEALTHCHECK --interval=5s --timeout=5s --start-period=60s --retries=6 \
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=6 \
     CMD ["python3", "-IS", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:6006/', timeout=4)"]
 ENTRYPOINT ["tensorboard"]
 CMD ["--logdir", "/work/store/runs", "--bind_all", "--port", "6006", "--samples_per_plugin", "images=100"]
@@ -55,7 +55,11 @@ RUN --mount=type=bind,source=requirements-app.lock,target=/tmp/requirements.lock
     --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv --without-pip /opt/venv && \
     pip --python /opt/venv/bin/python --disable-pip-version-check install --quiet --no-deps --require-hashes -r /tmp/requirements.lock && \
-    echo /app >"$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/gan-train.pth" && \
+    packages=$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
+    # Prefect's UI calls its makers before it reads that it must not; without their key it cannot.
+    key=c97dd2acbf306ab7bf54aca0aeb7ffa1 && grep -rl "$key" "$packages/prefect/server" >/tmp/pages && \
+    xargs sed -i "s/$key//g" </tmp/pages && rm /tmp/pages && \
+    echo /app >"$packages/gan-train.pth" && \
     printf '#!/bin/sh\nexec python -m gan "$@"\n' >/opt/venv/bin/gan && chmod 755 /opt/venv/bin/gan
 # A new volume takes its owner from the folder it covers. Postgres has a user id of its own.
 RUN install -d -o gan -g gan -m 700 /run/secrets/all /run/secrets/minio /run/secrets/app /run/secrets/server \
@@ -80,6 +84,6 @@ LABEL org.opencontainers.image.title="gan-train" \
       org.opencontainers.image.revision="${GAN_GIT_COMMIT}"
 USER 1000:1000
 WORKDIR /work
-HEALTHCHECK --interval=5s --timeout=5s --start-period=120s --retries=6 \
+HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=6 \
     CMD ["python3", "-IS", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:8080/health', timeout=4)"]
 CMD ["python", "-m", "flows.worker"]

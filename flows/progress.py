@@ -49,16 +49,15 @@ def publish_progress(run: Run, note: Callable[[], str] = str) -> Iterator[None]:
         thread.join(LAST_UPDATE_SECONDS)
 
 
-def show_film(run_dir: RunDir) -> None:
-    """Show the film, or the last grid where the film is too large, and say where the report is."""
+def show_film(run_dir: RunDir, report: Path | None) -> None:
+    """Show the film, or the last grid where the film is too large, and where the report is, if on this machine."""
     film = run_dir.film_path.read_bytes()
     step, last_grid = run_dir.grids()[-1]
     if len(film) <= MAX_FILM_BYTES:
         picture = _picture(f"{step:,} steps", "gif", film)
     else:
         picture = _picture(f"step {step:,}", "png", last_grid.read_bytes())
-    report = run_dir.report_path.resolve()
-    _Live(FILM_KEY).show(f"{picture}\n\n[Report]({report.as_uri()}): `{report}`")
+    _Live(FILM_KEY).show(f"{picture}\n\n[Report]({report.as_uri()}): `{report}`" if report else picture)
 
 
 def show_report(address: str, link: str) -> None:

@@ -146,7 +146,7 @@ def render_report(workplace: Workplace) -> None:
     run_dir = RunDir(workplace.run_path)
     if not run_dir.manifest_path.exists():
         report.render(run_dir)
-    show_film(run_dir)
+    show_film(run_dir, None if workplace.is_remote else run_dir.report_path.resolve())
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)

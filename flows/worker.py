@@ -32,7 +32,7 @@ RECOVER_SECONDS = 10.0
 RUN_GRACE_SECONDS = 40.0
 WORKER_GRACE_SECONDS = 10.0
 ENGINE = b"prefect.engine"  # in the command line of each process that runs a flow
-MARK = f"GAN_WORKER={uuid4().hex}".encode()  # in the environment of each process that comes from this one
+MARK = f"FLOWS_WORKER={uuid4().hex}".encode()  # in the environment of each process that comes from this one
 
 log = logging.getLogger("flows.worker")
 

@@ -8,7 +8,7 @@ COMMIT  = $(shell git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev
 COMPOSE = GAN_GIT_COMMIT=$(COMMIT) docker compose -f docker-compose.yml $(if $(GPU),-f docker-compose.gpu.yml)
 COMPILE = uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
-.PHONY: help setup train test test-kill lint format lock build up down credentials clean
+.PHONY: help setup train test test-kill e2e bench lint format lock build up down credentials clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -34,6 +34,12 @@ test: setup      ## run the tests that this machine can run, but for the long on
 
 test-kill: setup ## kill training 40 times at random moments and compare every byte
 	@$(BIN)/pytest -m kill -s $(ARGS)
+
+e2e: setup       ## build and start the stack, use it and hurt it; long outages by ARGS=--long
+	@$(BIN)/pytest -m e2e $(ARGS)
+
+bench: setup     ## measure beside the published loop and the hardware's limit; a GPU by ARGS="--device cuda"
+	@$(BIN)/python -m benchmarks.bench $(ARGS)
 
 lint: setup      ## ruff, mypy strict, and the linters of Dockerfile and docker-compose.yml
 	@$(BIN)/ruff check .

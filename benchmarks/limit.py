@@ -1,0 +1,125 @@
+"""What is the least that a step can take on this machine? Its matrix products and one Adam step, nothing else."""
+
+from collections.abc import Callable
+from functools import cache, partial
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.timing import Precision, Run, Setting, timed
+from gan.config import TrainConfig
+from gan.networks import make_networks
+from gan.products import products_for
+
+Kind = Literal["forward", "input grad", "weight grad"]
+Multiplier = Literal["gan.products", "torch.mm"]  # what the engine multiplies by, and the plain way
+
+
+class Product(NamedTuple):
+    """One matrix product, (m, k) times (k, n), of a step."""
+
+    kind: Kind  # inputs @ weight.t(), delta @ weight, or delta.t() @ inputs: which of the two lies transposed
+    m: int
+    k: int
+    n: int
+    is_head: bool = False  # D's last layer, float32 at every precision
+
+
+def products_of_step(batch: int, latent: int) -> list[Product]:
+    """List the products of `Engine.step` in its order; they are the same for each recipe.
+
+    D sees the fakes and the reals at once, and nobody asks for the reals' gradients by pixel. The head's gradient by
+    its inputs is a row of weights, no product.
+    """
+    both = 2 * batch
+    return [
+        Product("forward", batch, latent, 128),
+        Product("forward", batch, 128, 256),
+        Product("forward", batch, 256, 512),
+        Product("forward", batch, 512, 1024),
+        Product("forward", batch, 1024, 784),
+        Product("forward", both, 784, 512),
+        Product("forward", both, 512, 256),
+        Product("forward", both, 256, 128),
+        Product("forward", both, 128, 1, is_head=True),
+        Product("weight grad", 1, both, 128, is_head=True),
+        Product("weight grad", 128, both, 256),
+        Product("input grad", both, 128, 256),
+        Product("weight grad", 256, both, 512),
+        Product("input grad", both, 256, 512),
+        Product("weight grad", 512, both, 784),
+        Product("input grad", batch, 512, 784),
+        Product("weight grad", 784, batch, 1024),
+        Product("input grad", batch, 784, 1024),
+        Product("weight grad", 1024, batch, 512),
+        Product("input grad", batch, 1024, 512),
+        Product("weight grad", 512, batch, 256),
+        Product("input grad", batch, 512, 256),
+        Product("weight grad", 256, batch, 128),
+        Product("input grad", batch, 256, 128),
+        Product("weight grad", 128, batch, latent),
+    ]
+
+
+def limit(setting: Setting, precision: Precision, multiplier: Multiplier) -> Run:
+    """Prepare the products of a step of our engine, and Adam; on a GPU in one CUDA graph."""
+    config = TrainConfig(precision=precision)
+    products = products_of_step(config.batch_size, config.latent_dim)
+    calls = [*multiplications(products, precision, multiplier, setting.device), _adam(config, setting.device)]
+    torch.empty(31 << 20, dtype=torch.uint8)  # keeps freed memory, as the engine does
+
+    @torch.no_grad()
+    def step() -> None:
+        for call in calls:
+            call()
+
+    return timed(_in_graph(step) if setting.device == "cuda" else step, setting.device)
+
+
+def multiplications(
+    products: list[Product], precision: Precision, multiplier: Multiplier, device: str
+) -> list[Callable[[], object]]:
+    """Return each product as a call; matrices of one shape are one tensor, so that caches serve as well as they can."""
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+
+    @cache
+    def matrix(role: str, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+        return torch.randn(rows, columns, device=device).to(dtype)
+
+    def call_of(product: Product) -> Callable[[], object]:
+        kind, m, k, n, is_head = product
+        own = torch.float32 if is_head else dtype
+        left = matrix("in", k, m, own).t() if kind == "weight grad" else matrix("in", m, k, own)
+        right = matrix("in", n, k, own).t() if kind == "forward" else matrix("in", k, n, own)
+        if multiplier == "torch.mm":
+            return partial(torch.mm, left, right, out=matrix("out", m, n, own))
+        if is_head:
+            return partial(F.linear, left, right.t()) if kind == "forward" else partial(torch.mm, left, right)
+        ours = products_for(torch.device(device), own)
+        if kind == "forward":
+            return partial(ours.linear, left, right.t(), matrix("bias", 1, n, own)[0])
+        return partial(ours.multiply, left, right)
+
+    return [call_of(product) for product in products]
+
+
+def _adam(config: TrainConfig, device: str) -> Callable[[], object]:
+    """Return one fused Adam step over as many parameters as both networks have."""
+    num_parameters = sum(p.numel() for network in make_networks(config) for p in network.parameters())
+    parameters, grads, means, squares = (torch.rand(num_parameters, device=device) for _ in range(4))
+    return partial(
+        torch._fused_adam_, [parameters], [grads], [means], [squares], [], [torch.ones((), device=device)],
+        lr=1e-4, beta1=0.9, beta2=0.999, eps=1e-8, weight_decay=0.0, amsgrad=False, maximize=False,
+    )  # fmt: skip
+
+
+def _in_graph(step: Callable[[], None]) -> Callable[[], None]:
+    """Record a step into a CUDA graph: launched one by one, its kernels would wait for Python."""
+    step()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        step()
+    return graph.replay

@@ -1,0 +1,92 @@
+"""How does the tutorial train? Its loop, from torchvision's MNIST by a DataLoader, or from memory.
+
+Left out are its TensorBoard lines, which would cost it more; both losses are read at every step, as they need it.
+"""
+
+import warnings
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import MNIST
+
+from benchmarks.timing import Run, Setting, timed
+from gan import idx
+from gan.images import from_uint8
+from gan.mnist import FILES, Mnist, load
+from tests.reference import generator, published_discriminator
+
+BATCH_SIZE = 64
+LATENT_DIM = 100
+BATCH_NORM_EPS = 0.8
+LEARNING_RATE = 1e-4
+
+
+def with_loader(setting: Setting, num_workers: int) -> Run:
+    """Prepare the loop as the tutorial has it."""
+    return timed(partial(next, train(loaded(setting.torchvision_dir, num_workers), setting.device)), setting.device)
+
+
+def in_memory(setting: Setting) -> Run:
+    """Prepare the same loop on images that lie on the device as uint8."""
+    images = torch.from_numpy(load(setting.data_dir).train_images).unsqueeze(1).to(setting.device)
+    return timed(partial(next, train(drawn(images), setting.device)), setting.device)
+
+
+def train(batches: Iterator[Tensor], device: str) -> Iterator[tuple[float, float]]:
+    """Train on batches (B, 1, 28, 28) in [-1, 1], yielding (g_loss, d_loss) after each step."""
+    g, d = generator(LATENT_DIM, BATCH_NORM_EPS).to(device), published_discriminator().to(device)
+    loss = nn.BCELoss()
+    g_optimizer = torch.optim.Adam(g.parameters(), lr=LEARNING_RATE)
+    d_optimizer = torch.optim.Adam(d.parameters(), lr=LEARNING_RATE)
+    for batch in batches:
+        real = batch.to(device)
+        ones = torch.ones(len(real), 1, device=device)
+        zeros = torch.zeros(len(real), 1, device=device)
+
+        g_optimizer.zero_grad()
+        fake = g(torch.randn(len(real), LATENT_DIM, device=device))
+        g_loss = loss(d(fake), ones)
+        g_loss.backward()
+        g_optimizer.step()
+
+        d_optimizer.zero_grad()
+        d_loss = 0.5 * (loss(d(real), ones) + loss(d(fake.detach()), zeros))
+        d_loss.backward()
+        d_optimizer.step()
+        yield g_loss.item(), d_loss.item()
+
+
+def lay_out(data: Mnist, root: Path) -> None:
+    """Write the four files where torchvision's MNIST looks for them below `root`."""
+    raw = root / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    arrays = (data.train_images, data.train_labels, data.test_images, data.test_labels)
+    for file, array in zip(FILES, arrays, strict=True):
+        (raw / file.name).write_bytes(idx.encode(array))
+
+
+def loaded(torchvision_dir: Path, num_workers: int) -> Iterator[Tensor]:
+    """Yield batches for ever, by a DataLoader that begins anew with each epoch."""
+    warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than cores: as asked
+    transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize([0.5], [0.5])])
+    loader = DataLoader(
+        MNIST(torchvision_dir, train=True, transform=transform),
+        batch_size=BATCH_SIZE, shuffle=True, drop_last=True, num_workers=num_workers,
+    )  # fmt: skip
+    while True:
+        for images, _labels in loader:
+            yield images
+
+
+def drawn(images: Tensor) -> Iterator[Tensor]:
+    """Yield batches for ever out of uint8 images (N, 1, 28, 28), each epoch in a new order."""
+    num_images = len(images) // BATCH_SIZE * BATCH_SIZE
+    while True:
+        order = torch.randperm(len(images), device=images.device)[:num_images]
+        for chosen in torch.split(order, BATCH_SIZE):
+            yield from_uint8(images[chosen])

@@ -1,0 +1,177 @@
+"""Does the benchmark measure what it says: the step's own products, the tutorial's loop, what a command takes?"""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from benchmarks import usage
+from benchmarks.chart import svg
+from benchmarks.contenders import contenders
+from benchmarks.costs import Costs, Workflow
+from benchmarks.limit import multiplications, products_of_step
+from benchmarks.published_loop import drawn, lay_out, loaded, train
+from benchmarks.results import Machine, Results, Row
+from benchmarks.timing import timed
+from benchmarks.usage import Usage
+from gan.batches import Batches
+from gan.config import TrainConfig
+from gan.engine import Engine
+from gan.run_dir import SnapshotMetrics
+from gan.state import TrainState
+from tests.digits import digits, mnist
+
+BATCH = 32
+aten = torch.ops.aten
+
+
+class ProductCounter(TorchDispatchMode):
+    """Count matrix products by (m, k, n) and dtype."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[tuple[int, int, int, torch.dtype]] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        match func.overloadpacket:
+            case aten.mm:
+                self.count(args[0], args[1])
+            case aten.addmm:
+                self.count(args[1], args[2])
+            case torch.ops.mkldnn._linear_pointwise | aten.linear:
+                self.count(args[0], args[1].t())
+        return func(*args, **(kwargs or {}))
+
+    def count(self, a: torch.Tensor, b: torch.Tensor) -> None:
+        self.found[len(a), a.shape[1], b.shape[1], a.dtype] += 1
+
+
+def products_in(call: Callable[[], object]) -> Counter[tuple[int, int, int, torch.dtype]]:
+    with ProductCounter() as counter, torch.no_grad():
+        call()
+    return counter.found
+
+
+@pytest.mark.parametrize("multiplier", ["gan.products", "torch.mm"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("recipe", ["published", "tuned"])
+def test_the_limit_has_the_products_of_the_engines_step(recipe: Any, precision: Any, multiplier: Any) -> None:
+    asked = TrainConfig(recipe=recipe, precision=precision, batch_size=BATCH, num_steps=1)
+    config = asked.resolved(seed=0, device="cpu", num_threads=1)
+    engine = Engine(TrainState(config), config)
+    real = Batches(digits(BATCH)[0], BATCH, 0)(1)
+    calls = multiplications(products_of_step(BATCH, 100), precision, multiplier, "cpu")
+    in_limit = products_in(lambda: [call() for call in calls])
+    assert in_limit.total() == 25
+    assert in_limit == products_in(lambda: engine.step(real, torch.empty(2)))
+
+
+def test_the_limit_computes_no_gradient_that_nobody_reads() -> None:
+    g_weights, d_weights = 1_503_744, 565_376
+    there_and_back = 2 * 3 * (64 * g_weights + 128 * d_weights)
+    unread = 2 * (64 * 100 * 128 + 128 * 128 * 1 + 64 * 512 * 784)  # by z; the head's, a row of weights; by real pixels
+    flops = sum(2 * p.m * p.k * p.n for p in products_of_step(64, 100))
+    assert flops == there_and_back - unread == 958_595_072
+
+
+def test_the_published_loop_reads_our_files_as_torchvision_does(tmp_path: Path) -> None:
+    data = mnist(num_train=128)
+    lay_out(data, tmp_path)
+    epochs = (loaded(tmp_path, 0), drawn(torch.from_numpy(data.train_images).unsqueeze(1)))
+    by_loader, by_hand = (torch.cat([next(batches), next(batches)]).sum((1, 2, 3)).sort().values for batches in epochs)
+    assert by_loader.shape == (128,)
+    torch.testing.assert_close(by_loader, by_hand)
+
+
+def test_the_published_loop_goes_on_over_epochs() -> None:
+    images = torch.from_numpy(digits(130)[0]).unsqueeze(1)
+    losses = train(drawn(images), "cpu")
+    assert all(0 < g_loss < 2 and 0 < d_loss < 2 for g_loss, d_loss in (next(losses) for _ in range(5)))
+
+
+def test_a_window_is_timed_step_by_step() -> None:
+    steps: list[int] = []
+    assert 0 < timed(lambda: steps.append(1), "cpu")(7) < 1
+    assert len(steps) == 7
+
+
+def test_every_way_is_listed_once() -> None:
+    assert Counter(contender.group for contender in contenders()) == {"loader": 3, "memory": 1, "ours": 4, "limit": 4}
+    assert len({(contender.name, contender.precision) for contender in contenders()}) == 12
+
+
+def test_a_commands_memory_is_its_own() -> None:
+    hundred_mb = [sys.executable, "-c", "bytes(range(1)) * 100_000_000"]
+    done = subprocess.run([sys.executable, usage.__file__, *hundred_mb], capture_output=True, check=True)
+    assert 100e6 < Usage(**json.loads(done.stdout)).peak_rss_bytes < 130e6  # of this process: several times that
+
+
+def snapshot(step: int, seconds: float, time: str) -> SnapshotMetrics:
+    return SnapshotMetrics(step=step, g_loss=1, d_loss=1, steps_per_second=100, seconds=seconds, time=time)
+
+
+def test_a_workflows_time_is_split() -> None:
+    command = Usage(began_at=0, ended_at=37, peak_rss_bytes=1)
+    metrics = [snapshot(1000 * i, 10 * i, f"1970-01-01T00:00:{4 + 11 * i - 1}+00:00") for i in (1, 2)]
+    flow = Workflow.of(command, metrics)
+    assert flow.model_dump() == {
+        "num_steps": 2000, "num_snapshots": 2, "start_up": 4, "loop": 20, "snapshots": 1, "end": 12,
+    }  # fmt: skip
+    assert flow.overhead == 13 / 20
+    assert flow.full_overhead == pytest.approx((92 + 12) / 927.63)
+
+
+@pytest.fixture
+def results() -> Results:
+    def row(group: Any, name: str, *rates: float, precision: Any = "float32") -> Row:
+        return Row(group=group, name=name, precision=precision, num_steps=200, rates=list(rates))
+
+    return Results(
+        created="2026-01-01T00:00:00+00:00",
+        command="make bench",
+        device="cpu",
+        num_threads=2,
+        machine=Machine(cpu="A & B", num_cores=2, gpu=None, load_average=0.1, versions={"torch": "2"}, git_commit=None),
+        rows=[
+            row("loader", "two workers", 30, 40, 41),
+            row("loader", "none", 20, 20, 20),
+            row("memory", "in memory", 50, 49, 51),
+            row("ours", "ours, tuned", 99, 100, 103),
+            row("ours", "ours, tuned", 120, 121, 119, precision="bfloat16"),
+            row("limit", "one", 125, 125, 125),
+            row("limit", "another", 110, 110, 110),
+            row("limit", "one", 160, 160, 160, precision="bfloat16"),
+        ],
+        costs=Costs(
+            gan_train_peak_rss_bytes=10**9,
+            workflow_peak_rss_bytes=11 * 10**8,
+            workflow=Workflow(num_steps=3000, num_snapshots=3, start_up=8, loop=20, snapshots=0.4, end=1.6),
+            gan_help_seconds=0.15,
+            gan_train_help_seconds=0.16,
+        ),
+    )
+
+
+def test_the_table_is_made_from_the_json(results: Results) -> None:
+    table = Results.model_validate_json(results.model_dump_json()).table()
+    assert "| two workers | float32 | 40.0 | 30.0..41.0 |  |  |  |" in table
+    assert "| ours, tuned | float32 | 100.0 | 99.0..103.0 | 2.5 | 2.0 | 80% |" in table
+    assert "| ours, tuned | bfloat16 | 120.0 | 119.0..121.0 | 3.0 | 2.4 | 75% |" in table
+    assert "`gan train` 1,000 MB, `gan-train` 1,100 MB" in table
+    assert "Snapshots and end: 10.0% of the loop" in table
+
+
+def test_the_chart_has_a_bar_for_each_way(results: Results) -> None:
+    drawing = ElementTree.fromstring(svg(results))
+    bars = drawing.findall("{*}rect")
+    assert [bar.get("class") for bar in bars] == [row.group for row in results.rows]
+    assert float(bars[0].get("width", 0)) / float(bars[3].get("width", 0)) == pytest.approx(0.4, abs=0.01)
+    assert "A & B" in "".join(drawing.itertext())

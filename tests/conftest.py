@@ -1,7 +1,7 @@
 """What holds for every test, and which are left out on a machine that cannot run them?"""
 
 import os
-import shutil
+import subprocess
 from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the commands set it, before torch is imported
@@ -9,15 +9,30 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the commands set it, befor
 import pytest
 import torch
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+from tests.browser import installed
+
+
+def _docker_answers() -> bool:
+    try:
+        return subprocess.run(["docker", "version"], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
 NEEDS = {  # marker -> (it can run here, what is missing)
-    "browser": (any(map(shutil.which, BROWSERS)), "no Chromium is installed"),
+    "browser": (installed() is not None, "no Chromium is installed"),
     "mnist": (bool(os.environ.get("GAN_MNIST_MIRRORS")), "GAN_MNIST_MIRRORS names no mirror of the real files"),
     "minio": (bool(os.environ.get("GAN_TEST_MINIO")), "GAN_TEST_MINIO names no MinIO server"),
+    "e2e": (_docker_answers(), "no Docker engine answers"),
     "gpu": (torch.cuda.is_available(), "there is no usable GPU"),
 }
-LONG = {"kill": "make test-kill"}  # marker -> what runs it
+LONG = {"kill": "make test-kill", "e2e": "make e2e"}  # marker -> what runs it
 left_out: dict[str, int] = {}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Take --long."""
+    parser.addoption("--long", action="store_true", help="with -m e2e: run the tests that wait for minutes, too")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -34,6 +49,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             for marker, command in LONG.items()
             if item.get_closest_marker(marker) and marker not in config.option.markexpr
         ]
+        if item.get_closest_marker("long") and not config.option.long:
+            reasons.append("long tests: run them with `make e2e ARGS=--long`")
         if reasons:
             left_out[reasons[0]] = left_out.get(reasons[0], 0) + 1
         else:

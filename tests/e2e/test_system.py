@@ -1,0 +1,190 @@
+"""Does the stack do what README says, for who starts it and trains with it?"""
+
+import json
+import re
+import time
+from datetime import UTC, datetime, timedelta
+
+import httpx
+import pytest
+from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.schedules import IntervalSchedule
+from websockets.sync.client import connect
+
+from tests.e2e.stack import BUCKET, FINAL, PROJECT, SERVICES, Receiver, Stack, docker, wait_for
+
+pytestmark = pytest.mark.e2e
+
+SHORT = {"num_steps": 900, "snapshot_steps": 300}
+
+
+@pytest.fixture(scope="module")
+def run(stack: Stack) -> FlowRun:
+    """Train a short run from the command line, as README says, and wait for its end."""
+    config = f"config={json.dumps(SHORT)}"
+    stack.exec("worker", "prefect", "deployment", "run", "gan-train/default", "--watch", "--param", config)
+    with stack.prefect() as client:
+        (found,) = [run for run in client.read_flow_runs() if run.parameters == {"config": SHORT}]
+    return found
+
+
+def test_up_again_changes_nothing(stack: Stack) -> None:
+    before = [stack.container(service) for service in SERVICES]
+    secrets = stack.secrets()
+
+    stack.up()
+
+    assert [stack.container(service) for service in SERVICES] == before
+    assert stack.secrets() == secrets
+
+
+def test_a_run_from_the_command_line_is_in_the_bucket_to_the_byte(stack: Stack, run: FlowRun) -> None:
+    assert stack.states(run)[-1] == "Completed"
+
+    verdict = stack.gan("verify", stack.address(run))
+
+    assert verdict.returncode == 0, verdict.stdout + verdict.stderr
+    assert set(stack.manifest(run)) >= {"losses.npz", "grids/step-000300.png", "checkpoints/step-000900.safetensors"}
+
+
+def test_tensorboard_shows_both_losses_and_every_grid(stack: Stack, run: FlowRun) -> None:
+    def has(plugin: str) -> dict[str, dict[str, object]]:
+        found: dict[str, dict[str, object]] = httpx.get(f"{stack.tensorboard_url}/data/plugin/{plugin}/tags").json()
+        return found
+
+    name = f"{run.id}/tensorboard"
+    wait_for(lambda: name in has("scalars"), 60, "the run in TensorBoard")
+    assert {"g_loss", "d_loss"} <= set(has("scalars")[name])
+    query: dict[str, str | int] = {"run": name, "tag": "samples", "sample": 0}
+    grids = httpx.get(f"{stack.tensorboard_url}/data/plugin/images/images", params=query).json()
+    assert [grid["step"] for grid in grids] == [300, 600, 900]
+
+
+def test_the_report_link_opens_without_credentials(stack: Stack, run: FlowRun) -> None:
+    with stack.prefect() as client:
+        (shown,) = client.read_artifacts(
+            artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=["gan-train-report"])), limit=1
+        )
+    made_anew = stack.gan("report", "--link", stack.address(run)).stdout.strip()
+
+    for link in (re.search(r"\((http[^)]+)\)", str(shown.data))[1], made_anew):  # type: ignore[index]
+        page = httpx.get(link)
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html")
+        assert "900" in page.text
+
+
+def test_a_scheduled_run_takes_its_seed_from_its_time(stack: Stack) -> None:
+    at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=75)  # Prefect looks for new schedules every 60 s
+    daily = IntervalSchedule(interval=timedelta(days=1), anchor_date=at)
+    with stack.prefect() as client:
+        nightly = client.read_deployment_by_name("gan-train/nightly")
+        extra = DeploymentScheduleCreate(schedule=daily, active=True, parameters={"config": SHORT}, slug="test")
+        (schedule,) = client.create_deployment_schedules(nightly.id, [extra])
+        try:
+            run = wait_for(lambda: _scheduled(stack, nightly.id, at), 75, "a scheduled run")
+            stack.finish(run)
+        finally:
+            client.delete_deployment_schedule(nightly.id, schedule.id)
+
+    config = json.loads(stack.s3().get_object(Bucket=BUCKET, Key=f"runs/{run.id}/config.json")["Body"].read())
+    assert config["seed"] == int(f"{at:%Y%m%d%H%M}")
+
+
+def test_one_training_at_a_time_the_other_waits_and_is_told_of(stack: Stack, receiver: Receiver) -> None:
+    first, second = stack.run(num_steps=5000), stack.run("nightly", num_steps=300, snapshot_steps=300)
+    most = 0
+    while stack.read(second).state_type not in FINAL:
+        most = max(most, stack.trainers())
+        assert [stack.read(each).state_type for each in (first, second)] != ["RUNNING", "RUNNING"]
+        time.sleep(1)
+
+    assert most == 1
+    stack.finish(first)
+    second = stack.finish(second)
+    late = f"gan-train nightly run {second.name} has not begun: is a worker there?"
+    assert late in [told["text"] for told in receiver.received]
+
+
+def test_a_failed_nightly_run_is_told(stack: Stack, receiver: Receiver) -> None:
+    run = stack.run("nightly", num_steps=100, device="cuda")
+
+    failed = f"gan-train nightly run {run.name} failed: "
+    wait_for(lambda: [told for told in receiver.received if told["text"].startswith(failed)], 120, "a notification")
+
+    assert stack.states(run)[-1] == "Failed"
+
+
+def test_who_does_not_sign_in_gets_nothing(stack: Stack) -> None:
+    for path in ("/api/flow_runs/filter", "/api/artifacts/filter", "/api/block_documents/filter"):
+        assert httpx.post(f"{stack.prefect_url}{path}", json={}).status_code == 401
+    assert httpx.get(f"{stack.prefect_url}/api/admin/settings").status_code == 401
+    for path in (f"/{BUCKET}", f"/{BUCKET}/runs", "/"):
+        assert httpx.get(f"{stack.minio_url}{path}").status_code == 403
+    for path in ("/api/events/in", "/api/events/out", "/api/logs/out"):
+        with connect(f"{stack.prefect_url.replace('http', 'ws', 1)}{path}", subprotocols=["prefect"]) as socket:  # type: ignore[list-item]
+            socket.send(json.dumps({"type": "auth", "token": "wrong"}))
+            with pytest.raises(Exception, match="1008"):
+                socket.recv(timeout=10)
+                socket.recv(timeout=10)
+
+
+def test_no_credential_is_where_it_does_not_belong(stack: Stack, run: FlowRun) -> None:
+    secrets = [secret.encode() for secret in stack.secrets().values()]
+    seen = {service: stack.logs(service).encode() for service in (*SERVICES, "secrets", "bucket", "deploy")}
+    with stack.prefect() as client:
+        seen["artifacts"] = str([each.data for each in client.read_artifacts()]).encode()
+        seen["logs"] = str([each.message for each in client.read_logs()]).encode()
+    s3 = stack.s3()
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
+        for each in page["Contents"]:
+            if not each["Key"].endswith(".safetensors"):
+                seen[each["Key"]] = s3.get_object(Bucket=BUCKET, Key=each["Key"])["Body"].read()
+    for image in ("gan-train", "gan-train-minio", "gan-train-tensorboard"):
+        seen[image] = docker("history", "--no-trunc", f"{image}:local").encode()
+
+    assert [where for where, content in seen.items() for secret in secrets if secret in content] == []
+    assert len(seen) > 20
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_container_may_do_no_more_than_it_must(stack: Stack, service: str) -> None:
+    status = stack.exec(service, "cat", "/proc/1/status")
+    found = dict(line.split(":\t", 1) for line in status.splitlines())
+
+    assert "0" not in found["Uid"].split()
+    assert int(found["CapEff"], 16) == int(found["CapBnd"], 16) == 0
+    assert found["NoNewPrivs"] == "1"
+    assert " / overlay ro," in stack.exec(service, "cat", "/proc/mounts")
+    with pytest.raises(AssertionError):
+        stack.exec(service, "touch", "/written")
+    ports = json.loads(docker("inspect", stack.container(service)))[0]["NetworkSettings"]["Ports"]
+    assert {each["HostIp"] for bound in ports.values() for each in bound or ()} <= {"127.0.0.1"}
+
+
+def test_down_and_up_keep_everything(stack: Stack, run: FlowRun) -> None:
+    with stack.prefect() as client:
+        nightly = client.read_deployment_by_name("gan-train/nightly")
+        (schedule,) = nightly.schedules
+        client.update_deployment_schedule(nightly.id, schedule.id, active=False)
+    secrets, files = stack.secrets(), stack.manifest(run)
+
+    stack.compose("down")
+    assert docker("ps", "-aq", "--filter", f"label=com.docker.compose.project={PROJECT}") == ""
+    stack.up()
+
+    assert stack.secrets() == secrets
+    assert stack.manifest(run) == files
+    assert stack.states(run)[-1] == "Completed"
+    with stack.prefect() as client:
+        (schedule,) = client.read_deployment_by_name("gan-train/nightly").schedules
+        assert not schedule.active
+        client.update_deployment_schedule(nightly.id, schedule.id, active=True)
+
+
+def _scheduled(stack: Stack, deployment: object, at: datetime) -> FlowRun | None:
+    with stack.prefect() as client:
+        runs = client.read_flow_runs(limit=200)
+    found = [run for run in runs if run.deployment_id == deployment and run.expected_start_time == at]
+    return found[0] if found else None

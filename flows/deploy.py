@@ -29,6 +29,7 @@ DEPLOY = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
 SERVER_SECONDS = 180.0
 MISSED_HEARTBEATS = 3
 LATE_SECONDS = 3600  # a nightly run that waits longer for its turn is told of; see GAN_NOTIFY_LATE_SECONDS
+TAG = "gan-train"  # of our deployments' runs, and all that a heartbeat tells of them; other flows have other habits
 NOTIFY_BLOCK = "gan-train-notify"
 ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Crashed", "Cancelled", "AwaitingRetry")}
 MESSAGE = '{{"text": {{{{ ("gan-train nightly run " ~ flow_run.name ~ " {what}" ~ {more}) | tojson }}}}}}'
@@ -78,6 +79,7 @@ def make_automations(client: SyncPrefectClient) -> None:
                 after=alive,
                 expect=alive | ENDED,
                 match={"prefect.resource.id": "prefect.flow-run.*"},
+                match_related={"prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{TAG}"},
                 for_each={"prefect.resource.id"},
                 posture=Posture.Proactive,
                 within=within,

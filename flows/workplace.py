@@ -26,7 +26,7 @@ class Workplace:
     mirrors: tuple[str, ...]
     pinned: bool  # MNIST itself, not another set of 28x28 images
     from_scratch: bool
-    default_seed: int  # of a run whose config has none
+    default_seed: int = 0  # of a run whose config has none
 
     @classmethod
     def from_env(cls) -> Self:

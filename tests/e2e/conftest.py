@@ -1,16 +1,13 @@
 """Which stack do the end-to-end tests talk to? One for all of them, built and started as README says."""
 
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 
-HOME = tempfile.mkdtemp(prefix="gan-train-e2e-")
-os.environ.setdefault("PREFECT_HOME", HOME)  # before anything imports prefect, which reads the user's settings then
+from tests.prefect_home import HOME  # isort: skip  # before anything imports prefect
 
-import pytest  # noqa: E402
+import pytest
 
-from tests.e2e.stack import Receiver, Stack, mirror_for_containers  # noqa: E402
+from tests.e2e.stack import Receiver, Stack, mirror_for_containers
 
 
 @pytest.fixture(scope="session")

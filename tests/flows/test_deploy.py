@@ -51,7 +51,10 @@ def test_a_second_deploy_doubles_nothing_and_undoes_nothing(
     pool = client.read_work_pool(POOL)
     assert pool.concurrency_limit == 2
     assert pool.base_job_template["variables"]["properties"]["working_dir"]["default"] == str(tmp_path)
-    assert len(client.read_automations_by_name(KILLED)) == 1
+    (killed,) = client.read_automations_by_name(KILLED)
+    assert killed.trigger.match_related.root == {  # type: ignore[union-attr]
+        "prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{again.tags[0]}"
+    }  # fmt: skip
 
 
 def test_the_form_of_a_run_has_bounds_and_help(api: str, client: SyncPrefectClient, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from uuid import uuid4
 
 import httpx
 from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.resume import recover
 from flows.workplace import store_from_env
@@ -31,6 +32,7 @@ WORKER = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "-
 RECOVER_SECONDS = 10.0
 RUN_GRACE_SECONDS = 40.0
 WORKER_GRACE_SECONDS = 10.0
+PATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "8"}  # 2 + 4 + ... + 256 s; a trained run has only its end to tell
 ENGINE = b"prefect.engine"  # in the command line of each process that runs a flow
 MARK = f"FLOWS_WORKER={uuid4().hex}".encode()  # in the environment of each process that comes from this one
 
@@ -62,13 +64,14 @@ def main() -> int:
 def _start() -> subprocess.Popen[bytes]:
     name, _, value = MARK.decode().partition("=")
     # A session of its own: signals are passed on by us, in order.
-    return subprocess.Popen(WORKER, env={**WAITING, **os.environ, name: value}, start_new_session=True)
+    return subprocess.Popen(WORKER, env={**WAITING, **PATIENT, **os.environ, name: value}, start_new_session=True)
 
 
 def _recover() -> None:
     try:
-        for line in recover(POOL, store_from_env()):
-            log.info("%s", line)
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # the next time is soon, and a stop must not wait
+            for line in recover(POOL, store_from_env()):
+                log.info("%s", line)
     except (httpx.HTTPError, PrefectException, GanError) as error:
         log.warning("cannot look after killed runs at present: %s", error)
 

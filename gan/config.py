@@ -17,13 +17,15 @@ class RecipeDefaults(NamedTuple):
     beta1: float
     beta2: float
     dropout: float
+    max_shift: int
+    r1_gamma: float
     ema_decay: float
 
 
 RecipeName = Literal["published", "tuned"]
 RECIPES: dict[RecipeName, RecipeDefaults] = {
-    "published": RecipeDefaults(PUBLISHED_STEPS, 1e-4, 0.9, 0.999, 0.0, 0.0),
-    "tuned": RecipeDefaults(PUBLISHED_STEPS, 2e-4, 0.5, 0.999, 0.3, 0.999),
+    "published": RecipeDefaults(PUBLISHED_STEPS, 1e-4, 0.9, 0.999, 0.0, 0, 0.0, 0.0),
+    "tuned": RecipeDefaults(PUBLISHED_STEPS, 6e-4, 0.5, 0.999, 0.0, 2, 0.02, 0.9995),
 }
 
 
@@ -55,18 +57,29 @@ class TrainConfig(BaseModel):
     batch_size: int = Field(64, ge=25, le=10_000, description="Real images, and fakes, in a step.")
     latent_dim: int = Field(100, ge=1, le=10_000, description="Size of z, standard normal.")
     learning_rate: float | None = Field(
-        None, gt=0, le=1, allow_inf_nan=False, description="Adam's step size. Recipe: published 1e-4, tuned 2e-4."
+        None, gt=0, le=1, allow_inf_nan=False, description="Adam's step size. Recipe: published 1e-4, tuned 6e-4."
     )
     beta1: float | None = Field(None, ge=0, lt=1, description="Adam's first decay. Recipe: published 0.9, tuned 0.5.")
     beta2: float | None = Field(None, ge=0, lt=1, description="Adam's second decay. Recipe: 0.999.")
-    dropout: float | None = Field(
-        None, ge=0, lt=1, description="Share of D's activations dropped. Recipe: published 0, tuned 0.3."
+    dropout: float | None = Field(None, ge=0, lt=1, description="Share of D's activations dropped. Recipe: 0.")
+    max_shift: int | None = Field(
+        None,
+        ge=0,
+        le=8,
+        description="Pixels, at most, by which D's images, fakes and reals alike, are shifted at random; 0: none. "
+        "Recipe: published 0, tuned 2.",
+    )
+    r1_gamma: float | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="Weight of R1, D's gradient penalty on real images; 0: none. Recipe: published 0, tuned 0.02.",
     )
     ema_decay: float | None = Field(
         None,
         ge=0,
         lt=1,
-        description="Decay a step of the averaged generator; 0: none. Recipe: published 0, tuned 0.999.",
+        description="Decay a step of the averaged generator; 0: none. Recipe: published 0, tuned 0.9995.",
     )
     snapshot_steps: int = Field(
         1000, ge=1, le=1_000_000, description="Steps between snapshots: a grid, the losses, a checkpoint."

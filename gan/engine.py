@@ -14,10 +14,12 @@ from torch.nn import functional as F
 from gan.config import TrainConfig
 from gan.networks import NUM_PIXELS, dropout_masks
 from gan.products import products_for
+from gan.shifts import Shifts
 from gan.state import TrainState
 
 aten = torch.ops.aten
 SLOPE_G = 0.2  # of G's LeakyReLU
+R1_EVERY = 10  # steps between two gradient penalties, each as strong as all of them (Karras et al. 2020, lazily)
 
 
 class Linear(NamedTuple):
@@ -43,9 +45,9 @@ class Engine:
 
     def __init__(self, state: TrainState, config: TrainConfig) -> None:
         """Read the state as it is now: whoever changes it otherwise than by `step` makes another Engine."""
-        assert config.dropout is not None and config.ema_decay is not None
+        assert config.dropout is not None and config.ema_decay is not None and config.r1_gamma is not None
         self.state, self.config = state, config
-        self.dropout, self.ema_decay = config.dropout, config.ema_decay
+        self.dropout, self.r1_gamma, self.ema_decay = config.dropout, config.r1_gamma, config.ema_decay
         self.master = state.fixed_z.dtype
         self.dtype = dtype = torch.bfloat16 if config.precision == "bfloat16" else self.master
         self.products = products_for(state.device, dtype)
@@ -65,6 +67,7 @@ class Engine:
         self.averaged = [t for t in state.generator.state_dict().values() if t.is_floating_point()]
         batch = config.batch_size
         self.images = torch.empty(2 * batch, NUM_PIXELS, device=state.device, dtype=dtype)
+        self.shifts = Shifts(config.max_shift, self.images) if config.max_shift else None
         # Rows to judge: the fakes as G wants them, the fakes as D should see them, the reals; and each row's share
         # in g_loss and in d_loss.
         like = state.fixed_z
@@ -81,10 +84,18 @@ class Engine:
         z, masks = self.draw()
         fake = self.forward_g(z)  # (B, 784)
         torch.cat([fake, real.flatten(1)], out=self.images)
+        if self.shifts:
+            chosen = self.shifts.draw(len(self.images), self.state.random)
+            self.images = self.shifts.there(self.images, chosen)
         logits = self.forward_d(masks)  # (2B,)
         g_slopes, d_slopes = self.judge(logits, losses)  # (B, 1), (2B, 1)
         d_grads, fake_delta = self.backward_d(d_slopes, masks)
+        if self.shifts:
+            fake_delta = self.shifts.back(fake_delta, chosen[: len(fake)])
         g_grads = self.backward_g(fake_delta * g_slopes, fake)
+        if self.r1_gamma and self.state.step % R1_EVERY == 0:
+            for grad, of_penalty in zip(d_grads[::2], self.penalty_grads(masks), strict=True):
+                grad.add_(of_penalty)
         self.g_adam.step(g_grads)
         self.d_adam.step(d_grads)
         if self.dtype != self.master:
@@ -151,14 +162,36 @@ class Engine:
         last, slopes_ = self.d_inputs[-1].to(self.master), slopes.to(self.dtype)
         grads = [[torch.mm(slopes.t(), last), slopes.sum(0)]]
         delta = self.d_layers[3].weight.expand(len(slopes), -1)  # (2B, 128)
+        self.d_deltas: list[Tensor] = []  # of the logits themselves, the first layer's first
         for index in (2, 1, 0):
             delta = aten.leaky_relu_backward(delta, self.d_inputs[index + 1], self.state.discriminator.slope, True)
             if masks:
                 delta.mul_(masks[index])
+            self.d_deltas.insert(0, delta)
             grads.append(self.layer_grads(delta * slopes_, self.d_inputs[index]))
             wanted = delta if index else delta[: self.config.batch_size]  # nobody reads the reals' pixels
             delta = self.products.multiply(wanted, self.d_layers[index].weight)
         return in_order(grads), delta
+
+    def penalty_grads(self, masks: list[Tensor]) -> list[Tensor]:
+        """Return the gradients by D's weights of R1, the reals' mean squared gradient by pixel times gamma / 2.
+
+        (Mescheder et al. 2018.) That gradient is a product of weights with slopes of rectifiers between them, which are
+        constants: its own gradients take one more way forward, that begins with what the way back ends with.
+        """
+        batch = self.config.batch_size
+        deltas = [delta[batch:] for delta in self.d_deltas]
+        ahead = self.products.multiply(deltas[0], self.d_layers[0].weight)  # (B, 784)
+        ahead = ahead.mul_(self.r1_gamma * R1_EVERY / batch)
+        grads = []
+        for index, delta in enumerate(deltas):
+            grads.append(self.products.multiply(delta.t(), ahead))
+            ahead = self.products.multiply(ahead, self.d_layers[index].weight.t())
+            inputs = self.d_inputs[index + 1][batch:]
+            ahead = aten.leaky_relu_backward(ahead, inputs, self.state.discriminator.slope, True)
+            if masks:
+                ahead.mul_(masks[index][batch:])
+        return [*grads, ahead.sum(0, keepdim=True)]
 
     def backward_g(self, delta: Tensor, fake: Tensor) -> list[Tensor]:
         """Return g_loss's gradients by G's parameters, given those (B, 784) by the fakes."""

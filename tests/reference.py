@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from gan.config import TrainConfig
+from gan.engine import R1_EVERY
 from gan.networks import dropout_masks
 from gan.state import TrainState
 
@@ -48,8 +49,10 @@ class Reference:
     """Train as the table says, beginning from a TrainState's weights, moments and random stream."""
 
     def __init__(self, state: TrainState, config: TrainConfig) -> None:
+        assert config.learning_rate is not None and config.beta1 is not None and config.beta2 is not None
+        assert config.dropout is not None
         published = config.recipe == "published"
-        self.config = config
+        self.config, self.dropout = config, config.dropout
         self.generator = generator(config.latent_dim, 0.8 if published else 1e-5)
         self.discriminator = published_discriminator() if published else tuned_discriminator()
         self.loss = nn.BCELoss() if published else nn.BCEWithLogitsLoss()
@@ -61,34 +64,64 @@ class Reference:
         self.random = torch.Generator()
         self.random.set_state(state.random.get_state())
         self.dtype = state.fixed_z.dtype
+        self.num_steps = state.step
 
     def step(self, real: Tensor) -> tuple[float, float]:
         """Train on one batch of real images; return (g_loss, d_loss)."""
         batch = len(real)
         ones, zeros = torch.ones(batch, 1, dtype=self.dtype), torch.zeros(batch, 1, dtype=self.dtype)
         z = torch.randn(batch, self.config.latent_dim, generator=self.random, dtype=self.dtype)
-        masks = dropout_masks(2 * batch, self.config.dropout, self.random, z)  # the draw itself has a test of its own
+        masks = dropout_masks(2 * batch, self.dropout, self.random, z)  # the draw itself has a test of its own
+        fake_shifts, real_shifts = self._draw_shifts(batch)
         fake_masks, real_masks = [mask[:batch] for mask in masks], [mask[batch:] for mask in masks]
 
         self.g_optimizer.zero_grad()
         fake = self.generator(z)
-        g_loss = self.loss(self._judge(fake, fake_masks), ones)
+        g_loss = self.loss(self._judge(_shifted(fake, fake_shifts), fake_masks), ones)
         g_loss.backward()
         self.g_optimizer.step()
 
         self.d_optimizer.zero_grad()
+        real = _shifted(real, real_shifts)
         real_loss = self.loss(self._judge(real, real_masks), ones)
-        fake_loss = self.loss(self._judge(fake.detach(), fake_masks), zeros)
+        fake_loss = self.loss(self._judge(_shifted(fake.detach(), fake_shifts), fake_masks), zeros)
         d_loss = 0.5 * (real_loss + fake_loss)
-        d_loss.backward()
+        (d_loss + self._penalty(real, real_masks)).backward()
         self.d_optimizer.step()
+        self.num_steps += 1
         return g_loss.item(), d_loss.item()
+
+    def _draw_shifts(self, batch: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """How far D's images are shifted, up and to the left: the fakes', the reals'."""
+        reach = self.config.max_shift
+        if not reach:
+            return [(0, 0)] * batch, [(0, 0)] * batch
+        width = 2 * reach + 1
+        chosen = torch.randint(width**2, (2 * batch,), generator=self.random).tolist()
+        both = [(number // width - reach, number % width - reach) for number in chosen]
+        return both[:batch], both[batch:]
+
+    def _penalty(self, real: Tensor, masks: list[Tensor]) -> Tensor:
+        """R1, lazily."""
+        if not self.config.r1_gamma or self.num_steps % R1_EVERY:
+            return torch.zeros(())
+        real = real.clone().requires_grad_()
+        (slopes,) = torch.autograd.grad(self._judge(real, masks).sum(), real, create_graph=True)
+        return R1_EVERY * self.config.r1_gamma / 2 * slopes.flatten(1).square().sum(1).mean()
 
     def _judge(self, images: Tensor, masks: list[Tensor]) -> Tensor:
         places = [layer for layer in self.discriminator if isinstance(layer, Masked)]
-        for place, mask in zip(places, masks, strict=True):
-            place.mask = mask
-        return self.discriminator(images)
+        for index, place in enumerate(places):
+            place.mask = masks[index] if masks else None
+        logits: Tensor = self.discriminator(images)
+        return logits
+
+
+def _shifted(images: Tensor, shifts: list[tuple[int, int]]) -> Tensor:
+    """Shift each image, black coming in."""
+    framed = nn.functional.pad(images, (28, 28, 28, 28), value=-1)
+    shifted = [f[:, 28 + y : 56 + y, 28 + x : 56 + x] for f, (y, x) in zip(framed, shifts, strict=True)]
+    return torch.stack(shifted)
 
 
 def _copy(source: nn.Module, source_adam: torch.optim.Adam, target: nn.Module, target_adam: torch.optim.Adam) -> None:

@@ -47,7 +47,8 @@ def test_published_is_the_table() -> None:
     run = resolved(TrainConfig(recipe="published"))
     assert (run.num_steps, run.batch_size, run.latent_dim) == (92_763, 64, 100)
     assert (run.learning_rate, run.beta1, run.beta2) == (1e-4, 0.9, 0.999)
-    assert (run.dropout, run.ema_decay, run.snapshot_steps) == (0, 0, 1000)
+    assert (run.dropout, run.max_shift, run.r1_gamma, run.ema_decay) == (0, 0, 0, 0)
+    assert run.snapshot_steps == 1000
 
 
 @pytest.mark.parametrize(
@@ -61,6 +62,8 @@ def test_published_is_the_table() -> None:
         ("learning_rate", float("nan")),
         ("beta1", 1),
         ("dropout", 1),
+        ("r1_gamma", -1),
+        ("max_shift", 9),
         ("device", "tpu"),
         ("recipe", "secret"),
         ("nun_steps", 5),

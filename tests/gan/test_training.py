@@ -24,7 +24,9 @@ def begin(recipe: str, dtype: torch.dtype = torch.float32, **fields: object) -> 
 
 @pytest.mark.parametrize("recipe", ["published", "tuned"])
 def test_losses_equal_the_plain_reading_over_500_steps_in_float64(recipe: str) -> None:
-    state, config, batches = begin(recipe, torch.float64, num_steps=500, batch_size=32)
+    # At tuned's own rate rounding differences grow as in any chaos, by some 30 times every 50 steps.
+    rate = {"published": None, "tuned": 2e-4}[recipe]
+    state, config, batches = begin(recipe, torch.float64, num_steps=500, batch_size=32, learning_rate=rate)
     reference = Reference(state, config)
 
     expected = np.array([reference.step(batches(step)) for step in range(1, 501)])

@@ -1,5 +1,6 @@
 """How good are a generator's samples, beside real images?"""
 
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -10,6 +11,7 @@ from torch import Tensor
 from gan import judge, metrics
 from gan.errors import DataError
 from gan.mnist import Mnist
+from gan.reference import Reference, is_mnist, load_reference
 from gan.seeds import generator
 
 NUM_SAMPLES = 10_000
@@ -75,10 +77,10 @@ class QuickEvaluation(BaseModel):
 
 
 class Evaluator:
-    """Measure samples against a data set; what the judge sees in the real images is computed once."""
+    """Measure samples against a data set; what the judge sees in the real images is computed once, when needed."""
 
     def __init__(self, data: Mnist, device: str = "cpu") -> None:
-        """Look at the test images.
+        """Take the reference that is frozen with the judge for MNIST; look at the test images of another set.
 
         Raises:
             DataError: the judge does not know these images: they are not MNIST's digits.
@@ -86,14 +88,22 @@ class Evaluator:
         self.device = device
         self.judge = judge.load_judge(device)
         self.train_images, self.test_images = _tensor(data.train_images), _tensor(data.test_images)
-        self.test = judge.look(self.judge, self.test_images)
+        self._floors: dict[int, judge.Seen] = {}
+        if is_mnist(data):
+            self.reference = load_reference()
+            return
+        self.reference = Reference.of(self.test)
         accuracy = np.mean(self.test.probabilities.argmax(1).numpy() == data.test_labels)
         if accuracy < KNOWN_ACCURACY:
             raise DataError(
                 f"the judge knows MNIST's digits, and names {accuracy:.1%} of these test images rightly: "
                 "samples of this data set cannot be evaluated"
             )
-        self._floors: dict[int, judge.Seen] = {}
+
+    @cached_property
+    def test(self) -> judge.Seen:
+        """What the judge sees in the test images."""
+        return judge.look(self.judge, self.test_images)
 
     def quick(self, images: Tensor) -> QuickEvaluation:
         """Measure samples (N, 1, 28, 28) uint8 by distance and histogram alone."""
@@ -104,7 +114,7 @@ class Evaluator:
             judge=judge.SHA256,
             num_samples=len(images),
             distance=distance,
-            distance_floor=self._cheap(self._floor(len(images)))[0],
+            distance_floor=self.distance_floor(len(images)),
             histogram_distance=histogram_distance,
             classes_covered=int((shares > COVERED_SHARE).sum()),
             class_shares=shares.tolist(),
@@ -136,13 +146,18 @@ class Evaluator:
             class_shares=shares.tolist(),
         )
 
+    def distance_floor(self, count: int) -> float:
+        """Return the distance of as many training images, below which no samples can be told from real ones."""
+        if count not in self.reference.floors:
+            self.reference.floors[count] = self._cheap(self._floor(count))[0]
+        return self.reference.floors[count]
+
     def _cheap(self, seen: judge.Seen) -> tuple[float, float, float]:
         """Return distance, score, histogram distance."""
-        shares, test_shares = metrics.class_shares(seen.probabilities), metrics.class_shares(self.test.probabilities)
         return (
-            metrics.frechet_distance(seen.features, self.test.features),
+            metrics.gaussian_distance(metrics.Gaussian.of(seen.features), self.reference.features),
             metrics.mnist_score(seen.probabilities),
-            metrics.total_variation(shares, test_shares),
+            metrics.total_variation(metrics.class_shares(seen.probabilities), self.reference.class_shares),
         )
 
     def _cheap_errors(self, seen: judge.Seen) -> list[float]:

@@ -1,6 +1,7 @@
 """How far are two sets of images apart, told from what a judge sees in them? Pure functions of tensors."""
 
 from collections.abc import Callable
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor
@@ -8,15 +9,31 @@ from torch import Tensor
 CHUNK = 1000  # rows of a distance matrix at a time: 60,000 columns of float32 are 240 MB
 
 
+class Gaussian(NamedTuple):
+    """What the Fréchet distance knows of a set of features."""
+
+    mean: Tensor  # (D,)
+    covariance: Tensor  # (D, D)
+
+    @classmethod
+    def of(cls, features: Tensor) -> Self:
+        """Fit features (N, D), float64."""
+        return cls(features.mean(0), features.T.cov())
+
+
 def frechet_distance(features: Tensor, others: Tensor) -> float:
     """Return the squared Fréchet distance between Gaussians fitted to features (N, D) and (M, D), float64."""
-    difference = features.mean(0) - others.mean(0)
-    covariance, other = features.T.cov(), others.T.cov()
-    values, vectors = torch.linalg.eigh(covariance)
+    return gaussian_distance(Gaussian.of(features), Gaussian.of(others))
+
+
+def gaussian_distance(one: Gaussian, other: Gaussian) -> float:
+    """Return the squared Fréchet distance between two Gaussians."""
+    difference = one.mean - other.mean
+    values, vectors = torch.linalg.eigh(one.covariance)
     root = vectors * values.clamp(min=0).sqrt() @ vectors.T
     # The trace of (A B)^(1/2), by way of a matrix that is symmetric; rounding may make an eigenvalue negative.
-    overlap = torch.linalg.eigvalsh(root @ other @ root).clamp(min=0).sqrt().sum()
-    return float(difference @ difference + covariance.trace() + other.trace() - 2 * overlap)
+    overlap = torch.linalg.eigvalsh(root @ other.covariance @ root).clamp(min=0).sqrt().sum()
+    return float(difference @ difference + one.covariance.trace() + other.covariance.trace() - 2 * overlap)
 
 
 def mnist_score(probabilities: Tensor) -> float:

@@ -1,0 +1,35 @@
+"""What does the judge see in MNIST's test images? Writes what gan.reference reads; comes after train_judge.
+
+Another kind of processor rounds otherwise and gives other bytes, which then have to be pinned as gan.reference.SHA256.
+"""
+
+import argparse
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from gan import mnist
+from gan.evaluation import NUM_QUICK, Evaluator
+from gan.reference import PATH, is_mnist
+
+
+def main() -> None:
+    """Look at MNIST, write the reference and print its SHA-256."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-dir", type=Path, default=Path("data"))
+    parser.add_argument("--out", type=Path, default=PATH)
+    args = parser.parse_args()
+    data = mnist.load(args.data_dir)
+    assert is_mnist(data)
+    torch.set_num_threads(1)  # the number of threads changes bits
+    evaluator = Evaluator(replace(data, sha256={}))  # unnamed, it is looked at
+    evaluator.distance_floor(NUM_QUICK)
+    content = evaluator.reference.encode()
+    args.out.write_bytes(content)
+    print(f"{args.out}: {len(content)} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}")  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()

@@ -50,14 +50,18 @@ def publish_progress(run: Run, note: Callable[[], str] = str) -> Iterator[None]:
 
 
 def show_film(run_dir: RunDir, report: Path | None) -> None:
-    """Show the film, or the last grid where the film is too large, and where the report is, if on this machine."""
+    """Show the film, or the last grid where the film is too large; how good the samples are, and where the report is.
+
+    `report` is its path, if it is on this machine.
+    """
     film = run_dir.film_path.read_bytes()
     step, last_grid = run_dir.grids()[-1]
     if len(film) <= MAX_FILM_BYTES:
         picture = _picture(f"{step:,} steps", "gif", film)
     else:
         picture = _picture(f"step {step:,}", "png", last_grid.read_bytes())
-    _Live(FILM_KEY).show(f"{picture}\n\n[Report]({report.as_uri()}): `{report}`" if report else picture)
+    link = f"[Report]({report.as_uri()}): `{report}`" if report else ""
+    _Live(FILM_KEY).show(_paragraphs(picture, evaluation_table(run_dir), link))
 
 
 def show_report(address: str, link: str) -> None:
@@ -91,11 +95,29 @@ def _progress_line(run: Run) -> str:
 def _samples(grid: Path, run: Run) -> str:
     metrics = run.metrics
     assert metrics is not None
-    return (
-        f"{_picture(f'step {metrics.step:,}', 'png', grid.read_bytes())}\n\n"
+    return _paragraphs(
+        _picture(f"step {metrics.step:,}", "png", grid.read_bytes()),
         "| step | g_loss | d_loss | steps/s |\n|---:|---:|---:|---:|\n"
-        f"| {metrics.step:,} | {metrics.g_loss:.4f} | {metrics.d_loss:.4f} | {metrics.steps_per_second:,.1f} |"
+        f"| {metrics.step:,} | {metrics.g_loss:.4f} | {metrics.d_loss:.4f} | {metrics.steps_per_second:,.1f} |",
+        evaluation_table(run.run_dir),
     )
+
+
+def evaluation_table(run_dir: RunDir) -> str:
+    """Return a Markdown table of a run's last evaluation, and of its best if that is another; empty without any."""
+    metrics = run_dir.read_metrics()
+    evaluated = [(each.step, each.evaluation) for each in metrics if each.evaluation]
+    best = run_dir.best_checkpoint(metrics)
+    rows = "".join(
+        f"\n| {step:,} | {found.distance:.2f} | {found.distance_floor:.2f} | {found.classes_covered} of 10 |"
+        for step, found in evaluated
+        if step == evaluated[-1][0] or (best and step == best.step)
+    )
+    return rows and f"| step | Fréchet distance | of real images | classes |\n|---:|---:|---:|---:|{rows}"
+
+
+def _paragraphs(*texts: str) -> str:
+    return "\n\n".join(filter(None, texts))
 
 
 def _picture(title: str, kind: str, data: bytes) -> str:

@@ -90,8 +90,8 @@ def newest_first(directory: Path) -> list[Path]:
     return sorted(directory.glob("step-[0-9]*[0-9].safetensors"), key=step_of, reverse=True)
 
 
-def prune(directory: Path, snapshot_steps: int, last_step: int) -> None:
-    """Delete all checkpoints but the last 3, every 10th snapshot's, and the final one.
+def prune(directory: Path, snapshot_steps: int, last_step: int, best_step: int | None = None) -> None:
+    """Delete all checkpoints but the last 3, every 10th snapshot's, the best and the final one.
 
     A checkpoint between snapshots, left by an interruption, goes as soon as a newer one is there.
     """
@@ -100,7 +100,7 @@ def prune(directory: Path, snapshot_steps: int, last_step: int) -> None:
     keep = {*paths[:1], *regular[:KEEP_LAST]}
     keep |= {path for path in regular if step_of(path) % (KEEP_EVERY * snapshot_steps) == 0}
     for path in paths:
-        if path not in keep:
+        if path not in keep and step_of(path) != best_step:
             path.unlink()
             sidecar_of(path).unlink(missing_ok=True)
     for orphan in _orphans(directory):

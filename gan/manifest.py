@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gan.best import Best, best_of, read_measured
 from gan.errors import CheckpointError, ChecksumError, StorageError
 from gan.store import Progress, Store, check_key, walk
 
@@ -38,6 +39,7 @@ class Manifest(BaseModel):
     version: Literal[1] = 1
     run_id: str
     files: dict[str, FileEntry] = Field(description="By path in the run directory, with forward slashes.")
+    best: Best | None = Field(None, description="Its best checkpoint; null where none was measured; old runs lack it.")
     sha256: Sha256 = Field(description="SHA-256 of the canonical JSON of the other fields.")
 
     @classmethod
@@ -58,7 +60,11 @@ class Manifest(BaseModel):
         for name in entries:
             check_key(name, str(run_path))
         _check_sidecars(run_path, entries)
-        return cls(run_id=run_id, files=entries, sha256=_content_hash(run_id, entries))
+        measured = read_measured(run_path / "metrics.jsonl")
+        best = best_of(each for each in measured if f"checkpoints/step-{each.step:06d}.safetensors" in entries)
+        files = {name: entry.model_dump() for name, entry in entries.items()}
+        document = {"version": 1, "run_id": run_id, "files": files, "best": best and best.model_dump()}
+        return cls(run_id=run_id, files=entries, best=best, sha256=_content_hash(document))
 
     @classmethod
     def parse(cls, raw: bytes, where: str) -> Self:
@@ -80,7 +86,7 @@ class Manifest(BaseModel):
         check_run_id(manifest.run_id)
         for name in manifest.files:
             check_key(name, where)
-        found = _content_hash(manifest.run_id, manifest.files)
+        found = _content_hash(manifest._document())
         if found != manifest.sha256:
             raise _damaged(where, f"SHA-256 of its content expected {manifest.sha256}, found {found}")
         if raw != manifest.to_bytes():
@@ -89,7 +95,11 @@ class Manifest(BaseModel):
 
     def to_bytes(self) -> bytes:
         """Return the one way in which this manifest is written."""
-        return _canonical(self.model_dump())
+        return _canonical(self._document())
+
+    def _document(self) -> dict[str, Any]:
+        """Return the fields that are written: manifests from before there was a best checkpoint stay as they are."""
+        return self.model_dump(exclude=None if "best" in self.model_fields_set else {"best"})
 
     @property
     def num_bytes(self) -> int:
@@ -225,9 +235,8 @@ def _check_sidecars(run_path: Path, entries: Mapping[str, FileEntry]) -> None:
             )
 
 
-def _content_hash(run_id: str, entries: Mapping[str, FileEntry]) -> str:
-    files = {name: entry.model_dump() for name, entry in entries.items()}
-    return hashlib.sha256(_canonical({"version": 1, "run_id": run_id, "files": files})).hexdigest()
+def _content_hash(document: Mapping[str, Any]) -> str:
+    return hashlib.sha256(_canonical({name: document[name] for name in document if name != "sha256"})).hexdigest()
 
 
 def _canonical(document: Mapping[str, Any]) -> bytes:

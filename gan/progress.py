@@ -78,7 +78,7 @@ def show_download() -> Iterator[Callable[[str, int, int | None], None]]:
 def _figures(run: Run, steps_per_second: float | None, note: str) -> str:
     speed = f"{steps_per_second:.0f} steps/s" if steps_per_second else ""
     losses = f"g_loss {run.metrics.g_loss:.3f}  d_loss {run.metrics.d_loss:.3f}" if run.metrics else ""
-    return "  ".join(filter(None, (speed, losses, note)))
+    return "  ".join(filter(None, (speed, losses, distance_note(run), note)))
 
 
 def _plain_line(run: Run) -> str:
@@ -88,4 +88,12 @@ def _plain_line(run: Run) -> str:
     return (
         f"step {metrics.step}/{run.num_steps}  g_loss {metrics.g_loss:.4f}  d_loss {metrics.d_loss:.4f}  "
         f"{metrics.steps_per_second:.1f} steps/s  {seconds / 60:.1f} min left"
-    )
+    ) + (f"  {distance_note(run)}" if metrics.evaluation else "")
+
+
+def distance_note(run: Run) -> str:
+    """Say how good the samples were when they were last evaluated; empty where they were not."""
+    if run.evaluated is None:
+        return ""
+    step, found = run.evaluated
+    return f"distance {found.distance:.1f} at step {step}"

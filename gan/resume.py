@@ -141,7 +141,7 @@ def _rebuild(run: RunDir) -> None:
         for step, path in run.grids():
             events.image(step, "samples", path.read_bytes(), *PNG_SIZE)
         for metrics in run.read_metrics():
-            events.scalars(metrics.step, steps_per_second=metrics.steps_per_second)
+            events.scalars(metrics.step, **metrics.scalars())
 
 
 def _check_same_config(store: Store, prefix: str, run: RunDir) -> None:

@@ -4,16 +4,19 @@ import fcntl
 import io
 import json
 import os
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gan import checkpoint
+from gan.best import Best, best_of
 from gan.config import TrainConfig
 from gan.errors import RunError
+from gan.evaluation import QuickEvaluation
 from gan.events import EventLog
 from gan.files import atomic_write
 from gan.images import grid_png
@@ -36,6 +39,15 @@ class SnapshotMetrics(BaseModel):
     steps_per_second: float  # of the loop alone
     seconds: float  # of the loop, since the run's first step, over all its resumes
     time: str  # ISO 8601, UTC
+    evaluation: QuickEvaluation | None = Field(None, description="Of the samples; see gan.quick for when there is one.")
+
+    def scalars(self) -> dict[str, float]:
+        """Return what TensorBoard shows of it, by tag."""
+        found = {"steps_per_second": self.steps_per_second}
+        if judged := self.evaluation:
+            names = ("distance", "distance_floor", "histogram_distance", "classes_covered")
+            found |= {f"judge/{name}": getattr(judged, name) for name in names}
+        return found
 
 
 class RunDir:
@@ -101,6 +113,12 @@ class RunDir:
         except ValidationError as error:
             raise RunError(f"{self.metrics_path}: damaged ({error})") from error
 
+    def best_checkpoint(self, metrics: Iterable[SnapshotMetrics]) -> Best | None:
+        """Return the best of the checkpoints that are here, by the distances among `metrics`."""
+        steps = {checkpoint.step_of(path) for path in checkpoint.newest_first(self.checkpoints_dir)}
+        judged = ((each.step, each.evaluation) for each in metrics if each.step in steps)
+        return best_of(Best(step=step, distance=found.distance) for step, found in judged if found)
+
     def lock(self) -> int:
         """Take the run for this process; return the descriptor to close. The kernel frees it when the process dies.
 
@@ -132,7 +150,9 @@ class SnapshotWriter:
         if state.step == 0:
             events.hparams(config.model_dump(mode="json"))
 
-    def write(self, snapshot: Snapshot, state: TrainState) -> SnapshotMetrics:
+    def write(
+        self, snapshot: Snapshot, state: TrainState, evaluation: QuickEvaluation | None = None
+    ) -> SnapshotMetrics:
         """Write a snapshot's grid, losses, metrics and events, then the checkpoint that vouches for them."""
         png = grid_png(snapshot.images)
         atomic_write(self.run_dir.grid_path(snapshot.step), png)
@@ -143,12 +163,13 @@ class SnapshotWriter:
             steps_per_second=round(snapshot.num_steps / snapshot.seconds, 2),
             seconds=round((self.metrics[-1].seconds if self.metrics else 0.0) + snapshot.seconds, 3),
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),
+            evaluation=evaluation,
         )
         self.metrics.append(metrics)
         lines = "".join(line.model_dump_json() + "\n" for line in self.metrics)
         atomic_write(self.run_dir.metrics_path, lines.encode())
         self.events.image(snapshot.step, "samples", png, *PNG_SIZE)
-        self.events.scalars(snapshot.step, steps_per_second=metrics.steps_per_second)
+        self.events.scalars(snapshot.step, **metrics.scalars())
         self.save(state)
         return metrics
 
@@ -161,7 +182,10 @@ class SnapshotWriter:
         atomic_write(run_dir.losses_path, losses_npz(state.g_losses, state.d_losses))
         checkpoint.save(run_dir.checkpoints_dir, state.tensors(), self.config.model_dump(mode="json"))
         assert self.config.num_steps is not None
-        checkpoint.prune(run_dir.checkpoints_dir, self.config.snapshot_steps, self.config.num_steps)
+        best = run_dir.best_checkpoint(self.metrics)
+        checkpoint.prune(
+            run_dir.checkpoints_dir, self.config.snapshot_steps, self.config.num_steps, best.step if best else None
+        )
 
 
 PNG_SIZE = (152, 152)  # 5 x 28 pixels and 6 gaps of 2

@@ -14,11 +14,13 @@ from gan.batches import Batches
 from gan.config import TrainConfig
 from gan.device import Device, choose_device, choose_num_threads
 from gan.errors import ConfigMismatchError, RunError
+from gan.evaluation import QuickEvaluation
 from gan.events import EventLog
 from gan.files import atomic_write, storage_error
 from gan.images import grid_png
 from gan.mnist import Mnist
 from gan.provenance import Provenance
+from gan.quick import QuickJudge
 from gan.run_dir import RunDir, SnapshotMetrics, SnapshotWriter
 from gan.state import NUM_FIXED, TrainState
 from gan.training import Snapshot, train
@@ -37,6 +39,8 @@ class Run:
         self.device = device
         self.num_steps = config.num_steps
         self.metrics: SnapshotMetrics | None = None  # the last snapshot's
+        self.evaluated: tuple[int, QuickEvaluation] | None = None  # the last step that was, since the run was opened
+        self.quick_judge = QuickJudge(config, data)
         self.batches = Batches(data.train_images, config.batch_size, config.seed, config.device)
         self.state = TrainState(config)
         if newest := checkpoint.load_newest(run_dir.checkpoints_dir):
@@ -63,7 +67,9 @@ class Run:
             with EventLog(self.run_dir.tensorboard_dir, began_at) as events:
                 writer = SnapshotWriter(self.run_dir, self.config, events, self.state)
                 for snapshot in train(self.state, self.config, self.batches, should_stop):
-                    self.metrics = writer.write(snapshot, self.state)
+                    self.metrics = writer.write(snapshot, self.state, self.quick_judge.evaluate(self.state))
+                    if self.metrics.evaluation:
+                        self.evaluated = self.metrics.step, self.metrics.evaluation
                     yield snapshot
                 if writer.logged_step < self.state.step:
                     writer.save(self.state)

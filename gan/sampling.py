@@ -43,8 +43,9 @@ def draw(network: Generator, latent_dim: int, count: int, seed: int) -> Tensor:
     """Return `count` samples (N, 1, 28, 28) uint8; the same seed gives the same first samples whatever the count."""
     random = random_stream(seed, "samples")
     chunks = [min(CHUNK, count - done) for done in range(0, count, CHUNK)]
+    device = next(network.parameters()).device  # the latents are drawn on the CPU: every device gets the same
     z = [torch.randn(CHUNK, latent_dim, generator=random)[:size] for size in chunks]
-    return torch.cat([to_uint8(network(part)) for part in z])
+    return torch.cat([to_uint8(network(part.to(device))) for part in z])
 
 
 def encode(images: Tensor, suffix: str) -> bytes:

@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from gan import checkpoint, judge
 from gan.config import TrainConfig
+from gan.evaluation import QuickEvaluation
 from gan.images import grid_png, to_uint8
 from gan.networks import Generator
 from gan.provenance import Provenance
@@ -24,8 +26,12 @@ PROVENANCE = Provenance(
 )
 
 
-def write_sample_run(path: Path, steps: Sequence[int] = (1000, 2000, 3000), **provenance: object) -> RunDir:
+def write_sample_run(
+    path: Path, steps: Sequence[int] = (1000, 2000, 3000), evaluated: Sequence[int] = (), **provenance: object
+) -> RunDir:
     """Write a run with a grid at each of `steps`, finished unless they end before 3000, and return its directory.
+
+    At `evaluated` steps it has an evaluation and, in name, a checkpoint.
 
     The same arguments give the same bytes. `provenance` replaces fields of PROVENANCE.
     """
@@ -40,7 +46,11 @@ def write_sample_run(path: Path, steps: Sequence[int] = (1000, 2000, 3000), **pr
         run.grid_path(step).write_bytes(grid_png(images[25 * index :][:25]))
     g_losses, d_losses = losses(steps[-1] if steps else 500)
     run.losses_path.write_bytes(losses_npz(g_losses, d_losses))
-    lines = (metrics(step, g_losses, d_losses).model_dump_json() + "\n" for step in steps)
+    run.checkpoints_dir.mkdir()
+    for step in evaluated:
+        checkpoint.path_of(run.checkpoints_dir, step).touch()
+    found = {step: evaluation(step) for step in evaluated}
+    lines = (metrics(step, g_losses, d_losses, found.get(step)).model_dump_json() + "\n" for step in steps)
     run.metrics_path.write_text("".join(lines))
     return run
 
@@ -60,7 +70,23 @@ def losses(num_steps: int) -> tuple[np.ndarray, np.ndarray]:
     return g_losses, g_losses / 2
 
 
-def metrics(step: int, g_losses: np.ndarray, d_losses: np.ndarray) -> SnapshotMetrics:
+def evaluation(step: int, distance: float | None = None) -> QuickEvaluation:
+    """Return what a quick evaluation may find: 400 over the thousands of steps, and class 7 lost before step 3000."""
+    shares = [0.1] * 10 if step >= 3000 else [0.2, *[0.1] * 6, 0.0, 0.1, 0.1]
+    return QuickEvaluation(
+        judge=judge.SHA256,
+        num_samples=2000,
+        distance=distance or 400_000 / step,
+        distance_floor=2.5,
+        histogram_distance=0.0 if step >= 3000 else 0.1,
+        classes_covered=10 if step >= 3000 else 9,
+        class_shares=shares,
+    )
+
+
+def metrics(
+    step: int, g_losses: np.ndarray, d_losses: np.ndarray, found: QuickEvaluation | None = None
+) -> SnapshotMetrics:
     """Return a snapshot's figures at 50 steps/s, means over the 1000 steps before it."""
     last = slice(max(0, step - 1000), step)
     return SnapshotMetrics(
@@ -70,4 +96,5 @@ def metrics(step: int, g_losses: np.ndarray, d_losses: np.ndarray) -> SnapshotMe
         steps_per_second=50.0,
         seconds=step / 50,
         time=f"2024-05-06T08:{step // 3000:02d}:{step // 50 % 60:02d}.000+00:00",
+        evaluation=found,
     )

@@ -9,7 +9,7 @@ from gan.config import TrainConfig
 from gan.files import atomic_write
 from gan.images import grid_png
 from gan.run_dir import RunDir, SnapshotMetrics
-from tests.sample_run import PROVENANCE, random_images
+from tests.sample_run import PROVENANCE, evaluation, random_images
 
 CONFIG = TrainConfig(num_steps=1000, snapshot_steps=10).resolved(seed=0, device="cpu", num_threads=1)
 
@@ -26,11 +26,14 @@ class SpooledRun:
         self.dir.write_provenance(PROVENANCE)
         atomic_write(self.dir.reals_path, grid_png(random_images(25)))
 
-    def snapshot(self, step: int) -> None:
-        """Write the grid, the metrics and the checkpoint of a step; prune."""
+    def snapshot(self, step: int, distance: float | None = None) -> None:
+        """Write the grid, the metrics, with the distance where there is one, and the checkpoint of a step; prune."""
         images = random_images(25).roll(step, 0)
         atomic_write(self.dir.grid_path(step), grid_png(images))
-        line = SnapshotMetrics(step=step, g_loss=1, d_loss=1, steps_per_second=50, seconds=step / 50, time="now")
+        line = SnapshotMetrics(
+            step=step, g_loss=1, d_loss=1, steps_per_second=50, seconds=step / 50, time="now",
+            evaluation=evaluation(step, distance) if distance else None,
+        )  # fmt: skip
         lines = [*self.dir.read_metrics(), line]
         atomic_write(self.dir.metrics_path, "".join(each.model_dump_json() + "\n" for each in lines).encode())
         losses = torch.arange(step, dtype=torch.float32)
@@ -38,7 +41,8 @@ class SpooledRun:
         tensors = {"step": torch.tensor(step), "g_losses": losses, "d_losses": losses / 2, "weights": weights}
         path = checkpoint.save(self.dir.checkpoints_dir, tensors, CONFIG.model_dump(mode="json"))
         self.num_bytes += path.stat().st_size + self.dir.grid_path(step).stat().st_size
-        checkpoint.prune(self.dir.checkpoints_dir, CONFIG.snapshot_steps, 1000)
+        best = self.dir.best_checkpoint(lines)
+        checkpoint.prune(self.dir.checkpoints_dir, CONFIG.snapshot_steps, 1000, best.step if best else None)
 
 
 def spooled(path: Path) -> dict[str, bytes]:

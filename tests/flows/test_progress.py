@@ -12,6 +12,7 @@ from flows import progress
 from gan.config import TrainConfig
 from gan.mnist import load
 from gan.runner import open_run
+from tests.sample_run import write_sample_run
 
 CONFIG = TrainConfig(num_steps=20, snapshot_steps=10, num_threads=1)
 
@@ -34,6 +35,26 @@ def test_an_api_that_never_answers_holds_nothing_up(
     for thread in threading.enumerate():
         if thread.name == "artifacts":
             thread.join()
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "rows"),
+    [
+        ([], []),
+        ([2000], ["| 2,000 | 200.00 | 2.50 | 9 of 10 |"]),
+        ([1000, 2000, 3000], ["| 3,000 | 133.33 | 2.50 | 10 of 10 |"]),
+    ],
+)
+def test_the_last_evaluation_is_a_table(tmp_path: Path, evaluated: list[int], rows: list[str]) -> None:
+    table = progress.evaluation_table(write_sample_run(tmp_path / "run", evaluated=evaluated))
+    assert table.splitlines()[2:] == rows
+
+
+def test_the_best_stands_beside_the_last(tmp_path: Path) -> None:
+    run = write_sample_run(tmp_path / "run", evaluated=[1000, 2000, 3000])
+    (run.checkpoints_dir / "step-003000.safetensors").unlink()
+    table = progress.evaluation_table(run)
+    assert [row.split()[1] for row in table.splitlines()[2:]] == ["2,000", "3,000"]
 
 
 def address(server: socket.socket) -> str:

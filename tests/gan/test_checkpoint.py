@@ -86,6 +86,16 @@ def test_retention_is_the_last_3_every_10th_and_the_final_one(tmp_path: Path) ->
     assert len(list(tmp_path.iterdir())) == 2 * len(kept)
 
 
+def test_the_best_one_is_kept_until_there_is_a_better_one(tmp_path: Path) -> None:
+    kept = {}
+    for step in range(1000, 8000, 1000):
+        save(tmp_path, step)
+        checkpoint.prune(tmp_path, snapshot_steps=1000, last_step=50_000, best_step=2000 if step < 7000 else 7000)
+        kept[step] = [checkpoint.step_of(path) for path in checkpoint.newest_first(tmp_path)]
+    assert kept[6000] == [6000, 5000, 4000, 2000]
+    assert kept[7000] == [7000, 6000, 5000]
+
+
 def test_an_interruptions_checkpoint_goes_when_a_newer_one_is_there(tmp_path: Path) -> None:
     for step in (1000, 1234):
         save(tmp_path, step)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from gan.best import Best
 from gan.errors import CheckpointError, StorageError
 from gan.manifest import Manifest, Problem, verify
 from gan.store import LocalStore
@@ -47,6 +48,43 @@ def test_the_same_run_gives_the_same_bytes(run_path: Path, tmp_path: Path) -> No
     (run_path / "manifest.json").write_bytes(first)
     assert Manifest.of(run_path, "a").to_bytes() == Manifest.of(write_run(tmp_path / "b"), "a").to_bytes() == first
     assert Manifest.parse(first, "here").to_bytes() == first
+
+
+def evaluated(run_path: Path, **distances: float) -> Manifest:
+    """Return the manifest of a run that was evaluated at steps."""
+    lines = [{"step": int(step[1:]), "evaluation": {"distance": value}} for step, value in distances.items()]
+    (run_path / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return Manifest.of(run_path, "a")
+
+
+def test_the_best_checkpoint_is_named(run_path: Path) -> None:
+    manifest = evaluated(run_path, _1000=14.5, _2000=20.0)
+    assert manifest.best == Best(step=1000, distance=14.5)
+    raw = manifest.to_bytes()
+    assert json.loads(raw)["best"] == {"step": 1000, "distance": 14.5}
+    assert Manifest.parse(raw, "here") == manifest
+    with pytest.raises(StorageError, match="here is damaged: SHA-256 of its content"):
+        Manifest.parse(raw.replace(b"14.5", b"14.6"), "here")
+
+
+def test_a_checkpoint_that_is_not_there_is_not_named(run_path: Path) -> None:
+    assert evaluated(run_path, _500=1.5, _2000=20.0).best == Best(step=2000, distance=20.0)
+    assert evaluated(run_path, _500=1.5).best is None
+
+
+def test_a_run_that_was_not_evaluated_has_no_best(run_path: Path) -> None:
+    assert json.loads(Manifest.of(run_path, "a").to_bytes())["best"] is None
+
+
+def test_a_manifest_from_before_there_was_a_best_is_read(run_path: Path) -> None:
+    document = json.loads(Manifest.of(run_path, "a").to_bytes())
+    del document["best"], document["sha256"]
+    content = json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
+    document["sha256"] = hashlib.sha256(content).hexdigest()
+    old = json.dumps(document, indent=2, sort_keys=True).encode() + b"\n"
+    manifest = Manifest.parse(old, "here")
+    assert manifest.best is None and manifest.to_bytes() == old
+    assert manifest.differences(Manifest.of(run_path, "a")) == []
 
 
 def test_any_flipped_bit_of_a_manifest_is_found(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from gan import checkpoint
+from gan.best import Best
 from gan.config import TrainConfig
 from gan.errors import CheckpointError, ChecksumError, ConfigMismatchError, RunError, StorageError
 from gan.lease import hold
@@ -91,6 +92,19 @@ def test_all_that_was_sent_is_fetched(tmp_path: Path, store: Store, sent: Spoole
     assert losses["g_loss"].tolist() == list(range(140)) and len(losses["d_loss"]) == 140
     events = b"".join(path.read_bytes() for path in (tmp_path / "a/tensorboard").iterdir())
     assert events.count(b"g_loss") == 140 and events.count(b"\x89PNG") == 14
+
+
+def test_the_best_checkpoint_and_its_distance_are_fetched(tmp_path: Path, store: Store) -> None:
+    run = SpooledRun(tmp_path / "elsewhere" / "a")
+    with hold(store, "a") as lease, uploading(run.dir.path, store, lease) as uploader:
+        for step in range(10, 80, 10):
+            run.snapshot(step, distance=5.0 if step == 20 else None)
+        uploader.flush(30)
+    fetch_run(store, "a", tmp_path / "a")
+    fetched = RunDir(tmp_path / "a")
+    assert fetched.best_checkpoint(fetched.read_metrics()) == Best(step=20, distance=5.0)
+    assert checkpoint.load(checkpoint.path_of(fetched.checkpoints_dir, 20))
+    assert b"judge/distance" in b"".join(path.read_bytes() for path in fetched.tensorboard_dir.iterdir())
 
 
 def test_fetching_again_changes_nothing(tmp_path: Path, store: Store, sent: SpooledRun) -> None:

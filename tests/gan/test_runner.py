@@ -2,16 +2,18 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
-from gan import checkpoint
+from gan import checkpoint, quick
 from gan.config import TrainConfig
 from gan.errors import CheckpointError, ConfigMismatchError, RunError
-from gan.mnist import Mnist
+from gan.mnist import FILES, Mnist
+from gan.progress import distance_note
 from gan.run_dir import RunDir
 from gan.runner import Run, open_run
 from tests.digits import mnist
@@ -65,6 +67,38 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path, undisturbed: Pa
     assert train(tmp_path / "run", stop_at=stop_at).state.step == stop_at
     assert differing(tmp_path / "run", undisturbed) != []
     assert train(tmp_path / "run", TrainConfig(), resume=True).finished
+    assert differing(tmp_path / "run", undisturbed) == []
+
+
+@pytest.mark.parametrize("stop_at", [50, 57])
+def test_an_evaluated_run_goes_on_to_the_same_bytes_and_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Path, stop_at: int
+) -> None:
+    monkeypatch.setattr(quick, "MIN_STEPS", 50)
+    config = TrainConfig(num_steps=70, snapshot_steps=10, batch_size=25, num_threads=1)
+    known = replace(DATA, sha256={file.name: file.sha256 for file in FILES})  # judged as if it were MNIST
+    for name, stops in (("once", [None]), ("twice", [stop_at, None])):
+        for stop in stops:
+            with open_run(tmp_path / name, config, known, resume=True) as run:
+                list(run.train(lambda stop=stop, run=run: run.state.step == stop))
+    assert differing(tmp_path / "once", tmp_path / "twice") == []
+    once, twice = (
+        {line.step: line.evaluation for line in RunDir(tmp_path / name).read_metrics() if line.evaluation}
+        for name in ("once", "twice")
+    )
+    assert once == twice and list(once) == [50, 70]
+    assert run.evaluated == (70, once[70])
+    events = b"".join(path.read_bytes() for path in (tmp_path / "once/tensorboard").iterdir())
+    assert events.count(b"judge/distance_floor") == 2
+
+
+def test_evaluations_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Path) -> None:
+    monkeypatch.setattr(quick, "MIN_STEPS", 40)
+    known = replace(DATA, sha256={**DATA.sha256, **{file.name: file.sha256 for file in FILES}})
+    with open_run(tmp_path / "run", CONFIG, known) as run:
+        list(run.train())
+    assert run.evaluated is not None and run.evaluated[0] == 40
+    assert distance_note(run) == f"distance {run.evaluated[1].distance:.1f} at step 40"
     assert differing(tmp_path / "run", undisturbed) == []
 
 

@@ -86,6 +86,17 @@ def test_what_is_pruned_is_deleted_from_the_store(run: SpooledRun, store: Store)
     assert sum(name.endswith(".safetensors") for name in stored(store)) == 4  # 100, and the last 3
 
 
+def test_the_best_checkpoint_stays_in_the_store_until_there_is_a_better_one(run: SpooledRun, store: Store) -> None:
+    found = {}
+    with sending(run, store) as uploader:
+        for step, distance in ((10, 9.0), (20, 5.0), (30, None), (40, 7.0), (50, None), (60, None), (70, 4.0)):
+            run.snapshot(step, distance)
+            uploader.flush(10)
+            found[step] = [name[-14:-12] for name in sorted(stored(store)) if name.endswith(".safetensors")]
+    assert found[60] == ["20", "40", "50", "60"]
+    assert found[70] == ["50", "60", "70"]
+
+
 def test_a_store_that_is_away_is_caught_up_with(run: SpooledRun, store: Store, proxy: TcpProxy) -> None:
     with sending(run, store) as uploader:
         run.snapshot(10)

@@ -116,10 +116,10 @@ class LossCurves:
         return round(UNITS * (top - value) / (top - bottom), 1)
 
     def _x_ticks(self) -> list[float]:
-        return _ticks(0, self.num_steps, 5, least=1)
+        return ticks(0, self.num_steps, 5, least=1)
 
     def _y_ticks(self) -> list[float]:
-        return _ticks(*self.bounds, 6)
+        return ticks(*self.bounds, 6)
 
     def _points(self, values: NDArray[np.float64]) -> list[str]:
         centres = (self.first + self.last) / 2
@@ -132,7 +132,7 @@ class LossCurves:
         return "M" + "L".join(self._points(curve.high) + self._points(curve.low)[::-1]) + "z"
 
 
-def _ticks(low: float, high: float, at_most: int, least: float = 0) -> list[float]:
+def ticks(low: float, high: float, at_most: int, least: float = 0) -> list[float]:
     """Return the round numbers, `at_most` intervals of 1, 2 or 5 times a power of ten, from low to high."""
     rough = max((high - low) / at_most, least)
     magnitude = 10.0 ** math.floor(math.log10(rough))

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -34,6 +35,13 @@ def grid_png(images: Tensor, per_row: int = 5, padding: int = 2) -> bytes:
     assert images.ndim == 4 and images.shape[0] > 0 and images.shape[1] == 1, tuple(images.shape)
     pixels = images if images.dtype == torch.uint8 else to_uint8(images)
     return _png(Image.fromarray(_sheet(pixels.detach().cpu(), per_row, padding).numpy()))
+
+
+def grid_cells(grid: bytes, side: int = 28, padding: int = 2) -> Tensor:
+    """Take the images (N, 1, side, side) uint8 back out of what grid_png has drawn of them."""
+    pixels = torch.from_numpy(np.array(_open_grey(grid)))
+    rows = pixels[padding:, padding:].unfold(0, side, side + padding).unfold(1, side, side + padding)
+    return rows.reshape(-1, 1, side, side)
 
 
 def frame_png(grid: bytes) -> bytes:

@@ -21,12 +21,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from gan.best import Best
 from gan.config import TrainConfig
 from gan.curves import LossCurves
 from gan.errors import RunError
 from gan.files import atomic_write
 from gan.images import HOLD_MS, film_gif, frame_ms, frame_png
 from gan.provenance import Provenance
+from gan.report_quality import neighbours_section, quality_section
 from gan.run_dir import RunDir, SnapshotMetrics
 
 MAX_FRAMES = 200  # more would make the film, and the page that holds each frame, too heavy to send
@@ -44,11 +46,13 @@ class RunFacts:
 
     config: TrainConfig
     provenance: Provenance
-    metrics: SnapshotMetrics  # the last snapshot's
+    metrics: list[SnapshotMetrics]  # of each snapshot
+    best: Best | None
     curves: LossCurves
     frames: list[tuple[int, bytes]]  # (step, PNG) of the film; the last is the run's last grid
     num_grids: int
     reals: bytes  # PNG
+    neighbours: bytes | None  # PNG; None before the end of the training
 
 
 def render(run: RunDir) -> None:
@@ -86,18 +90,20 @@ def read_facts(run: RunDir) -> RunFacts:
     return RunFacts(
         config=config,
         provenance=run.read_provenance(),
-        metrics=metrics[-1],
+        metrics=metrics,
+        best=run.best_checkpoint(metrics),
         curves=_read_curves(run.losses_path),
         frames=_read_frames([grids[index] for index in picked]),
         num_grids=len(grids),
         reals=_read_png(run.reals_path)[0],
+        neighbours=_read_png(run.neighbours_path)[0] if run.neighbours_path.exists() else None,
     )
 
 
 def html_page(facts: RunFacts) -> str:
     """Fill the template; every value is escaped, and the page allows its own script and style only, by their hash."""
     template = TEMPLATE.read_text(encoding="utf-8")
-    values = _texts(facts) | _pictures(facts) | _tables(facts)
+    values = _texts(facts) | _pictures(facts) | _tables(facts) | _sections(facts)
     for tag in ("script", "style"):
         values[f"{tag}_hash"] = _csp_hash(template, tag)
     # One pass: a value that itself looks like {{a_placeholder}} is left as it is.
@@ -105,7 +111,7 @@ def html_page(facts: RunFacts) -> str:
 
 
 def _texts(facts: RunFacts) -> dict[str, str]:
-    config, made, steps, last = facts.config, facts.provenance, facts.curves.num_steps, facts.metrics
+    config, made, steps, last = facts.config, facts.provenance, facts.curves.num_steps, facts.metrics[-1]
     run_id = shlex.quote(made.run_id)
     texts = {
         "run_id": made.run_id,
@@ -165,6 +171,15 @@ def _tables(facts: RunFacts) -> dict[str, str]:
         "config_rows": _rows(config),
         "data_rows": _rows(facts.provenance.data.items()),
         "version_rows": _rows(facts.provenance.versions.items()),
+    }
+
+
+def _sections(facts: RunFacts) -> dict[str, str]:
+    """Write those that a run may have or not."""
+    num_steps, x_labels = facts.curves.num_steps, facts.curves.svg_x_labels()
+    return {
+        "quality": quality_section(facts.metrics, facts.best, num_steps, x_labels),
+        "neighbours": neighbours_section(facts.neighbours, facts.frames[-1][0]),
     }
 
 

@@ -60,6 +60,7 @@ class RunDir:
         self.losses_path = path / "losses.npz"
         self.metrics_path = path / "metrics.jsonl"
         self.reals_path = path / "reals.png"
+        self.neighbours_path = path / "neighbours.png"
         self.grids_dir = path / "grids"
         self.checkpoints_dir = path / "checkpoints"
         self.tensorboard_dir = path / "tensorboard"

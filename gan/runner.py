@@ -19,6 +19,7 @@ from gan.events import EventLog
 from gan.files import atomic_write, storage_error
 from gan.images import grid_png
 from gan.mnist import Mnist
+from gan.neighbours import write_neighbours
 from gan.provenance import Provenance
 from gan.quick import QuickJudge
 from gan.run_dir import RunDir, SnapshotMetrics, SnapshotWriter
@@ -41,6 +42,7 @@ class Run:
         self.metrics: SnapshotMetrics | None = None  # the last snapshot's
         self.evaluated: tuple[int, QuickEvaluation] | None = None  # the last step that was, since the run was opened
         self.quick_judge = QuickJudge(config, data)
+        self.train_images = data.train_images
         self.batches = Batches(data.train_images, config.batch_size, config.seed, config.device)
         self.state = TrainState(config)
         if newest := checkpoint.load_newest(run_dir.checkpoints_dir):
@@ -60,6 +62,7 @@ class Run:
         """
         if self.finished:
             log.info("all %d steps are trained already", self.num_steps)
+            self._end()
             return
         log.info("training steps %d to %d on %s", self.state.step + 1, self.num_steps, self.device.reason)
         began_at = self.state.step
@@ -76,6 +79,13 @@ class Run:
                     log.info("stopped and saved at step %d", self.state.step)
         except OSError as error:  # of TensorBoard's writer; our own files have their own messages
             raise storage_error(self.run_dir.tensorboard_dir, 0, error) from error
+        if self.finished:
+            self._end()
+
+    def _end(self) -> None:
+        """Write what is made of a whole training, unless a manifest vouches for it already."""
+        if not self.run_dir.manifest_path.exists():
+            write_neighbours(self.run_dir, self.num_steps, self.train_images)
 
 
 @contextmanager
@@ -171,3 +181,4 @@ def _clear(run_dir: RunDir) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     run_dir.metrics_path.unlink(missing_ok=True)
     run_dir.losses_path.unlink(missing_ok=True)
+    run_dir.neighbours_path.unlink(missing_ok=True)

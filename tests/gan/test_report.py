@@ -121,6 +121,15 @@ def test_the_last_grid_and_the_reals_are_in_the_page_byte_for_byte(run: RunDir) 
     assert shown == [last, last, reals]
 
 
+def test_the_neighbours_are_in_the_page_byte_for_byte(run: RunDir) -> None:
+    assert "Nearest training images" not in report(run).text
+    run.neighbours_path.write_bytes(grid_png(random_images(25)))
+    page = report(run)
+    [image] = [attributes for tag, attributes in page.elements if attributes.get("class") == "pairs grid"]
+    assert base64.b64decode((image["src"] or "").removeprefix("data:image/png;base64,")) == grid_png(random_images(25))
+    assert "Left in each pair a sample of step 3,000" in page.text
+
+
 def test_the_same_run_gives_the_same_bytes_wherever_it_is(run: RunDir, tmp_path: Path) -> None:
     moved = RunDir(tmp_path / "elsewhere" / "moved")
     shutil.copytree(run.path, moved.path)
@@ -292,6 +301,7 @@ GRID = "grids/step-002000.png"
         (replaced(GRID, b"<html>"), "not a whole PNG"),
         (replaced(GRID, grid_png(random_images(20))), "152x122 pixels, unlike the grids before it"),
         (cut("reals.png"), "not a whole PNG"),
+        (replaced("neighbours.png", b"<html>"), "not a whole PNG"),
     ],
 )
 def test_what_is_missing_or_damaged_is_named_and_nothing_is_written(

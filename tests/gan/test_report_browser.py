@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
+from gan.neighbours import sheet_png
 from gan.report import render
 from gan.run_dir import RunDir
 from tests.browser import chromium
-from tests.sample_run import write_sample_run
+from tests.sample_run import random_images, write_sample_run
 
 pytestmark = pytest.mark.browser
 
@@ -154,7 +155,11 @@ def test_a_click_on_the_curves_brings_the_film_to_the_nearest_grid(page: Page, s
 
 @pytest.mark.parametrize("width", [320, 360, 768, 1280])
 def test_nothing_is_wider_than_the_window(browser: Browser, tmp_path: Path, width: int) -> None:
-    run = write_sample_run(tmp_path / "run", run_id="x" * 200, device="gpu " * 60, git_commit="0" * 40 + "-dirty")
+    run = write_sample_run(
+        tmp_path / "run", range(1000, 31_000, 1000), range(1000, 31_000, 1000),
+        run_id="x" * 200, device="gpu " * 60, git_commit="0" * 40 + "-dirty",
+    )  # fmt: skip
+    run.neighbours_path.write_bytes(sheet_png(random_images(25), random_images(25)))
     render(run)
     page = opened(browser, run, width=width).page
     assert page.evaluate("document.documentElement.scrollWidth") == width
@@ -175,6 +180,33 @@ def test_text_and_lines_stand_out_from_the_page_in_light_and_dark(browser: Brows
     assert contrast(colours["--ink"], colours["--soft"]) >= 7
     for name in ("--ink", "--quiet", "--g", "--d"):
         assert contrast(colours[name], colours["--paper"]) >= 4.5
+    page.close()
+
+
+def test_the_quality_and_the_neighbours_are_there_without_scripts(browser: Browser, tmp_path: Path) -> None:
+    run = write_sample_run(tmp_path / "run", evaluated=[1000, 2000, 3000])
+    run.neighbours_path.write_bytes(sheet_png(random_images(25), random_images(25)))
+    render(run)
+    made = opened(browser, run, java_script_enabled=False)
+    quality = made.page.get_by_role("region", name="Quality")
+    expect(quality.locator(".metric").first).to_be_visible()
+    charts = quality.get_by_role("img")
+    expect(charts).to_have_count(3)
+    expect(charts.last).to_have_attribute("aria-label", re.compile(r"^0: 10\.0%, 1: 10\.0%, "))
+    sheet = made.page.get_by_role("img", name="25 pairs")
+    expect(sheet).to_have_js_property("naturalWidth", 324)
+    assert made.complaints == []
+    made.page.close()
+
+
+def test_the_curve_of_distances_ends_in_its_best_dot(browser: Browser, tmp_path: Path) -> None:
+    run = write_sample_run(tmp_path / "run", evaluated=[1000, 2000, 3000])
+    render(run)
+    page = opened(browser, run).page
+    line, best = (page.locator(f".metrics .{name}").first.bounding_box() for name in ("metric", "best"))
+    assert line is not None and best is not None
+    assert abs(line["x"] + line["width"] - best["x"] - best["width"] / 2) < 3
+    assert abs(line["y"] + line["height"] - best["y"] - best["height"] / 2) < 3
     page.close()
 
 

@@ -14,6 +14,7 @@ from gan.config import TrainConfig
 from gan.errors import CheckpointError, ConfigMismatchError, RunError
 from gan.mnist import FILES, Mnist
 from gan.progress import distance_note
+from gan.publish import seal
 from gan.run_dir import RunDir
 from gan.runner import Run, open_run
 from tests.digits import mnist
@@ -41,7 +42,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_what_the_design_says(undisturbed: Path) -> None:
     names = {p.relative_to(undisturbed).as_posix() for p in undisturbed.rglob("*") if p.is_file()}
     assert {name for name in names if "tensorboard" not in name} == {
-        "config.json", "provenance.json", "reals.png", "losses.npz", "metrics.jsonl",
+        "config.json", "provenance.json", "reals.png", "neighbours.png", "losses.npz", "metrics.jsonl",
         *(f"grids/step-0000{step}.png" for step in (10, 20, 30, 40)),
         *(f"checkpoints/step-0000{step}.safetensors{end}" for step in (20, 30, 40) for end in ("", ".sha256")),
     }  # fmt: skip
@@ -100,6 +101,23 @@ def test_evaluations_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert run.evaluated is not None and run.evaluated[0] == 40
     assert distance_note(run) == f"distance {run.evaluated[1].distance:.1f} at step 40"
     assert differing(tmp_path / "run", undisturbed) == []
+
+
+def test_the_neighbours_are_drawn_at_the_end_and_again_where_they_are_missing(
+    tmp_path: Path, undisturbed: Path
+) -> None:
+    train(tmp_path / "run", stop_at=39)
+    neighbours = RunDir(tmp_path / "run").neighbours_path
+    assert not neighbours.exists()
+    train(tmp_path / "run", resume=True)
+    assert neighbours.read_bytes() == RunDir(undisturbed).neighbours_path.read_bytes()
+    neighbours.unlink()
+    train(tmp_path / "run", resume=True)
+    assert neighbours.exists()
+    neighbours.unlink()
+    seal(tmp_path / "run", "run")
+    train(tmp_path / "run", resume=True)
+    assert not neighbours.exists()
 
 
 def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(

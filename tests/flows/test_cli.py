@@ -93,7 +93,7 @@ def test_a_signal_to_the_group_saves_cancels_and_leaves_nothing(tmp_path: Path, 
     wait_for(command, "step 10/60")
     os.killpg(command.process.pid, signal.SIGTERM)
     assert command.process.wait(60) == 143
-    assert command.processes() == []
+    assert command.wait_until_all_are_gone() == []
     *_, outcome, message = command.log.read_text().splitlines()
     assert json.loads(outcome)["state"] == "cancelled"
     assert json.loads(outcome)["step"] > 10
@@ -105,7 +105,7 @@ def test_an_interrupt_before_training(tmp_path: Path, data_dir: Path) -> None:
     wait_for(command, "run mine in store/runs/mine")
     command.process.send_signal(signal.SIGINT)
     assert command.process.wait(60) == 130
-    assert command.processes() == []
+    assert command.wait_until_all_are_gone() == []
     assert "Traceback" not in command.log.read_text()
 
 

@@ -65,7 +65,7 @@ def test_requests_outwait_a_restart_and_an_interrupt_ends_it(tmp_path: Path) -> 
     assert "ended with code -9; starting it again" in command.log.read_text()
     command.process.send_signal(signal.SIGINT)
     assert command.process.wait(STARTUP_SECONDS) == -signal.SIGINT
-    assert command.processes() == []
+    assert command.wait_until_all_are_gone() == []
 
 
 def test_two_commands_share_a_new_home_and_a_failure_ends_it(tmp_path: Path) -> None:

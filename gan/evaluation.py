@@ -120,9 +120,9 @@ class Evaluator:
             class_shares=shares.tolist(),
         )
 
-    def full(self, images: Tensor) -> Evaluation:
-        """Measure samples (N, 1, 28, 28) uint8 in every way."""
-        seen, floor = judge.look(self.judge, images), self._floor(len(images))
+    def full(self, images: Tensor, seen: judge.Seen | None = None) -> Evaluation:
+        """Measure samples (N, 1, 28, 28) uint8 in every way; `seen` is what the judge sees in them, where known."""
+        seen, floor = seen or judge.look(self.judge, images), self._floor(len(images))
         shares = metrics.class_shares(seen.probabilities)
         cheap = [
             Metric(value=value, error=error, floor=of_real)

@@ -13,10 +13,9 @@ from gan.errors import RunError, StorageError
 from gan.lease import hold, lease_key, live_holder
 from gan.manifest import MANIFEST
 from gan.publish import run_prefix
-from gan.runs import RunInfo, list_runs
+from gan.runs import CHAMPION, RunInfo, list_runs
 from gan.store import LocalStore, Store, locked
 
-CHAMPION = "champion.json"
 AGE = re.compile(r"(\d{1,5})([hdw])")
 HOURS = {"h": 1, "d": 24, "w": 7 * 24}
 
@@ -40,14 +39,14 @@ def parse_age(text: str) -> timedelta:
     return timedelta(hours=int(found[1]) * HOURS[found[2]])
 
 
-def plan(store: Store, keep_last: int, older_than: timedelta = timedelta(0)) -> list[Fate]:
+def plan(store: Store, keep_last: int, older_than: timedelta = timedelta(0), *, champions: bool = False) -> list[Fate]:
     """Decide about each run of a store, the newest first; changes nothing.
 
     Kept are the last `keep_last` published runs and all that is newer than the oldest of them, what is not older than
-    `older_than`, what is being trained, and what champion.json points to.
+    `older_than`, what is being trained, and what champion.json points to, unless `champions` may go, too.
     """
     runs = sorted(list_runs(store), key=lambda run: run.updated, reverse=True)
-    pointed_to = _pointed_to(store)
+    pointed_to = set() if champions else _pointed_to(store)
     fates = []
     num_published = 0
     for run in runs:
@@ -66,15 +65,17 @@ def plan(store: Store, keep_last: int, older_than: timedelta = timedelta(0)) -> 
     return fates
 
 
-def prune(store: Store, run_id: str) -> None:
+def prune(store: Store, run_id: str, *, champions: bool = False) -> None:
     """Delete a whole run, its manifest first; one that is half deleted shows as unfinished, and goes the next time.
 
     Raises:
-        RunError: somebody trains the run; nothing was deleted.
+        RunError: somebody trains the run, or it has become the champion; nothing was deleted.
         StorageError: the store cannot be read or written.
     """
     prefix = run_prefix(run_id)
     with hold(store, run_id), _locked(store, run_id):
+        if not champions and run_id in _pointed_to(store):
+            raise RunError(f"{CHAMPION} in {store.address} points to {run_id} by now: it stays")
         store.delete(prefix + MANIFEST)
         for key in [info.key for info in store.list(prefix)]:
             store.delete(key)

@@ -13,6 +13,7 @@ from gan.publish import run_prefix
 from gan.store import ObjectInfo, Store
 
 RUNS = "runs/"
+CHAMPION = "champion.json"  # beside them; see gan.champion
 CHECKPOINT = re.compile(r"checkpoints/step-(\d+)\.safetensors")
 
 

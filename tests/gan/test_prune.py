@@ -10,13 +10,16 @@ from pathlib import Path
 
 import pytest
 
+from gan.champion import rollback
 from gan.errors import RunError, StorageError
 from gan.lease import hold
+from gan.promotion import promote
 from gan.prune import Fate, parse_age, plan, prune
 from gan.run_dir import RunDir
 from gan.runs import list_runs
 from gan.store import LocalStore, Store
 from gan.stores import open_store
+from tests.contenders import contender, met
 from tests.s3_server import SERVERS, S3Server, new_address
 from tests.small_run import tree
 
@@ -69,6 +72,20 @@ def test_each_fate_has_its_reason(aged: LocalStore) -> None:
     assert reasons["c"] == reasons["e"] == "champion.json points to it"
     assert reasons["d"].startswith(f"being trained by process {os.getpid()} on ")
     assert {fate.run_id: fate.reason for fate in plan(aged, 0, timedelta(days=15))}["b"] == "10.0 days old"
+
+
+def test_champions_present_and_past_stay_unless_told(aged: LocalStore) -> None:
+    for run_id, distance in (("e", 30.0), ("c", 20.0)):
+        better = contender(run_id, distance)
+        promote(aged, better, met(better), "me@here")
+    rollback(aged, "me@here", "")
+    assert pruned(plan(aged, 0)) == ["a", "b", "d"]
+    for run_id in "ce":
+        with pytest.raises(RunError, match=f"points to {run_id} by now: it stays"):
+            prune(aged, run_id)
+    assert pruned(plan(aged, 0, champions=True)) == list("abcde")
+    prune(aged, "e", champions=True)
+    assert [run.run_id for run in list_runs(aged)] == list("abcd")
 
 
 def test_a_damaged_champion_stops_it(aged: LocalStore) -> None:

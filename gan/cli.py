@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from gan import __version__
+from gan.champion_cli import champion
 from gan.options import config_from, config_options, run_command
 
 PATH = click.Path(path_type=Path)
@@ -39,6 +40,9 @@ def main() -> int:
 @click.version_option(__version__)
 def gan() -> None:
     """Train a GAN on MNIST into a run directory that can be resumed and verified."""
+
+
+gan.add_command(champion)
 
 
 @gan.command()
@@ -124,38 +128,45 @@ def train(
 
 
 @gan.command()
-@click.argument("run", metavar="RUN|CHECKPOINT")
+@click.argument("run", metavar="RUN|CHECKPOINT|champion")
 @click.option("--count", type=click.IntRange(1, 1_000_000), default=25, show_default=True, help="How many samples.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the latents.")
 @click.option("--out", type=PATH, required=True, help="F.png: one sheet; F.npz: `images`, uint8 (N, 28, 28).")
 @DEBUG
 def sample(run: str, count: int, seed: int, out: Path, debug: bool) -> None:
-    """Draw digits from a run's newest good checkpoint, or from one checkpoint; of a store, from a published run's."""
+    """Draw digits from a run's newest good checkpoint, one checkpoint, or a store's `champion`."""
     if out.suffix not in (".png", ".npz"):
         raise click.BadParameter(f"{out} must end in .png or .npz", param_hint="--out")
     from gan.cache import checkpoint_copy
+    from gan.champion import champion_checkpoint, find_champion
     from gan.files import atomic_write
     from gan.sampling import draw, encode, load_sampler
 
-    network, config, step = load_sampler(checkpoint_copy(run))
+    found = find_champion(run)
+    network, config, step = load_sampler(champion_checkpoint(*found) if found else checkpoint_copy(run))
     atomic_write(out, encode(draw(network, config.latent_dim, count, seed), out.suffix))
     click.echo(f"{out}: {count} samples of step {step}")
 
 
 @gan.command()
-@click.argument("run", metavar="RUN|CHECKPOINT")
+@click.argument("run", metavar="RUN|CHECKPOINT|champion")
 @DATA_DIR
 @JSON
 @DEBUG
 def evaluate(run: str, data_dir: Path, as_json: bool, debug: bool) -> None:
     """Measure 10,000 samples with the frozen judge, each figure beside that of real images."""
     from gan.cache import checkpoint_copy
+    from gan.champion import champion_checkpoint, find_champion
     from gan.device import choose_device
     from gan.evaluation import NUM_SAMPLES, Evaluator
     from gan.mnist import load
+    from gan.mnist_store import take_mnist
     from gan.sampling import draw, load_sampler
 
-    network, config, step = load_sampler(checkpoint_copy(run))
+    served = find_champion(run)
+    if served:
+        take_mnist(served[0], data_dir)  # a machine may have nothing but the store
+    network, config, step = load_sampler(champion_checkpoint(*served) if served else checkpoint_copy(run))
     samples = draw(network, config.latent_dim, NUM_SAMPLES, seed=0)
     found = Evaluator(load(data_dir), choose_device("auto").kind).full(samples)
     if as_json:
@@ -227,14 +238,22 @@ def runs(store: str, as_json: bool, debug: bool) -> None:
 @click.argument("store", default="store")
 @click.option("--keep-last", type=click.IntRange(0), required=True, help="Keep so many published runs, the newest.")
 @click.option("--older-than", metavar="AGE", help="Keep what is younger: 12h, 30d, 4w.")
+@click.option("--champions", is_flag=True, help="Let champions go, too: the present one and those before it.")
 @click.option("--dry-run", is_flag=True, help="Only say what would go; so it is without --yes, too.")
 @click.option("--yes", is_flag=True, help="Do it.")
 @JSON
 @DEBUG
 def prune(
-    store: str, keep_last: int, older_than: str | None, dry_run: bool, yes: bool, as_json: bool, debug: bool
+    store: str,
+    keep_last: int,
+    older_than: str | None,
+    champions: bool,
+    dry_run: bool,
+    yes: bool,
+    as_json: bool,
+    debug: bool,
 ) -> None:
-    """Delete whole runs of a store, never one that is trained or pointed to. STORE is ./store unless given."""
+    """Delete whole runs of a store, never one that is trained, nor a champion. STORE is ./store unless given."""
     from gan import prune as pruning
     from gan.stores import open_store
 
@@ -243,11 +262,11 @@ def prune(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--older-than") from error
     opened = open_store(store)
-    fates = pruning.plan(opened, keep_last, age)
+    fates = pruning.plan(opened, keep_last, age, champions=champions)
     doing = yes and not dry_run
     for fate in fates:
         if doing and fate.prune:
-            pruning.prune(opened, fate.run_id)
+            pruning.prune(opened, fate.run_id, champions=champions)
         if not as_json:
             verdict = ("deleted" if doing else "would go") if fate.prune else "stays"
             click.echo(f"{fate.run_id}  {verdict}: {fate.reason}  {fate.bytes / 1e6:.1f} MB")

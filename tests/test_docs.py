@@ -8,25 +8,27 @@ from pathlib import Path
 import pytest
 
 from flows.cli import gan_train
+from gan.champion_cli import champion
 from gan.cli import gan
 from gan.config import TrainConfig
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 NOT_DOCUMENTED = {"--help", "--version"}
+COMMANDS = {**gan.commands, **{f"champion {name}": command for name, command in champion.commands.items()}}
 
 
 def test_every_command_is_in_the_readme() -> None:
-    assert [name for name in gan.commands if f"`gan {name}" not in README] == []
+    assert [name for name in COMMANDS if f"`gan {name}" not in README] == []
 
 
-@pytest.mark.parametrize("command", [*gan.commands.values(), gan_train], ids=lambda command: command.name)
+@pytest.mark.parametrize("command", [*COMMANDS.values(), gan_train], ids=lambda command: command.name)
 def test_every_option_is_in_the_readme(command: object) -> None:
     flags = {flag for option in command.params for flag in option.opts if flag.startswith("--")}
     assert sorted(flag for flag in flags - NOT_DOCUMENTED if flag not in README) == []
 
 
-@pytest.mark.parametrize("command", [gan, *gan.commands.values(), gan_train], ids=lambda command: command.name)
+@pytest.mark.parametrize("command", [gan, *COMMANDS.values(), gan_train], ids=lambda command: command.name)
 def test_every_command_and_option_has_help(command: object) -> None:
     assert command.help
     assert [option.name for option in command.params if option.param_type_name == "option" and not option.help] == []

@@ -59,7 +59,7 @@ def main() -> int:
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one line of JSON, for programs.")
 @click.option("--debug", is_flag=True, help="Show Prefect's log, and the traceback of an error.")
 def gan_train(dry_run: bool, as_json: bool, debug: bool, **options: Any) -> int:
-    """Train a GAN on MNIST as a Prefect flow: download, validate, train, report, publish."""
+    """Train a GAN on MNIST as a Prefect flow: download, validate, train, report, publish, evaluate, promote."""
     config = config_from(options)
     _check_names(**options)
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # through every `finally`

@@ -1,4 +1,4 @@
-"""What is the workflow? Download, validate, train, report, publish."""
+"""What is the workflow? Download, validate, train, report, publish, evaluate, promote."""
 
 import logging
 from signal import SIGINT
@@ -11,7 +11,16 @@ from prefect.runtime import deployment
 from prefect.states import Cancelled, Failed
 
 from flows.resume import is_cancelling, put_back
-from flows.tasks import Stopped, download_mnist, publish_run, render_report, train_gan, validate_mnist
+from flows.tasks import (
+    Stopped,
+    download_mnist,
+    evaluate_gan,
+    promote_champion,
+    publish_run,
+    render_report,
+    train_gan,
+    validate_mnist,
+)
 from flows.workplace import Workplace
 from gan.config import TrainConfig
 from gan.errors import GanError
@@ -21,7 +30,7 @@ DEFAULTS = TrainConfig()
 
 @flow(name="gan-train", persist_result=False, result_serializer="json")
 def gan_train(config: TrainConfig = DEFAULTS) -> str | State[Any]:
-    """Train a GAN on MNIST, from the download to a published run; return its address.
+    """Train a GAN on MNIST, from the download to a published run, maybe the champion; return its address.
 
     Where it happens is read from the environment, see Workplace. A run that is there already is gone on with.
     """
@@ -32,7 +41,10 @@ def gan_train(config: TrainConfig = DEFAULTS) -> str | State[Any]:
         validate_mnist(workplace)
         train_gan(config, workplace, return_state=True).result()  # a Cancelled state raises only here
         render_report(workplace)
-        return publish_run(workplace)
+        address = publish_run(workplace)
+        if contender := evaluate_gan(workplace):
+            promote_champion(workplace, contender)
+        return address
     except GanError as error:
         return Failed(message=str(error), data=error)
     except Stopped as stopped:

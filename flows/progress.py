@@ -11,11 +11,12 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect.artifacts import Artifact, MarkdownArtifact, ProgressArtifact
+from prefect.artifacts import Artifact, MarkdownArtifact, ProgressArtifact, TableArtifact
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
 
+from gan.promotion import Decision
 from gan.run_dir import RunDir
 from gan.runner import Run
 
@@ -27,6 +28,7 @@ PROGRESS_KEY = "gan-train-progress"
 SAMPLES_KEY = "gan-train-samples"
 FILM_KEY = "gan-train-film"
 REPORT_KEY = "gan-train-report"
+CHAMPION_KEY = "gan-train-champion"
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +71,11 @@ def show_report(address: str, link: str) -> None:
     _Live(REPORT_KEY).show(
         f"[Report of {address}]({link})\n\nThe link works for seven days; `gan report --link {address}` makes another."
     )
+
+
+def show_decision(decision: Decision) -> None:
+    """Show a table of the run's figures beside the champion's and those of real images, and what they decide."""
+    _Live(CHAMPION_KEY).show(decision.rows(), str(decision))
 
 
 def _update_until(done: threading.Event, run: Run, note: Callable[[], str]) -> None:
@@ -132,7 +139,7 @@ class _Live:
         self.id: UUID | None = None
         self.shown: Any = None
 
-    def show(self, data: float | str, description: str | None = None) -> None:
+    def show(self, data: float | str | list[dict[str, str]], description: str | None = None) -> None:
         """Send what is to be seen, unless it is there already; an API that is away or refuses is let be."""
         if (data, description) == self.shown:
             return
@@ -146,7 +153,9 @@ class _Live:
         except (httpx.HTTPError, PrefectException) as error:
             log.debug("artifact %s is not updated: %s", self.key, error)
 
-    def _new(self, data: float | str, description: str | None) -> Artifact:
+    def _new(self, data: float | str | list[dict[str, str]], description: str | None) -> Artifact:
+        if isinstance(data, list):
+            return TableArtifact(key=self.key, table=data, description=description)
         if isinstance(data, float):
             return ProgressArtifact(key=self.key, progress=data, description=description)
         return MarkdownArtifact(key=self.key, markdown=data, description=description)

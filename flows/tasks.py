@@ -12,30 +12,36 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import task_run as this_task_run
 from prefect.states import Cancelled
 
-from flows.progress import publish_progress, show_film, show_report
+from flows.progress import publish_progress, show_decision, show_film, show_report
 from flows.workplace import Workplace
 from gan import mnist, report
 from gan.cache import REPORT
+from gan.champion import me
 from gan.config import TrainConfig
+from gan.device import choose_device
 from gan.errors import (
     CheckpointError,
     ConfigMismatchError,
     DataError,
     DeviceError,
     DownloadError,
+    GanError,
     RunError,
     StorageError,
     TrainingDivergedError,
 )
+from gan.evaluation import Evaluator
 from gan.lease import hold
 from gan.mnist import Mnist
 from gan.mnist_store import keep_mnist, take_mnist
 from gan.progress import show_download, show_progress
+from gan.promotion import Contender, measure, meeting, promote
 from gan.publish import publish, run_prefix
 from gan.resume import fetch_run
 from gan.run_dir import RunDir
 from gan.runner import Run, open_run
 from gan.signals import stop_on_signals
+from gan.store import LocalStore
 from gan.stores import link_to, open_store
 from gan.uploader import Uploader, uploading
 
@@ -167,3 +173,40 @@ def publish_run(workplace: Workplace) -> str:
     if workplace.is_remote:
         show_report(address, link_to(address, REPORT))
     return address
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)
+def evaluate_gan(workplace: Workplace) -> Contender | None:
+    """Measure the published run; None, with a word, where the judge does not know the data set."""
+    if not workplace.pinned:
+        log.info("not evaluated: the judge knows MNIST, and --no-pinned-hash lets in other data")
+        return None
+    with _is_published(workplace):
+        return measure(LocalStore(workplace.run_path), _evaluator(workplace))
+
+
+@task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)
+def promote_champion(workplace: Workplace, contender: Contender) -> None:
+    """Make the run the store's champion if it is better by more than the noise; show why, or why not."""
+    with _is_published(workplace):
+        store = open_store(workplace.store)
+        meet = meeting(store, contender, _evaluator(workplace))
+        decision = promote(store, contender, meet, f"gan-train, {me()}")
+    log.info("%s", decision)
+    show_decision(decision)
+
+
+def _evaluator(workplace: Workplace) -> Evaluator:
+    return Evaluator(mnist.load(workplace.data_dir), choose_device("auto").kind)
+
+
+@contextmanager
+def _is_published(workplace: Workplace) -> Iterator[None]:
+    """Say, where something goes wrong from here on, that the run is published, and how to try again."""
+    try:
+        yield
+    except GanError as error:
+        where = f"{run_prefix(workplace.run_id)} in {workplace.store}"
+        raise type(error)(
+            f"{error}\nThe run is whole and published as {where}; have it measured again with: {workplace.command}"
+        ) from error

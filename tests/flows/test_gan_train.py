@@ -102,7 +102,7 @@ def test_a_run_is_published_under_its_flow_run_id(environment: Path) -> None:
     run_id = str(state.state_details.flow_run_id)
     assert state.result() == f"{environment}/runs/{run_id}/"
     assert verify(LocalStore(environment), f"runs/{run_id}/").problems == []
-    names = ("download_mnist", "validate_mnist", "train_gan", "render_report", "publish_run")
+    names = ("download_mnist", "validate_mnist", "train_gan", "render_report", "publish_run", "evaluate_gan")
     assert task_states(state) == dict.fromkeys(names, "Completed")
     assert artifacts(state) == {
         "gan-train-progress": 100,
@@ -110,6 +110,8 @@ def test_a_run_is_published_under_its_flow_run_id(environment: Path) -> None:
         "gan-train-film": "![20 steps](data:image/gif;base64,",
     }
     assert "training steps 1 to 20 on cpu" in logs(state)
+    assert "not evaluated: the judge knows MNIST, and --no-pinned-hash lets in other data" in logs(state)
+    assert not (environment / "champion.json").exists()
 
 
 def artifacts(state: State[Any]) -> dict[str, Any]:

@@ -1,0 +1,100 @@
+"""Does a flow run measure what it has published, and promote it where it should, without ever losing it?"""
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tests.prefect_home import HOME as HOME  # isort: skip  # before anything imports prefect
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
+from prefect.client.schemas.objects import State
+
+from flows.gan_train import gan_train
+from gan import mnist
+from gan.champion import read_champion
+from gan.config import TrainConfig
+from gan.errors import StorageError
+from gan.evaluation import Evaluator
+from gan.manifest import verify
+from gan.promotion import measure
+from gan.store import LocalStore
+from tests.real_digits import real_digits
+
+pytestmark = [pytest.mark.usefixtures("api"), pytest.mark.mnist]
+
+
+@pytest.fixture(scope="module")
+def mnist_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("mnist")
+    mnist.download(path, mnist.mirrors_from_env())
+    return path
+
+
+@pytest.fixture(scope="module")
+def evaluator() -> Evaluator:
+    return Evaluator(real_digits())
+
+
+@pytest.fixture
+def store(tmp_path: Path, mnist_dir: Path, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
+    """Set up a place to work in; 300 samples are held against 300 test images, not 10,000 against 10,000."""
+    monkeypatch.setenv("GAN_STORE", str(tmp_path / "store"))
+    monkeypatch.setenv("GAN_DATA_DIR", str(mnist_dir))
+    monkeypatch.setattr("flows.tasks.measure", partial(measure, num_samples=300))
+    monkeypatch.setattr("flows.tasks.Evaluator", lambda *_data_and_device: evaluator)
+    return LocalStore(tmp_path / "store")
+
+
+def run(run_id: str, monkeypatch: pytest.MonkeyPatch, learning_rate: float = 0.01) -> State[Any]:
+    monkeypatch.setenv("GAN_RUN_ID", run_id)
+    config = TrainConfig(num_steps=4, learning_rate=learning_rate, ema_decay=0, num_threads=1)
+    state: State[Any] = gan_train(config, return_state=True)
+    return state
+
+
+def shown(state: State[Any]) -> tuple[str, dict[str, dict[str, str]]]:
+    """Return the description of the flow run's table, and its rows by the first column."""
+    wanted = ArtifactFilter(
+        flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id]),
+        key=ArtifactFilterKey(any_=["gan-train-champion"]),
+    )
+    with get_client(sync_client=True) as client:
+        (artifact,) = client.read_artifacts(artifact_filter=wanted)
+    assert artifact.type == "table" and artifact.description
+    return artifact.description, {row["figure"]: row for row in json.loads(str(artifact.data))}
+
+
+def champions(store: LocalStore) -> list[str]:
+    return [change.run_id for change in read_champion(store).history.history]
+
+
+def test_the_first_run_is_promoted_and_a_worse_one_is_not(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = run("first", monkeypatch)
+    assert first.result() == f"{store.address}/runs/first/"
+    assert shown(first)[0] == "first is the champion now: it is the first one"
+    second = run("second", monkeypatch, learning_rate=0.1)
+    assert second.is_completed()
+    description, rows = shown(second)
+    assert description.startswith("first stays the champion, not second: distance ")
+    assert ": not better by more than the noise at an error rate of 1%; classes covered " in description
+    assert rows["run"]["run"] == "second, step 4" and float(rows["distance"]["real images"]) > 1
+    (change,) = read_champion(store).history.history
+    assert (change.run_id, change.by.split("@")[0].split(",")[0]) == ("first", "gan-train")
+
+
+def test_a_promotion_that_fails_says_that_the_run_is_published(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.put_new("champion.json", b"{")
+    state = run("mine", monkeypatch)
+    assert state.is_failed() and isinstance(state.result(raise_on_failure=False), StorageError)
+    problem, how = str(state.message).split("\n")
+    assert problem.startswith("champion.json in ") and "is damaged" in problem
+    assert how.startswith(f"The run is whole and published as runs/mine/ in {store.address}; have it measured again ")
+    assert verify(store, "runs/mine/").problems == []
+    store.delete("champion.json")
+    assert run("mine", monkeypatch).is_completed()
+    assert champions(store) == ["mine"]

@@ -32,8 +32,8 @@ RECIPES: dict[RecipeName, RecipeDefaults] = {
 class TrainConfig(BaseModel):
     """Hold everything that decides what a run produces.
 
-    A field left None is resolved once, when the run is made: by the recipe, by the machine (device, threads) or
-    by the caller (seed). A resumed run keeps what was resolved.
+    A field left None is resolved once, when the run is made: by the recipe, by the machine (threads) or by the
+    caller (seed); so are device and precision `auto`, by the machine. A resumed run keeps what was resolved.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="Training")
@@ -85,9 +85,10 @@ class TrainConfig(BaseModel):
         1000, ge=1, le=1_000_000, description="Steps between snapshots: a grid, the losses, a checkpoint."
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where it is usable, else cpu.")
-    precision: Literal["float32", "bfloat16"] = Field(
+    precision: Literal["float32", "bfloat16", "auto"] = Field(
         "float32",
-        description="Of activations and products; weights stay float32. bfloat16 is quicker with AMX or AVX512-bf16.",
+        description="Of activations and products; weights stay float32. auto: bfloat16 where the device multiplies in "
+        "it (a CPU with AMX or AVX512-bf16, a GPU since Ampere), else float32.",
     )
     num_threads: int | None = Field(
         None,
@@ -96,16 +97,25 @@ class TrainConfig(BaseModel):
         description="CPU threads; part of the run, since it changes bits. Default: the usable cores, at most 8.",
     )
 
-    def resolved(self, *, seed: int, device: Literal["cpu", "cuda"], num_threads: int) -> Self:
-        """Fill every field left open: the recipe's, then seed, device and threads as given."""
+    def resolved(
+        self,
+        *,
+        seed: int,
+        device: Literal["cpu", "cuda"],
+        num_threads: int,
+        precision: Literal["float32", "bfloat16"] = "float32",
+    ) -> Self:
+        """Fill every field left open: the recipe's, then seed, device, threads and precision as given."""
         open_fields: dict[str, Any] = {**RECIPES[self.recipe]._asdict(), "seed": seed, "num_threads": num_threads}
         filled = {name: value for name, value in open_fields.items() if getattr(self, name) is None}
+        if self.precision == "auto":
+            filled["precision"] = precision
         return self.model_copy(update={**filled, "device": device})
 
     def differences(self, run: "TrainConfig") -> list[str]:
         """List, one line each, the fields asked for here that a resolved config has otherwise.
 
-        Only fields that were given count; None and device `auto` ask for nothing.
+        Only fields that were given count; None and `auto` ask for nothing.
         """
         asked = {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
         return [

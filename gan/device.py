@@ -1,4 +1,4 @@
-"""Which device and how many threads, and why?"""
+"""Which device, how many threads and which precision, and why?"""
 
 import os
 import platform
@@ -11,6 +11,7 @@ import torch
 from gan.errors import DeviceError
 
 MAX_THREADS = 8  # the matrices of a step are too small for more
+BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}  # as Linux names what oneDNN multiplies bfloat16 by
 
 
 class Device(NamedTuple):
@@ -69,11 +70,24 @@ def _cgroup_cores() -> int:
         return MAX_THREADS
 
 
+def choose_precision(kind: Literal["cpu", "cuda"]) -> Literal["float32", "bfloat16"]:
+    """Return what precision `auto` stands for: bfloat16 where the device has products in it, else float32."""
+    if kind == "cuda":
+        has_products = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        has_products = not BFLOAT16_FLAGS.isdisjoint(_cpu_info("flags").split())
+    return "bfloat16" if has_products else "float32"
+
+
 def cpu_name() -> str:
     """Return the processor's name for people."""
+    return _cpu_info("model name") or platform.processor() or platform.machine()
+
+
+def _cpu_info(field: str) -> str:
+    """Return what Linux says of the first core; nothing elsewhere."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        lines = []
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+        return ""
+    return next((line.split(":", 1)[1].strip() for line in lines if line.split(":")[0].strip() == field), "")

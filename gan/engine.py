@@ -46,6 +46,7 @@ class Engine:
     def __init__(self, state: TrainState, config: TrainConfig) -> None:
         """Read the state as it is now: whoever changes it otherwise than by `step` makes another Engine."""
         assert config.dropout is not None and config.ema_decay is not None and config.r1_gamma is not None
+        assert config.precision != "auto"
         self.state, self.config = state, config
         self.dropout, self.r1_gamma, self.ema_decay = config.dropout, config.r1_gamma, config.ema_decay
         self.master = state.fixed_z.dtype

@@ -12,7 +12,7 @@ import torch
 from gan import checkpoint
 from gan.batches import Batches
 from gan.config import TrainConfig
-from gan.device import Device, choose_device, choose_num_threads
+from gan.device import Device, choose_device, choose_num_threads, choose_precision
 from gan.errors import ConfigMismatchError, RunError
 from gan.evaluation import QuickEvaluation
 from gan.events import EventLog
@@ -138,7 +138,8 @@ def _take(run_dir: RunDir, existing: bool) -> int:
 def resolve(config: TrainConfig, default_seed: int = 0) -> tuple[TrainConfig, Device]:
     """Fill what a config leaves open, on this machine. Raises DeviceError when its device cannot be used."""
     device = choose_device(config.device)
-    return config.resolved(seed=default_seed, device=device.kind, num_threads=choose_num_threads()), device
+    num_threads, precision = choose_num_threads(), choose_precision(device.kind)
+    return config.resolved(seed=default_seed, device=device.kind, num_threads=num_threads, precision=precision), device
 
 
 def _open(run_dir: RunDir, config: TrainConfig, data: Mnist, from_scratch: bool, default_seed: int) -> Run:

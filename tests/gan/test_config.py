@@ -1,5 +1,7 @@
 """Is a config checked, filled in once, and compared field by field?"""
 
+from typing import Literal
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,6 +14,7 @@ configs = st.builds(
     TrainConfig,
     recipe=st.sampled_from(list(RECIPES)),
     num_steps=st.none() | st.integers(1, 10**8),
+    precision=st.sampled_from(["float32", "bfloat16", "auto"]),
     seed=st.none() | st.integers(0, 2**63 - 1),
     learning_rate=st.none() | st.floats(1e-9, 1),
     dropout=st.none() | st.floats(0, 0.99),
@@ -26,7 +29,7 @@ def resolved(config: TrainConfig) -> TrainConfig:
 @given(configs)
 def test_resolving_fills_every_field_and_changes_none_that_was_given(config: TrainConfig) -> None:
     run = resolved(config)
-    assert None not in run.model_dump().values()
+    assert {None, "auto"}.isdisjoint(run.model_dump().values())
     assert config.differences(run) == []
 
 
@@ -39,7 +42,7 @@ def test_json_brings_a_config_back(config: TrainConfig) -> None:
 def test_a_difference_is_named_exactly_where_both_say_something_else(asked: TrainConfig, made: TrainConfig) -> None:
     run = resolved(made)
     given_fields = {name: getattr(asked, name) for name in asked.model_fields_set}
-    differing = {n for n, value in given_fields.items() if value is not None and value != getattr(run, n)}
+    differing = {n for n, value in given_fields.items() if value not in (None, "auto", getattr(run, n))}
     assert {line.split(":")[0] for line in asked.differences(run)} == differing
 
 
@@ -83,4 +86,12 @@ def test_resuming_with_other_values_names_both_of_each() -> None:
 def test_resuming_with_nothing_said_or_auto_is_no_difference() -> None:
     run = resolved(TrainConfig(recipe="published", num_steps=100, device="cpu"))
     TrainConfig().check_resumes(run, "store/runs/x")
-    TrainConfig(device="auto", seed=None).check_resumes(run, "store/runs/x")
+    TrainConfig(device="auto", precision="auto", seed=None).check_resumes(run, "store/runs/x")
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_auto_precision_is_settled_once(precision: Literal["float32", "bfloat16"]) -> None:
+    made = TrainConfig(precision="auto").resolved(seed=0, device="cpu", num_threads=1, precision=precision)
+    assert made.precision == precision
+    elsewhere = made.resolved(seed=1, device="cpu", num_threads=2, precision="float32")
+    assert elsewhere == made

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gan import device
-from gan.device import choose_device, choose_num_threads
+from gan.device import choose_device, choose_num_threads, choose_precision
 from gan.errors import DeviceError
 
 OLD_DRIVER = "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040)."
@@ -55,6 +55,27 @@ def _out_of_order(*_args: object, **_kwargs: object) -> torch.Tensor:
 def test_threads_are_at_most_the_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "_cgroup_cores", lambda: 1)
     assert choose_num_threads() == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [
+        ("fpu avx512f avx512_bf16", "bfloat16"),
+        ("fpu amx_bf16 amx_tile", "bfloat16"),
+        ("fpu avx2", "float32"),
+        ("", "float32"),
+    ],
+)
+def test_auto_is_bfloat16_where_the_cpu_multiplies_in_it(
+    monkeypatch: pytest.MonkeyPatch, flags: str, precision: str
+) -> None:
+    monkeypatch.setattr(device, "_cpu_info", {"flags": flags}.__getitem__)
+    assert choose_precision("cpu") == precision
+
+
+def test_the_cpu_is_the_one_that_torch_sees() -> None:
+    has_products = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    assert choose_precision("cpu") == ("bfloat16" if has_products else "float32")
 
 
 @pytest.mark.gpu

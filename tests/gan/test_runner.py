@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from gan import checkpoint, quick
+from gan import checkpoint, quick, runner
 from gan.config import TrainConfig
 from gan.errors import CheckpointError, ConfigMismatchError, RunError
 from gan.mnist import FILES, Mnist
@@ -233,3 +233,12 @@ def test_the_thread_count_is_the_runs_own(tmp_path: Path) -> None:
     torch.set_num_threads(2)
     train(tmp_path / "run", TrainConfig(), resume=True)
     assert torch.get_num_threads() == 1
+
+
+def test_auto_precision_is_settled_when_the_run_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    auto = CONFIG.model_copy(update={"precision": "auto"})
+    monkeypatch.setattr(runner, "choose_precision", lambda kind: "bfloat16")
+    train(tmp_path / "run", auto, stop_at=5)
+    monkeypatch.setattr(runner, "choose_precision", lambda kind: "float32")  # as on another machine
+    assert train(tmp_path / "run", auto, resume=True).config.precision == "bfloat16"
+    assert RunDir(tmp_path / "run").read_config().precision == "bfloat16"

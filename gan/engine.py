@@ -52,6 +52,8 @@ class Engine:
         self.master = state.fixed_z.dtype
         self.dtype = dtype = torch.bfloat16 if config.precision == "bfloat16" else self.master
         self.products = products_for(state.device, dtype)
+        self.live = join(floats(state.generator))
+        self.averages = join(floats(state.ema)) if state.ema is not None else None
         generator, discriminator = state.generator.layers, state.discriminator.layers
         linears = [layer for layer in (*generator, *discriminator) if isinstance(layer, nn.Linear)]
         self.masters = [parameter.data for layer in linears for parameter in (layer.weight, layer.bias)]
@@ -63,9 +65,6 @@ class Engine:
         self.zero_grads = [torch.zeros_like(norm.bias) for norm in self.norms]
         self.num_tracked = join([t for norm in self.norms if (t := norm.num_batches_tracked) is not None])
         self.g_adam, self.d_adam = Adam(state.g_optimizer), Adam(state.d_optimizer)
-        ema = state.ema or state.generator
-        self.averages = [t for t in ema.state_dict().values() if t.is_floating_point()]
-        self.averaged = [t for t in state.generator.state_dict().values() if t.is_floating_point()]
         batch = config.batch_size
         self.images = torch.empty(2 * batch, NUM_PIXELS, device=state.device, dtype=dtype)
         self.shifts = Shifts(config.max_shift, self.images) if config.max_shift else None
@@ -80,8 +79,11 @@ class Engine:
         torch.empty(31 << 20, dtype=torch.uint8)
 
     @torch.no_grad()
-    def step(self, real: Tensor, losses: Tensor) -> Tensor:
-        """Make one G update and one D update; return the fakes (B, 1, 28, 28) and write (g_loss, d_loss)."""
+    def step(self, real: Tensor, losses: Tensor, ema_weight: float | Tensor | None = None) -> Tensor:
+        """Make one G update and one D update; return the fakes (B, 1, 28, 28) and write (g_loss, d_loss).
+
+        `ema_weight` is the live generator's in the average, by default as `state.step` says.
+        """
         z, masks = self.draw()
         fake = self.forward_g(z)  # (B, 784)
         torch.cat([fake, real.flatten(1)], out=self.images)
@@ -99,9 +101,9 @@ class Engine:
                 grad.add_(of_penalty)
         self.g_adam.step(g_grads)
         self.d_adam.step(d_grads)
-        if self.dtype != self.master:
-            torch._foreach_copy_(self.copies, self.masters)
-        self.average()
+        self.copy_weights()
+        if self.averages is not None:
+            self.averages.lerp_(self.live, self.ema_weight(self.state.step) if ema_weight is None else ema_weight)
         return fake.view(-1, 1, 28, 28)
 
     def draw(self) -> tuple[Tensor, list[Tensor]]:
@@ -218,11 +220,14 @@ class Engine:
         weight_grad = self.products.multiply(delta.t(), inputs)
         return [weight_grad.to(self.master), delta.sum(0).to(self.master)]
 
-    def average(self) -> None:
-        """Move the EMA generator towards the live one, faster in the first steps, when the average is still short."""
-        if self.state.ema is not None:
-            decay = min(self.ema_decay, (self.state.step + 1) / (self.state.step + 10))
-            torch._foreach_lerp_(self.averages, self.averaged, 1 - decay)
+    def copy_weights(self) -> None:
+        """Bring the weights that the products read up to the masters."""
+        if self.dtype != self.master:
+            torch._foreach_copy_(self.copies, self.masters)
+
+    def ema_weight(self, step: int) -> float:
+        """Return what the step after `step` moves the average by: more in the first ones, when it is still short."""
+        return 1 - min(self.ema_decay, (step + 1) / (step + 10))
 
 
 class Adam:
@@ -251,9 +256,14 @@ def in_order(grads: list[list[Tensor]]) -> list[Tensor]:
     return [grad for layer in reversed(grads) for grad in layer]
 
 
-def join(scalars: list[Tensor]) -> Tensor:
-    """Make scalars views of one new tensor, so that one addition counts them all."""
-    joined = torch.stack(scalars)
-    for scalar, view in zip(scalars, joined.unbind(), strict=True):
-        scalar.data = view
+def floats(network: nn.Module) -> list[Tensor]:
+    """Return a network's parameters and running statistics themselves."""
+    return [t for t in network.state_dict(keep_vars=True).values() if t.is_floating_point()]
+
+
+def join(tensors: list[Tensor]) -> Tensor:
+    """Make tensors views of one new tensor, so that one operation changes them all."""
+    joined = torch.cat([t.data.flatten() for t in tensors])
+    for t, view in zip(tensors, torch.split(joined, [t.numel() for t in tensors]), strict=True):
+        t.data = view.view(t.shape)
     return joined

@@ -32,11 +32,20 @@ class Batches:
 
     def __call__(self, step: int) -> Tensor:
         """Return the batch (B, 1, 28, 28) in [-1, 1] of a step, counted from 1."""
+        return self.gather(self.chosen(step))
+
+    def chosen(self, step: int) -> Tensor:
+        """Return which images (B,) a step sees, without waiting for the device."""
         epoch, index = divmod(step - 1, self.num_batches)
         if epoch != self._epoch:
             # Drawn on the CPU, so that every device sees the same batches.
             order = torch.randperm(len(self.images), generator=generator(self.seed, "epoch", epoch))
-            self._order = order.to(self.images.device)
+            if self.images.is_cuda:
+                order = order.pin_memory()  # a copy from other memory waits until all steps before it are done
+            self._order = order.to(self.images.device, non_blocking=True)
             self._epoch = epoch
-        chosen = self._order[index * self.batch_size : (index + 1) * self.batch_size]
+        return self._order[index * self.batch_size : (index + 1) * self.batch_size]
+
+    def gather(self, chosen: Tensor) -> Tensor:
+        """Return the images (B, 1, 28, 28) in [-1, 1] that `chosen` (B,) names."""
         return from_uint8(self.images.index_select(0, chosen)).to(self.dtype)

@@ -49,6 +49,7 @@ class Engine:
         assert config.precision != "auto"
         self.state, self.config = state, config
         self.dropout, self.r1_gamma, self.ema_decay = config.dropout, config.r1_gamma, config.ema_decay
+        self.period = R1_EVERY if config.r1_gamma else 1  # steps after which the same is done again
         self.master = state.fixed_z.dtype
         self.dtype = dtype = torch.bfloat16 if config.precision == "bfloat16" else self.master
         self.products = products_for(state.device, dtype)
@@ -79,11 +80,13 @@ class Engine:
         torch.empty(31 << 20, dtype=torch.uint8)
 
     @torch.no_grad()
-    def step(self, real: Tensor, losses: Tensor, ema_weight: float | Tensor | None = None) -> Tensor:
+    def step(self, real: Tensor, losses: Tensor, ahead: int = 0, ema_weight: float | Tensor | None = None) -> Tensor:
         """Make one G update and one D update; return the fakes (B, 1, 28, 28) and write (g_loss, d_loss).
 
-        `ema_weight` is the live generator's in the average, by default as `state.step` says.
+        It is the step after `state.step`, or so many `ahead` of that. `ema_weight` is the live generator's in the
+        average, by default as the step says.
         """
+        step = self.state.step + ahead
         z, masks = self.draw()
         fake = self.forward_g(z)  # (B, 784)
         torch.cat([fake, real.flatten(1)], out=self.images)
@@ -96,14 +99,14 @@ class Engine:
         if self.shifts:
             fake_delta = self.shifts.back(fake_delta, chosen[: len(fake)])
         g_grads = self.backward_g(fake_delta * g_slopes, fake)
-        if self.r1_gamma and self.state.step % R1_EVERY == 0:
+        if step % self.period == 0 and self.r1_gamma:
             for grad, of_penalty in zip(d_grads[::2], self.penalty_grads(masks), strict=True):
                 grad.add_(of_penalty)
         self.g_adam.step(g_grads)
         self.d_adam.step(d_grads)
         self.copy_weights()
         if self.averages is not None:
-            self.averages.lerp_(self.live, self.ema_weight(self.state.step) if ema_weight is None else ema_weight)
+            self.averages.lerp_(self.live, self.ema_weight(step) if ema_weight is None else ema_weight)
         return fake.view(-1, 1, 28, 28)
 
     def draw(self) -> tuple[Tensor, list[Tensor]]:

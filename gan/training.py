@@ -12,6 +12,7 @@ from gan.batches import Batches
 from gan.config import TrainConfig
 from gan.engine import Engine
 from gan.errors import TrainingDivergedError
+from gan.graphs import steps_for
 from gan.state import NUM_FIXED, TrainState
 
 
@@ -33,24 +34,24 @@ def train(
     """Train from `state.step` to `config.num_steps`, yielding a Snapshot every `snapshot_steps` and at the end.
 
     Changes `state` in place; between two snapshots and after the end it is whole, and may be saved. When
-    `should_stop` answers true the loop ends after the step in hand, without a Snapshot.
+    `should_stop` answers true the loop ends after the step in hand, on a GPU after the graph in hand, without a
+    Snapshot.
 
     Raises:
         TrainingDivergedError: a loss or weight is NaN or infinite; nothing since the last snapshot should be kept.
     """
     assert config.num_steps is not None
     torch.set_num_threads(config.num_threads or 1)
-    engine = Engine(state, config)
     losses = torch.empty(config.snapshot_steps, 2, device=state.device, dtype=state.fixed_z.dtype)
+    steps = steps_for(Engine(state, config), batches, losses)
     while state.step < config.num_steps and not should_stop():
         first = state.step
         goal = min(first - first % config.snapshot_steps + config.snapshot_steps, config.num_steps)
         began = time.perf_counter()
         while state.step < goal and not should_stop():
-            fake = engine.step(batches(state.step + 1), losses[state.step - first])
-            state.step += 1
-        taken = state.step - first
-        interval = losses[:taken].cpu().numpy()  # waits for the device, once a snapshot
+            fake = steps.take(goal)
+        taken, row = state.step - first, first % config.snapshot_steps
+        interval = losses[row : row + taken].cpu().numpy()  # waits for the device, once a snapshot
         seconds = time.perf_counter() - began
         _check_finite(state, interval, first)
         state.record(interval[:, 0], interval[:, 1])
@@ -75,7 +76,7 @@ def _check_finite(state: TrainState, losses: np.ndarray, first_step: int) -> Non
         found = f"g_loss is {g_loss}, d_loss is {d_loss}"
     else:
         tensors = [*state.generator.parameters(), *state.discriminator.parameters()]
-        if all(bool(t.isfinite().all()) for t in tensors):
+        if bool(torch.stack([t.isfinite().all() for t in tensors]).all()):  # bool() waits for the device, once
             return
         step, found = state.step, "a weight is not finite"
     raise TrainingDivergedError(

@@ -32,7 +32,7 @@ train: setup     ## train on MNIST and publish into ./store; options by ARGS="--
 test: setup      ## run the tests that this machine can run, but for the long ones
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
-test-kill: setup ## kill training 40 times at random moments and compare every byte
+test-kill: setup ## kill training 52 times at random moments and compare every byte
 	@$(BIN)/pytest -m kill -s $(ARGS)
 
 e2e: setup       ## build and start the stack, use it and hurt it; long outages by ARGS=--long

@@ -24,29 +24,40 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, precision: str) -> Path:
     path = tmp_path_factory.mktemp("undisturbed") / "run"
-    with open_run(path, FIELDS, load(data_dir, pinned=False)) as run:
+    config = FIELDS.model_copy(update={"precision": precision})
+    with open_run(path, config, load(data_dir, pinned=False)) as run:
         list(run.train())
     return path
 
 
-@pytest.mark.parametrize("num_kills", [3, pytest.param(30, marks=pytest.mark.kill)])
+@pytest.mark.parametrize(
+    ("precision", "num_kills"),
+    [
+        ("float32", 3),
+        pytest.param("float32", 30, marks=pytest.mark.kill),
+        pytest.param("bfloat16", 12, marks=pytest.mark.kill),
+    ],
+    scope="module",
+)
 def test_killed_gan_train_ends_with_the_same_bytes(
-    tmp_path: Path, data_dir: Path, undisturbed: Path, num_kills: int
+    tmp_path: Path, data_dir: Path, undisturbed: Path, precision: str, num_kills: int
 ) -> None:
     chance = random.Random(num_kills)
     killed = num_runs = 0
     while killed < num_kills:
         num_runs += 1
         run_dir = tmp_path / str(num_runs)
-        command = [BIN / "gan", "train", "--run-dir", run_dir, "--resume", "--data-dir", data_dir, *OPTIONS.split()]
+        where = ["--run-dir", run_dir, "--data-dir", data_dir]
+        command = [BIN / "gan", "train", "--resume", *where, "--precision", precision, *OPTIONS.split()]
         killed += kill_until_done(command, tmp_path, num_kills - killed, MAX_DELAY, chance)
         assert differing(run_dir, undisturbed) == []
-    print(f"{killed} kills over {num_runs} runs of gan train")  # noqa: T201
+    print(f"{killed} kills over {num_runs} runs of gan train in {precision}")  # noqa: T201
 
 
 @pytest.mark.kill
+@pytest.mark.parametrize("precision", ["float32"], scope="module")
 def test_killed_gan_train_workflow_ends_with_the_same_bytes(tmp_path: Path, data_dir: Path, undisturbed: Path) -> None:
     chance = random.Random(1)
     killed = num_runs = 0

@@ -106,9 +106,10 @@ def test_stopping_keeps_every_step_taken() -> None:
     assert (state.step, len(state.g_losses)) == (13, 13)
 
 
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("recipe", ["published", "tuned"])
-def test_a_state_taken_through_tensors_goes_on_to_the_same_bits(recipe: str) -> None:
-    state, config, batches = begin(recipe, num_steps=30)
+def test_a_state_taken_through_tensors_goes_on_to_the_same_bits(recipe: str, precision: str) -> None:
+    state, config, batches = begin(recipe, num_steps=30, precision=precision)
     training = train(state, config, batches)
     next(training)
     copied = TrainState(config).load({name: t.clone() for name, t in state.tensors().items()})

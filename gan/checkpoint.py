@@ -5,6 +5,7 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import safetensors.torch
 from torch import Tensor
@@ -15,8 +16,26 @@ from gan.files import atomic_write
 VERSION = 1
 KEEP_LAST = 3
 KEEP_EVERY = 10  # snapshots
+HEAD_BYTES = 1 << 16  # enough for any header of ours
 
 log = logging.getLogger(__name__)
+
+
+class Place(NamedTuple):
+    """Say where in a run's history a state is: how often it was sent back before, to which steps, and its step."""
+
+    rewinds: tuple[int, ...] = ()
+    step: int = 0
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """What says which of two places is further: the try, then the step."""
+        return len(self.rewinds), self.step
+
+    def is_before(self, rewinds: tuple[int, ...]) -> bool:
+        """Tell whether a history with these rewinds goes through here; what it was sent back over is of another try."""
+        count = len(self.rewinds)
+        return self.rewinds == rewinds[:count] and all(self.step <= step for step in rewinds[count:])
 
 
 def path_of(directory: Path, step: int) -> Path:
@@ -34,14 +53,15 @@ def step_of(path: Path) -> int:
     return int(path.name.split(".")[0].removeprefix("step-"))
 
 
-def save(directory: Path, tensors: dict[str, Tensor], config: dict[str, object]) -> Path:
+def save(directory: Path, tensors: dict[str, Tensor], config: dict[str, object], rewinds: tuple[int, ...] = ()) -> Path:
     """Write a checkpoint of `tensors["step"]` and its sidecar, each whole or not at all.
 
-    The same state gives the same bytes. Raises StorageError when the disk refuses; older checkpoints stay.
+    `rewinds` are the steps that training was sent back to before, see `Place`. The same state gives the same bytes.
+    Raises StorageError when the disk refuses; older checkpoints stay.
     """
     path = path_of(directory, int(tensors["step"]))
     # One metadata entry: safetensors writes several in an order that changes from run to run.
-    metadata = {"gan": json.dumps({"version": VERSION, "config": config}, sort_keys=True)}
+    metadata = {"gan": json.dumps({"version": VERSION, "config": config, "rewinds": rewinds}, sort_keys=True)}
     data = safetensors.torch.save(tensors, metadata)
     # The sidecar first: killed between the two, there is no checkpoint rather than one without its hash.
     atomic_write(sidecar_of(path), f"{hashlib.sha256(data).hexdigest()}  {path.name}\n".encode())
@@ -56,8 +76,7 @@ def load(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
         CheckpointError: it is missing, damaged, has no sidecar, or is of another version.
     """
     data = _verified(path)
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    about = json.loads(header.get("__metadata__", {}).get("gan", "{}"))
+    about = _about(data)
     if about.get("version") != VERSION:
         raise CheckpointError(f"{path}: checkpoint version {about.get('version')}, this gan reads {VERSION}")
     return safetensors.torch.load(data), about["config"]
@@ -98,13 +117,46 @@ def prune(directory: Path, snapshot_steps: int, last_step: int, best_step: int |
     paths = newest_first(directory)
     regular = [path for path in paths if step_of(path) % snapshot_steps == 0 or step_of(path) == last_step]
     keep = {*paths[:1], *regular[:KEEP_LAST]}
-    keep |= {path for path in regular if step_of(path) % (KEEP_EVERY * snapshot_steps) == 0}
+    keep |= {path for path in regular if step_of(path) and step_of(path) % (KEEP_EVERY * snapshot_steps) == 0}
     for path in paths:
         if path not in keep and step_of(path) != best_step:
             path.unlink()
             sidecar_of(path).unlink(missing_ok=True)
     for orphan in _orphans(directory):
         orphan.unlink()
+
+
+def drop_after(directory: Path, step: int) -> None:
+    """Delete the checkpoints beyond a step, the newest first: what is left at any time is one try's."""
+    for path in newest_first(directory):
+        if step_of(path) > step:
+            path.unlink()
+            sidecar_of(path).unlink(missing_ok=True)
+
+
+def place_of(path: Path) -> Place | None:
+    """Return the place of a checkpoint, as `read_place` does."""
+    with path.open("rb") as file:
+        return read_place(iter(lambda: file.read(HEAD_BYTES), b""), step_of(path))
+
+
+def read_place(chunks: Iterator[bytes], step: int) -> Place | None:
+    """Return the place of a step's checkpoint from its first bytes, unverified; None where they are damaged."""
+    head = b""
+    while len(head) < min(HEAD_BYTES, 8 + int.from_bytes(head[:8], "little")) and (chunk := next(chunks, b"")):
+        head += chunk
+    try:
+        about = _about(head)
+        return Place(tuple(about.get("rewinds", ())), step) if about["version"] == VERSION else None
+    except (ValueError, KeyError, AttributeError):
+        return None
+
+
+def _about(data: bytes) -> dict[str, Any]:
+    """Return what a checkpoint's header says of it."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    about: dict[str, Any] = json.loads(header.get("__metadata__", {}).get("gan", "{}"))
+    return about
 
 
 def _orphans(directory: Path) -> Iterator[Path]:

@@ -9,6 +9,9 @@ from gan.errors import ConfigMismatchError
 PUBLISHED_STEPS = 99 * 937  # epochs 1..99 of 60,000 // 64 batches each
 
 
+OnCollapse = Literal["ignore", "fail", "rollback", "restart"]
+
+
 class RecipeDefaults(NamedTuple):
     """Values that a recipe gives to the fields left None."""
 
@@ -20,12 +23,13 @@ class RecipeDefaults(NamedTuple):
     max_shift: int
     r1_gamma: float
     ema_decay: float
+    on_collapse: OnCollapse
 
 
 RecipeName = Literal["published", "tuned"]
 RECIPES: dict[RecipeName, RecipeDefaults] = {
-    "published": RecipeDefaults(PUBLISHED_STEPS, 1e-4, 0.9, 0.999, 0.0, 0, 0.0, 0.0),
-    "tuned": RecipeDefaults(PUBLISHED_STEPS, 6e-4, 0.5, 0.999, 0.0, 2, 0.02, 0.9995),
+    "published": RecipeDefaults(PUBLISHED_STEPS, 1e-4, 0.9, 0.999, 0.0, 0, 0.0, 0.0, "ignore"),
+    "tuned": RecipeDefaults(PUBLISHED_STEPS, 6e-4, 0.5, 0.999, 0.0, 2, 0.02, 0.9995, "restart"),
 }
 
 
@@ -83,6 +87,12 @@ class TrainConfig(BaseModel):
     )
     snapshot_steps: int = Field(
         1000, ge=1, le=1_000_000, description="Steps between snapshots: a grid, the losses, a checkpoint."
+    )
+    on_collapse: OnCollapse | None = Field(
+        None,
+        description="What to do when training is dead or has collapsed: ignore it; fail; rollback to the last healthy "
+        "checkpoint, with fresh latents; restart with a derived seed. 3 times at most, then it fails. "
+        "Recipe: published ignore, tuned restart.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where it is usable, else cpu.")
     precision: Literal["float32", "bfloat16", "auto"] = Field(

@@ -10,6 +10,7 @@ GanError
 ├── DeviceError                  the device that was asked for cannot be used
 ├── RunError                     a run directory that cannot be used as asked
 ├── TrainingDivergedError        NaN or Inf in a loss or in a weight
+├── TrainingCollapsedError       a training that is of no use any more, though every number is finite
 └── StorageError                 a store, or the disk under a run, that cannot be used
 
 Every message says what went wrong, where (file, key or step) and what to do.
@@ -58,6 +59,15 @@ class RunError(GanError):
 
 class TrainingDivergedError(GanError):
     """A loss or weight that is NaN or infinite; trying again from the same state gives the same."""
+
+    def __init__(self, message: str, step: int = 0, found: str = "") -> None:
+        super().__init__(message)
+        self.step = step  # the first with it; 0: not known
+        self.found = found
+
+
+class TrainingCollapsedError(GanError):
+    """A training that is dead or has collapsed; trying again from the same state gives the same."""
 
 
 class StorageError(GanError):

@@ -53,6 +53,11 @@ class Mnist:
     test_labels: NDArray[np.uint8]  # (M,), 0..9
     sha256: dict[str, str]
 
+    @property
+    def is_pinned(self) -> bool:
+        """Tell whether this is MNIST itself."""
+        return self.sha256 == {file.name: file.sha256 for file in FILES}
+
 
 def mirrors_from_env() -> list[str]:
     """Return the mirrors that GAN_MNIST_MIRRORS names, comma-separated."""

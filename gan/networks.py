@@ -4,6 +4,7 @@ from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from gan.config import TrainConfig
 
@@ -40,13 +41,24 @@ class Generator(nn.Module):
 class Discriminator(nn.Module):
     """Hold the weights that map images to logits: four linear layers, rectified with `slope` between them.
 
-    It has no forward of its own: D is only ever run by the engine, on fakes and reals at once.
+    It is trained by the engine, on fakes and reals at once; its own forward only looks.
     """
 
     def __init__(self, slope: float) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise((NUM_PIXELS, *HIDDEN_D, 1)))
         self.slope = slope
+
+    def forward(self, images: Tensor, masks: list[Tensor]) -> Tensor:
+        """Return the logits (B,), before a rectified head, of images (B, 1, 28, 28); dropout's masks, or none."""
+        hidden = images.flatten(1)  # (B, 784)
+        *layers, head = self.layers
+        for index, layer in enumerate(layers):
+            hidden = F.leaky_relu(layer(hidden), self.slope)
+            if masks:
+                hidden = hidden * masks[index]
+        logits: Tensor = head(hidden)
+        return logits.squeeze(1)
 
 
 def make_networks(config: TrainConfig) -> tuple[Generator, Discriminator]:

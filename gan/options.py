@@ -67,8 +67,9 @@ def run_command(command: click.Command) -> int:
 
 def _click_type(field: FieldInfo) -> click.ParamType[Any]:
     kinds = [kind for kind in get_args(field.annotation) if kind is not type(None)] or [field.annotation]
-    if get_origin(field.annotation) is Literal:
-        return click.Choice(get_args(field.annotation))
+    for annotation in (field.annotation, *kinds):
+        if get_origin(annotation) is Literal:
+            return click.Choice(get_args(annotation))
     bounds = {
         key: getattr(rule, key) for rule in field.metadata for key in ("ge", "gt", "le", "lt") if hasattr(rule, key)
     }

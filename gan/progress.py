@@ -77,7 +77,8 @@ def show_download() -> Iterator[Callable[[str, int, int | None], None]]:
 
 def _figures(run: Run, steps_per_second: float | None, note: str) -> str:
     speed = f"{steps_per_second:.0f} steps/s" if steps_per_second else ""
-    losses = f"g_loss {run.metrics.g_loss:.3f}  d_loss {run.metrics.d_loss:.3f}" if run.metrics else ""
+    metrics = run.metrics  # another thread may take it away
+    losses = f"g_loss {metrics.g_loss:.3f}  d_loss {metrics.d_loss:.3f}" if metrics else ""
     return "  ".join(filter(None, (speed, losses, distance_note(run), note)))
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gan import checkpoint
 from gan.best import Best, best_of
@@ -19,6 +19,7 @@ from gan.errors import RunError
 from gan.evaluation import QuickEvaluation
 from gan.events import EventLog
 from gan.files import atomic_write
+from gan.health import HealthEvent
 from gan.images import grid_png
 from gan.provenance import Provenance
 from gan.state import TrainState
@@ -28,7 +29,7 @@ CONFIG_VERSION = 1
 
 
 class SnapshotMetrics(BaseModel):
-    """Hold one line of metrics.jsonl: a snapshot's figures."""
+    """Hold one line of metrics.jsonl: a snapshot's figures. The other kind of line is a HealthEvent."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,6 +49,10 @@ class SnapshotMetrics(BaseModel):
             names = ("distance", "distance_floor", "histogram_distance", "classes_covered")
             found |= {f"judge/{name}": getattr(judged, name) for name in names}
         return found
+
+
+MetricsLine = SnapshotMetrics | HealthEvent
+LINE: TypeAdapter[MetricsLine] = TypeAdapter(MetricsLine)
 
 
 class RunDir:
@@ -105,12 +110,20 @@ class RunDir:
         atomic_write(self.provenance_path, _json(provenance.model_dump(mode="json")))
 
     def read_metrics(self) -> list[SnapshotMetrics]:
-        """Read metrics.jsonl; a last line that a kill cut short is left out."""
+        """Read the snapshots' lines of metrics.jsonl; a last line that a kill cut short is left out."""
+        return [line for line in self.read_lines() if isinstance(line, SnapshotMetrics)]
+
+    def read_events(self) -> list[HealthEvent]:
+        """Read the referee's lines of metrics.jsonl."""
+        return [line for line in self.read_lines() if isinstance(line, HealthEvent)]
+
+    def read_lines(self) -> list[MetricsLine]:
+        """Read metrics.jsonl. Raises RunError when it is damaged."""
         if not self.metrics_path.exists():
             return []
         lines = self.metrics_path.read_text(errors="replace").splitlines(keepends=True)
         try:
-            return [SnapshotMetrics.model_validate_json(line) for line in lines if line.endswith("\n")]
+            return [LINE.validate_json(line) for line in lines if line.endswith("\n")]
         except ValidationError as error:
             raise RunError(f"{self.metrics_path}: damaged ({error})") from error
 
@@ -143,7 +156,13 @@ class SnapshotWriter:
         self.run_dir = run_dir
         self.config = config
         self.events = events
-        self.metrics = [metrics for metrics in run_dir.read_metrics() if metrics.step <= state.step]
+        events_so_far, step = state.health.events, state.step
+        self.lines = [
+            line
+            for line in run_dir.read_lines()
+            if (line in events_so_far if isinstance(line, HealthEvent) else line.step <= step)
+        ]
+        self.seconds = max((line.seconds for line in self.lines if isinstance(line, SnapshotMetrics)), default=0.0)
         self.logged_step = state.step
         for step, path in run_dir.grids():
             if step > state.step:
@@ -162,17 +181,23 @@ class SnapshotWriter:
             g_loss=snapshot.g_loss,
             d_loss=snapshot.d_loss,
             steps_per_second=round(snapshot.num_steps / snapshot.seconds, 2),
-            seconds=round((self.metrics[-1].seconds if self.metrics else 0.0) + snapshot.seconds, 3),
+            seconds=round(self.seconds + snapshot.seconds, 3),
             time=datetime.now(UTC).isoformat(timespec="milliseconds"),
             evaluation=evaluation,
         )
-        self.metrics.append(metrics)
-        lines = "".join(line.model_dump_json() + "\n" for line in self.metrics)
-        atomic_write(self.run_dir.metrics_path, lines.encode())
+        self.seconds = metrics.seconds
+        self.write_lines(state, metrics)
         self.events.image(snapshot.step, "samples", png, *PNG_SIZE)
         self.events.scalars(snapshot.step, **metrics.scalars())
         self.save(state)
         return metrics
+
+    def write_lines(self, state: TrainState, *lines: MetricsLine) -> None:
+        """Write metrics.jsonl with what is new: the events that the state has, then these lines."""
+        self.lines += [event for event in state.health.events if event not in self.lines]
+        self.lines += lines
+        text = "".join(line.model_dump_json() + "\n" for line in self.lines)
+        atomic_write(self.run_dir.metrics_path, text.encode())
 
     def save(self, state: TrainState) -> None:
         """Write the losses up to this step, then a checkpoint; drop the checkpoints that are no longer kept."""
@@ -181,9 +206,10 @@ class SnapshotWriter:
         self.events.flush()
         self.logged_step = state.step
         atomic_write(run_dir.losses_path, losses_npz(state.g_losses, state.d_losses))
-        checkpoint.save(run_dir.checkpoints_dir, state.tensors(), self.config.model_dump(mode="json"))
+        config = self.config.model_dump(mode="json")
+        checkpoint.save(run_dir.checkpoints_dir, state.tensors(), config, state.health.rewinds)
         assert self.config.num_steps is not None
-        best = run_dir.best_checkpoint(self.metrics)
+        best = run_dir.best_checkpoint(line for line in self.lines if isinstance(line, SnapshotMetrics))
         checkpoint.prune(
             run_dir.checkpoints_dir, self.config.snapshot_steps, self.config.num_steps, best.step if best else None
         )

@@ -3,27 +3,31 @@
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from gan import checkpoint
 from gan.batches import Batches
-from gan.config import TrainConfig
+from gan.config import RECIPES, TrainConfig
 from gan.device import Device, choose_device, choose_num_threads, choose_precision
-from gan.errors import ConfigMismatchError, RunError
+from gan.errors import ConfigMismatchError, RunError, TrainingDivergedError
 from gan.evaluation import QuickEvaluation
 from gan.events import EventLog
 from gan.files import atomic_write, storage_error
+from gan.health import Health, HealthEvent
 from gan.images import grid_png
 from gan.mnist import Mnist
 from gan.neighbours import write_neighbours
 from gan.provenance import Provenance
 from gan.quick import QuickJudge
+from gan.referee import Referee, config_of_try, error_of
 from gan.run_dir import RunDir, SnapshotMetrics, SnapshotWriter
-from gan.state import NUM_FIXED, TrainState
+from gan.seeds import generator
+from gan.state import NUM_FIXED, TrainState, health_in
 from gan.training import Snapshot, train
 
 log = logging.getLogger(__name__)
@@ -39,14 +43,14 @@ class Run:
         self.config = config
         self.device = device
         self.num_steps = config.num_steps
+        self.data = data
         self.metrics: SnapshotMetrics | None = None  # the last snapshot's
         self.evaluated: tuple[int, QuickEvaluation] | None = None  # the last step that was, since the run was opened
         self.quick_judge = QuickJudge(config, data)
-        self.train_images = data.train_images
-        self.batches = Batches(data.train_images, config.batch_size, config.seed, config.device)
-        self.state = TrainState(config)
-        if newest := checkpoint.load_newest(run_dir.checkpoints_dir):
-            self.state.load(newest[0])
+        self.referee = Referee(config, data, run_dir.checkpoints_dir)
+        newest = checkpoint.load_newest(run_dir.checkpoints_dir)
+        tensors = newest[0] if newest else {}
+        self._begin(tensors, len(health_in(tensors).rewinds))
 
     @property
     def finished(self) -> bool:
@@ -58,25 +62,17 @@ class Run:
 
         Raises:
             TrainingDivergedError: NaN or Inf; the last checkpoint stays as it is.
+            TrainingCollapsedError: it is dead or has collapsed, and is not to go on; likewise.
             StorageError: the disk refuses; the last checkpoint stays as it is.
         """
         if self.finished:
             log.info("all %d steps are trained already", self.num_steps)
             self._end()
             return
-        log.info("training steps %d to %d on %s", self.state.step + 1, self.num_steps, self.device.reason)
-        began_at = self.state.step
         try:
-            with EventLog(self.run_dir.tensorboard_dir, began_at) as events:
-                writer = SnapshotWriter(self.run_dir, self.config, events, self.state)
-                for snapshot in train(self.state, self.config, self.batches, should_stop):
-                    self.metrics = writer.write(snapshot, self.state, self.quick_judge.evaluate(self.state))
-                    if self.metrics.evaluation:
-                        self.evaluated = self.metrics.step, self.metrics.evaluation
-                    yield snapshot
-                if writer.logged_step < self.state.step:
-                    writer.save(self.state)
-                    log.info("stopped and saved at step %d", self.state.step)
+            sent_back = False
+            while sent_back := (yield from self._train_on(should_stop, sent_back)):
+                pass
         except OSError as error:  # of TensorBoard's writer; our own files have their own messages
             raise storage_error(self.run_dir.tensorboard_dir, 0, error) from error
         if self.finished:
@@ -85,7 +81,75 @@ class Run:
     def _end(self) -> None:
         """Write what is made of a whole training, unless a manifest vouches for it already."""
         if not self.run_dir.manifest_path.exists():
-            write_neighbours(self.run_dir, self.num_steps, self.train_images)
+            write_neighbours(self.run_dir, self.num_steps, self.data.train_images)
+
+    def _train_on(self, should_stop: Callable[[], bool], sent_back: bool) -> Generator[Snapshot, None, bool]:
+        """Train to the end, a stop or an illness; return whether the run was sent back and is to go on from there."""
+        log.info("training steps %d to %d on %s", self.state.step + 1, self.num_steps, self.device.reason)
+        if not self.state.step:
+            shutil.rmtree(self.run_dir.tensorboard_dir, ignore_errors=True)  # of another try, or one that was killed
+        with EventLog(self.run_dir.tensorboard_dir, self.state.step) as events:
+            writer = SnapshotWriter(self.run_dir, self.config, events, self.state)
+            if sent_back:
+                writer.save(self.state)
+                writer.write_lines(self.state)
+            try:
+                for snapshot in train(self.state, self.tried, self.batches, should_stop):
+                    event = self.referee.examine(self.state, self.batches, snapshot)
+                    if event and self._obey(event, writer):
+                        return True
+                    self.metrics = writer.write(snapshot, self.state, self.quick_judge.evaluate(self.state))
+                    if self.metrics.evaluation:
+                        self.evaluated = self.metrics.step, self.metrics.evaluation
+                    yield snapshot
+            except TrainingDivergedError as error:
+                return self._obey(self.referee.diverged(self.state, error), writer)
+            if writer.logged_step < self.state.step:
+                writer.save(self.state)
+                log.info("stopped and saved at step %d", self.state.step)
+        return False
+
+    def _obey(self, event: HealthEvent, writer: SnapshotWriter) -> bool:
+        """Do what is to be done about an illness, before a checkpoint can have it; tell whether the run was sent back.
+
+        Raises TrainingDivergedError or TrainingCollapsedError when training is to end.
+        """
+        log.warning("%s", event)
+        before = self.state.health.events
+        self.state.health = self.state.health.with_event(event)
+        if event.action == "failed":
+            writer.write_lines(self.state)
+            raise error_of(event, before)
+        if event.to_step is not None:
+            self._go_back(event.to_step, fresh_latents=event.action == "rolled_back")
+        return event.to_step is not None
+
+    def _go_back(self, step: int, fresh_latents: bool) -> None:
+        """Put the state back to a snapshot's, or to the beginning, for another try.
+
+        What is later goes from the disk first, so that it never holds two tries. A kill on the way leaves an earlier
+        state of the old one, which comes to the same decision again.
+        """
+        sick = self.state.health
+        path = checkpoint.path_of(self.run_dir.checkpoints_dir, step)
+        tensors = checkpoint.load(path)[0] if step else {}
+        self.metrics = self.evaluated = None
+        checkpoint.drop_after(self.run_dir.checkpoints_dir, step)
+        rewinds = (*sick.rewinds, step)
+        self._begin(tensors, len(rewinds))
+        if fresh_latents:
+            assert self.tried.seed is not None
+            self.state.random = generator(self.tried.seed, "steps", len(rewinds), self.state.device)
+        self.state.health = Health(rewinds=rewinds, signs=self.state.health.signs, events=sick.events)
+
+    def _begin(self, tensors: dict[str, Tensor], num_rewinds: int) -> None:
+        """Take the state from a checkpoint's tensors, or from none, as that of a try."""
+        self.tried = config_of_try(self.config, num_rewinds)
+        assert self.tried.seed is not None
+        self.batches = Batches(self.data.train_images, self.config.batch_size, self.tried.seed, self.config.device)
+        self.state = TrainState(self.tried)
+        if tensors:
+            self.state.load(tensors)
 
 
 @contextmanager
@@ -148,6 +212,8 @@ def _open(run_dir: RunDir, config: TrainConfig, data: Mnist, from_scratch: bool,
     if run_dir.config_path.exists():
         made = run_dir.read_config()
         config.check_resumes(made, run_dir.path)
+        if made.on_collapse is None:  # begun before there was a referee
+            made = made.model_copy(update={"on_collapse": RECIPES[made.recipe].on_collapse})
         device = choose_device(made.device)
         config = made
         if from_scratch:

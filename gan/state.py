@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gan.config import TrainConfig
 from gan.errors import CheckpointError
+from gan.health import Health
 from gan.networks import Generator, make_networks
 from gan.seeds import derive_seed, generator
 
@@ -42,6 +43,7 @@ class TrainState:
         self.step = 0
         self.g_losses = np.empty(0, np.float32)  # one a step
         self.d_losses = np.empty(0, np.float32)
+        self.health = Health()
 
     @property
     def device(self) -> torch.device:
@@ -65,6 +67,7 @@ class TrainState:
             "random": self.random.get_state(),
             "g_losses": torch.from_numpy(self.g_losses),
             "d_losses": torch.from_numpy(self.d_losses),
+            "health": torch.frombuffer(bytearray(self.health.model_dump_json().encode()), dtype=torch.uint8),
         }
 
     def load(self, tensors: dict[str, Tensor]) -> Self:
@@ -74,9 +77,8 @@ class TrainState:
             CheckpointError: names, shapes or dtypes differ; the state may then be half taken.
         """
         live = self._live()
-        names = live.keys() | {"step", "random", "g_losses", "d_losses"}
-        if names != tensors.keys():
-            odd = sorted(names ^ tensors.keys())
+        names = live.keys() | {"step", "random", "g_losses", "d_losses", "health"}
+        if odd := sorted(names ^ (tensors.keys() | {"health"})):
             raise CheckpointError(f"the checkpoint does not fit this version: tensors {', '.join(odd[:5])}")
         for name, target in live.items():
             source = tensors[name]
@@ -89,6 +91,7 @@ class TrainState:
         self.step = int(tensors["step"])
         self.random.set_state(tensors["random"].clone())
         self.g_losses, self.d_losses = tensors["g_losses"].numpy().copy(), tensors["d_losses"].numpy().copy()
+        self.health = health_in(tensors)
         return self
 
     def _live(self) -> dict[str, Tensor]:
@@ -104,6 +107,11 @@ class TrainState:
                 for key, tensor in optimizer.state[parameter].items():
                     live[f"{prefix}.{name}.{key}"] = tensor
         return live
+
+
+def health_in(tensors: dict[str, Tensor]) -> Health:
+    """Return what the referee remembers in a state's tensors; nothing of a run that was begun before there was one."""
+    return Health.model_validate_json(tensors["health"].numpy().tobytes()) if "health" in tensors else Health()
 
 
 def _adam(network: nn.Module, learning_rate: float, betas: tuple[float, float]) -> torch.optim.Adam:

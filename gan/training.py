@@ -81,5 +81,7 @@ def _check_finite(state: TrainState, losses: np.ndarray, first_step: int) -> Non
         step, found = state.step, "a weight is not finite"
     raise TrainingDivergedError(
         f"training diverged at step {step}: {found}. The checkpoint before it is intact; "
-        "start another run with a lower --learning-rate or another --seed."
+        "start another run with a lower --learning-rate or another --seed.",
+        step,
+        found,
     )

@@ -17,11 +17,13 @@ def digits(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return np.stack([_draw(int(label), random) for label in labels]), labels
 
 
-def write_mnist(directory: Path, num_train: int = 256, num_test: int = 64) -> Path:
+def write_mnist(directory: Path, num_train: int = 256, num_test: int = 64, *, all_alike: bool = False) -> Path:
     """Write the four files of a small idx set and return their folder."""
     directory.mkdir(parents=True, exist_ok=True)
     for split, count, seed in (("train", num_train, 0), ("t10k", num_test, 1)):
         images, labels = digits(count, seed)
+        if all_alike:
+            images[:] = images[0]
         (directory / f"{split}-images-idx3-ubyte.gz").write_bytes(gzip.compress(encode(images), mtime=0))
         (directory / f"{split}-labels-idx1-ubyte.gz").write_bytes(gzip.compress(encode(labels), mtime=0))
     return directory

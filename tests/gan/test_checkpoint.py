@@ -96,6 +96,44 @@ def test_the_best_one_is_kept_until_there_is_a_better_one(tmp_path: Path) -> Non
     assert kept[7000] == [7000, 6000, 5000]
 
 
+def test_a_run_that_is_sent_back_is_left_with_what_was_before(tmp_path: Path) -> None:
+    for step in (0, 1000, 2000, 3000):
+        save(tmp_path, step)
+    checkpoint.drop_after(tmp_path, 1000)
+    assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == [
+        "step-000000.safetensors", "step-001000.safetensors",
+    ]  # fmt: skip
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_the_beginning_of_a_try_is_not_kept(tmp_path: Path) -> None:
+    for step in (0, 1000, 2000, 3000):
+        save(tmp_path, step)
+        checkpoint.prune(tmp_path, snapshot_steps=1000, last_step=9000)
+    assert [checkpoint.step_of(path) for path in checkpoint.newest_first(tmp_path)] == [3000, 2000, 1000]
+
+
+@pytest.mark.parametrize(
+    ("rewinds", "step", "is_before"),
+    [
+        ((), 9000, False),  # of the first try, which was sent back to 4000
+        ((), 4000, True),
+        ((4000,), 7000, False),
+        ((4000,), 6000, True),
+        ((4000, 6000), 9000, True),
+        ((5000,), 6000, False),
+        ((4000, 6000, 0), 0, False),
+    ],
+)
+def test_a_place_is_on_the_way_or_not(rewinds: tuple[int, ...], step: int, is_before: bool) -> None:
+    assert checkpoint.Place(rewinds, step).is_before((4000, 6000)) is is_before
+
+
+def test_a_checkpoint_tells_its_place(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, {"step": torch.tensor(5)}, CONFIG, (4000, 0))
+    assert checkpoint.place_of(path) == checkpoint.Place((4000, 0), 5)
+
+
 def test_an_interruptions_checkpoint_goes_when_a_newer_one_is_there(tmp_path: Path) -> None:
     for step in (1000, 1234):
         save(tmp_path, step)

@@ -51,7 +51,7 @@ def test_published_is_the_table() -> None:
     assert (run.num_steps, run.batch_size, run.latent_dim) == (92_763, 64, 100)
     assert (run.learning_rate, run.beta1, run.beta2) == (1e-4, 0.9, 0.999)
     assert (run.dropout, run.max_shift, run.r1_gamma, run.ema_decay) == (0, 0, 0, 0)
-    assert run.snapshot_steps == 1000
+    assert (run.snapshot_steps, run.on_collapse) == (1000, "ignore")
 
 
 @pytest.mark.parametrize(

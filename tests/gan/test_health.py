@@ -1,0 +1,102 @@
+"""Is an illness called by its name, in time, and never a health that only looks poor?"""
+
+import math
+
+import numpy as np
+import pytest
+
+from gan.health import Health, HealthEvent, Kind, Vitals, diagnose, stuck_steps
+
+LIVELY = Vitals(
+    g_loss=1.05, d_loss=0.56, stuck_steps=0, spread=4.0, accuracy=0.8, slope=0.35, variance=110.0, real_variance=210.0,
+    num_classes=None,
+)  # fmt: skip
+
+
+def ill(**fields: object) -> Vitals:
+    return LIVELY.model_copy(update=fields)
+
+
+ASLEEP = ill(slope=0.0, accuracy=0.5)  # published, its last layer rectified to nothing
+FLAT = ill(spread=0.0, accuracy=0.5, slope=0.5)
+SATURATED = ill(accuracy=1.0, slope=0.0, g_loss=15000.0, d_loss=0.0)
+WINNING = ill(accuracy=1.0, slope=5e-4)
+ALIKE = ill(variance=2.0)
+FEW = ill(num_classes=3)
+
+
+def first_alarm(vitals: Vitals, interval: int, until: int = 30_000) -> tuple[Kind, int, int] | None:
+    """Return (what, found at, since) of a training that has these vitals at every snapshot."""
+    signs: dict[Kind, int] = {}
+    for step in range(interval, until + 1, interval):
+        signs, illness = diagnose(signs, step, vitals)
+        if illness:
+            return illness.kind, step, illness.since
+    return None
+
+
+@pytest.mark.parametrize("interval", [1, 10, 1000])
+def test_the_healthy_are_left_alone(interval: int) -> None:
+    assert first_alarm(LIVELY, interval) is None
+
+
+@pytest.mark.parametrize(
+    ("vitals", "alarm"),
+    [
+        (ASLEEP, ("dead_discriminator", 2000, 1000)),
+        (FLAT, ("dead_discriminator", 2000, 1000)),
+        (SATURATED, ("discriminator_won", 2000, 1000)),
+        (WINNING, ("discriminator_won", 4000, 1000)),
+        (ALIKE, ("collapse", 2000, 1000)),
+        (FEW, ("collapse", 11_000, 10_000)),
+        (ill(real_variance=0.0), ("constant_data", 1000, 1000)),
+        (ill(spread=math.nan), ("not_finite", 1000, 1000)),
+        (ill(accuracy=1.0, slope=0.0, variance=0.0), ("discriminator_won", 2000, 1000)),  # the cause comes first
+    ],
+)
+def test_each_illness_is_named_at_snapshots_1000_steps_apart(vitals: Vitals, alarm: tuple[Kind, int, int]) -> None:
+    assert first_alarm(vitals, 1000) == alarm
+
+
+@pytest.mark.parametrize("vitals", [ASLEEP, SATURATED, WINNING, ALIKE, FEW])
+def test_a_short_run_of_many_snapshots_may_look_poor(vitals: Vitals) -> None:
+    assert first_alarm(vitals, 10, until=900) is None
+
+
+@pytest.mark.parametrize("vitals", [ASLEEP, SATURATED, WINNING, ALIKE])
+def test_a_sign_that_goes_in_between_counts_from_the_beginning(vitals: Vitals) -> None:
+    signs, _ = diagnose({}, 1000, vitals)
+    signs, _ = diagnose(signs, 2000, LIVELY)
+    assert signs == {}
+    assert diagnose(signs, 3000, vitals)[1] is None
+
+
+def test_stuck_losses_tell_the_step_of_a_death() -> None:
+    _, illness = diagnose({}, 2000, ill(slope=0.0, accuracy=0.5, stuck_steps=1001))
+    assert illness and (illness.kind, illness.since) == ("dead_discriminator", 1000)
+
+
+def test_one_that_rose_again_in_between_is_given_time() -> None:
+    """As published does with seed 3: without a gradient from step 684 to 1285, and from 1287 on."""
+    signs, _ = diagnose({}, 1000, ill(slope=0.0, accuracy=0.5, stuck_steps=317))
+    assert signs == {"dead_discriminator": 684}
+    signs, illness = diagnose(signs, 2000, ill(slope=0.0, accuracy=0.5, stuck_steps=714))
+    assert (signs, illness) == ({"dead_discriminator": 1287}, None)
+
+
+def test_stuck_steps_counts_from_the_end_where_both_losses_are_ln_2() -> None:
+    ln2 = np.float32(math.log(2))
+    g_losses = np.array([ln2, 0.7, ln2, ln2, ln2], np.float32)
+    d_losses = np.array([ln2, ln2, 0.5, ln2, ln2], np.float32)
+    assert stuck_steps(g_losses, d_losses) == 2
+    assert stuck_steps(g_losses[:3], d_losses[:3]) == 0
+    assert stuck_steps(g_losses[3:], d_losses[3:]) == 2
+    assert stuck_steps(g_losses[:0], d_losses[:0]) == 0
+
+
+def test_of_what_is_ignored_only_something_graver_is_news() -> None:
+    event = HealthEvent(event="discriminator_won", attempt=1, step=3000, since=1000, finding="", action="ignored",
+                        to_step=None, seed=None, vitals=None)  # fmt: skip
+    ignoring = Health().with_event(event)
+    assert ignoring.is_news("dead_discriminator") and Health().is_news("collapse")
+    assert not ignoring.is_news("discriminator_won") and not ignoring.is_news("collapse")

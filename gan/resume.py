@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gan import checkpoint
+from gan.checkpoint import Place
 from gan.config import TrainConfig
 from gan.errors import CheckpointError, ChecksumError, ConfigMismatchError, RunError, StorageError
 from gan.events import EventLog
@@ -22,7 +23,7 @@ from gan.publish import run_prefix
 from gan.run_dir import PNG_SIZE, RunDir, losses_npz
 from gan.runs import CHECKPOINT
 from gan.store import Store, check_key
-from gan.uploader import FIXED, METRICS
+from gan.uploader import FIXED, METRICS, stored_place
 
 CONFIG = "config.json"
 
@@ -49,25 +50,47 @@ def fetch_run(store: Store, run_id: str, run_path: Path, *, from_scratch: bool =
         return
     _check_same_config(store, prefix, RunDir(run_path))
     manifest = read_manifest(store, prefix)
-    newest = max(_steps(names), default=0)
     if manifest is not None:
         if from_scratch:
             raise RunError(f"{prefix} in {store.address} is published: start another run instead of --from-scratch")
-        if not (run_path / MANIFEST).exists() and (newest > _newest_on_disk(run_path) or not _is_begun(run_path)):
+        newest = max(_steps(names), default=0)
+        if not (run_path / MANIFEST).exists() and (newest > _newest_on_disk(run_path).step or not _is_begun(run_path)):
             fetch_published(store, prefix, manifest, run_path)
     elif from_scratch:
         _take_fixed(store, prefix, names, run_path)
-    elif newest > _newest_on_disk(run_path):
-        log.info("fetching run %s, step %d, from %s", run_id, newest, store.address)
-        _fetch_unfinished(store, prefix, names, RunDir(run_path))
+    else:
+        newest_place, steps = _history(store, prefix, names)
+        if newest_place.progress > _newest_on_disk(run_path).progress:
+            log.info("fetching run %s, step %d, from %s", run_id, newest_place.step, store.address)
+            _drop_other_tries(RunDir(run_path), newest_place)
+            _fetch_unfinished(store, prefix, names, RunDir(run_path), steps)
 
 
-def _fetch_unfinished(store: Store, prefix: str, names: set[str], run: RunDir) -> None:
+def _history(store: Store, prefix: str, names: set[str]) -> tuple[Place, list[int]]:
+    """Return the place of a store's furthest checkpoint, of the last try, and the steps of those on the way there.
+
+    One whose place cannot be read may be on the way: who takes it will see that it is damaged.
+    """
+    places = {step: stored_place(store, prefix, step) for step in sorted(_steps(names))}
+    known = [place or Place((), step) for step, place in places.items()]
+    newest = max(known, key=lambda place: place.progress, default=Place())
+    return newest, [step for step, place in places.items() if place is None or place.is_before(newest.rewinds)]
+
+
+def _drop_other_tries(run: RunDir, newest: Place) -> None:
+    """Delete the checkpoints of a directory that are not on the way to a place."""
+    for path in checkpoint.newest_first(run.checkpoints_dir):
+        place = checkpoint.place_of(path)
+        if place and not place.is_before(newest.rewinds):
+            path.unlink()
+            checkpoint.sidecar_of(path).unlink(missing_ok=True)
+
+
+def _fetch_unfinished(store: Store, prefix: str, names: set[str], run: RunDir, steps: list[int]) -> None:
     """Download what training goes on from: the newest checkpoint that verifies and has all grids before it."""
     _take_fixed(store, prefix, names, run.path)
     if METRICS in names:
         _take(store, prefix, METRICS, run.path)
-    steps = sorted(_steps(names))
     good = _take_grids(store, prefix, names, run, steps[-1])
     taken = [step for step in steps if step <= good and _take_checkpoint(store, prefix, run, step)]
     if not taken:
@@ -167,9 +190,9 @@ def _is_begun(run_path: Path) -> bool:
     return (run_path / CONFIG).exists()
 
 
-def _newest_on_disk(run_path: Path) -> int:
-    paths = checkpoint.newest_first(RunDir(run_path).checkpoints_dir)
-    return checkpoint.step_of(paths[0]) if paths else 0
+def _newest_on_disk(run_path: Path) -> Place:
+    places = map(checkpoint.place_of, checkpoint.newest_first(RunDir(run_path).checkpoints_dir))
+    return next(filter(None, places), Place())
 
 
 def _steps(names: Iterable[str]) -> list[int]:

@@ -2,6 +2,9 @@
 
 The run directory is the spool: what waits to be sent lies there, and what training prunes there is waited for no
 more, so that it cannot grow. A checkpoint is sent after all that a run which goes on from it needs.
+
+A run that is sent back writes files anew under the names that they had in the try before. So that the store never
+mixes two tries, its checkpoints of what is no longer the run's history go before anything of the new try comes.
 """
 
 import logging
@@ -13,10 +16,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from gan import checkpoint
-from gan.errors import GanError, StorageError
+from gan.checkpoint import Place
+from gan.errors import ChecksumError, GanError, StorageError
 from gan.files import sha256_file
 from gan.lease import Lease
 from gan.publish import run_prefix
+from gan.runs import CHECKPOINT
 from gan.store import Store
 
 FIXED = ("config.json", "provenance.json", "reals.png")
@@ -26,6 +31,7 @@ FIRST_DELAY_SECONDS, MAX_DELAY_SECONDS = 1.0, 10.0
 STOP_SECONDS = 5.0
 
 Signature = tuple[int, int, int]
+Rewinds = tuple[int, ...]
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +60,7 @@ class Uploader:
         self._sent: dict[str, Signature] = {}
         self._stored: set[str] | None = None  # names of SPOOLED; None: not asked yet
         self._pending: dict[str, Signature] = {}
+        self._cleared_for: Rewinds | None = None  # the store has no checkpoint that is not of this history
         self._behind_since = time.monotonic()
         self._asked, self._served = 1, 0
         self._closing = False
@@ -142,16 +149,47 @@ class Uploader:
         if self._stored is None:
             names = (info.key.removeprefix(self._prefix) for info in self._store.list(self._prefix))
             self._stored = {name for name in names if name.startswith(SPOOLED)}
-        while self._look() and not self._closing:
+        while True:
+            rewinds = self._rewinds()
+            self._clear(rewinds)
+            if not self._look() or self._closing:
+                break
             for name, signature in list(self._pending.items()):
                 if self._closing:
                     return
-                self._send(name, signature)
+                if not self._send(name, signature, rewinds):
+                    break
         for name in sorted(self._stored):  # a checkpoint before its sidecar
             if not (self._run_path / name).exists():
-                self._lease.check()
-                self._store.delete(self._prefix + name)
-                self._stored.discard(name)
+                self._delete(name)
+
+    def _rewinds(self) -> Rewinds:
+        """Return where the run has been sent back to by now; its newest checkpoint is written before what follows."""
+        for path in checkpoint.newest_first(self._run_path / "checkpoints"):
+            with suppress(FileNotFoundError):  # pruned meanwhile
+                if place := checkpoint.place_of(path):
+                    return place.rewinds
+        return ()
+
+    def _clear(self, rewinds: Rewinds) -> None:
+        """Delete the store's checkpoints that a run which was sent back so has behind it, the newest first."""
+        if rewinds == self._cleared_for:
+            return
+        assert self._stored is not None
+        steps = [int(match[1]) for name in self._stored if (match := CHECKPOINT.fullmatch(name))]
+        for step in sorted(steps, reverse=True):
+            place = stored_place(self._store, self._prefix, step)
+            if place and not place.is_before(rewinds):
+                self._delete(key_of(step))
+                self._delete(checkpoint.sidecar_of(Path(key_of(step))).as_posix())
+        self._cleared_for = rewinds
+
+    def _delete(self, name: str) -> None:
+        self._lease.check()
+        self._store.delete(self._prefix + name)
+        self._sent.pop(name, None)
+        if self._stored is not None:
+            self._stored.discard(name)
 
     def _look(self) -> bool:
         """List what the store does not have, in the order to send it; tell whether there is anything."""
@@ -172,11 +210,14 @@ class Uploader:
             yield f"checkpoints/{checkpoint.sidecar_of(path).name}"
             yield f"checkpoints/{path.name}"
 
-    def _send(self, name: str, signature: Signature) -> None:
+    def _send(self, name: str, signature: Signature, rewinds: Rewinds) -> bool:
+        """Send a file; return False, having done nothing, when it may be of a try that the store is not ready for."""
         self._lease.check()
         path = self._run_path / name
         try:
             sha256 = sha256_file(path)
+            if self._rewinds() != rewinds:
+                return False
             if path.suffix == ".safetensors" and checkpoint.sidecar_of(path).read_text().split()[:1] != [sha256]:
                 log.error("%s is not what its sidecar says, and is not sent; a resume takes the one before it", path)
             else:
@@ -189,6 +230,7 @@ class Uploader:
                 raise error if isinstance(error, StorageError) else _unreadable(path, error) from error
             # pruned or replaced meanwhile: the next look tells
         self._pending.pop(name)
+        return True
 
 
 @contextmanager
@@ -206,6 +248,19 @@ def uploading(run_path: Path, store: Store, lease: Lease) -> Iterator[Uploader]:
     finally:
         uploader.close()
         thread.join(STOP_SECONDS)
+
+
+def key_of(step: int) -> str:
+    """Return the name of a step's checkpoint in its run."""
+    return f"checkpoints/{checkpoint.path_of(Path(), step).name}"
+
+
+def stored_place(store: Store, prefix: str, step: int) -> Place | None:
+    """Return the place of a checkpoint in a store, from its first bytes; None where they are damaged."""
+    try:
+        return checkpoint.read_place(store.get(prefix + key_of(step)), step)
+    except ChecksumError:
+        return None
 
 
 def _signature(path: Path) -> Signature | None:

@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import Tensor
 
-from gan import checkpoint
+from gan import checkpoint, runner
+from gan.batches import Batches
 from gan.best import Best
 from gan.config import TrainConfig
 from gan.errors import CheckpointError, ChecksumError, ConfigMismatchError, RunError, StorageError
@@ -82,6 +84,41 @@ def test_a_run_that_goes_on_elsewhere_ends_in_the_same_bytes(tmp_path: Path, sto
     assert differing(tmp_path / "third/run", tmp_path / "undisturbed") == []
     steps = [line.step for line in RunDir(tmp_path / "third/run").read_metrics()]
     assert steps == [2, 4, 6, 8]
+
+
+def test_a_run_that_starts_over_on_its_second_machine_ends_on_the_third_in_the_same_bytes(
+    tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seaweedfs.use(monkeypatch)
+    monkeypatch.setattr(runner, "Batches", NanBatches)
+    config = TrainConfig(num_steps=6, snapshot_steps=2, num_threads=1, on_collapse="restart")
+    bucket = open_store(new_address())
+
+    def train(path: Path, stop_at: tuple[int, int] | None = None) -> None:
+        fetch_run(bucket, path.name, path)
+        with (
+            hold(bucket, path.name) as lease,
+            open_run(path, config, DATA, resume=True) as run,
+            uploading(path, bucket, lease) as uploader,
+        ):
+            for _ in run.train(lambda: (len(run.state.health.rewinds), run.state.step) == stop_at):
+                uploader.wake()
+            uploader.flush(60)
+
+    train(tmp_path / "undisturbed")
+    for machine, stop_at in (("first", (0, 5)), ("second", (1, 3)), ("third", None)):
+        train(tmp_path / machine / "run", stop_at)
+    third = RunDir(tmp_path / "third/run")
+    assert differing(third.path, tmp_path / "undisturbed") == []
+    assert [line.step for line in third.read_metrics()] == [2, 4, 6]
+    assert [(event.event, event.step, event.to_step) for event in third.read_events()] == [("not_finite", 6, 0)]
+
+
+class NanBatches(Batches):
+    """Show NaN at step 6 of a try on seed 0."""
+
+    def __call__(self, step: int) -> Tensor:
+        return super().__call__(step) * (float("nan") if (self.seed, step) == (0, 6) else 1)
 
 
 def test_all_that_was_sent_is_fetched(tmp_path: Path, store: Store, sent: SpooledRun) -> None:

@@ -76,6 +76,8 @@ def gan_train(dry_run: bool, as_json: bool, debug: bool, **options: Any) -> int:
 
     click.echo(f"run {workplace.run_id} in {workplace.run_path}", err=True)
     outcome, error = run_flow(config, workplace)
+    for line in outcome.health:
+        click.echo(f"health: {line}", err=True)
     if as_json:
         click.echo(outcome.model_dump_json())
     elif outcome.address:

@@ -12,6 +12,7 @@ from flows.server import prefect_api
 from flows.workplace import Workplace
 from gan import checkpoint
 from gan.config import TrainConfig
+from gan.errors import RunError
 from gan.run_dir import RunDir
 
 
@@ -26,6 +27,7 @@ class Outcome(BaseModel):
     step: int = Field(description="Of the newest checkpoint; 0 when there is none.")
     run_dir: str
     address: str | None = Field(description="Where the run is published; null unless completed.")
+    health: list[str] = Field(description="What the referee has found and what was done, as in metrics.jsonl.")
     message: str | None = Field(description="What went wrong, or stopped it, and what to do; null when completed.")
 
 
@@ -44,9 +46,17 @@ def run_flow(config: TrainConfig, workplace: Workplace) -> tuple[Outcome, BaseEx
         step=_saved_step(workplace),
         run_dir=str(workplace.run_path),
         address=None if error else result,
+        health=_health(workplace),
         message=str(error) if error else None,
     )
     return outcome, error
+
+
+def _health(workplace: Workplace) -> list[str]:
+    try:
+        return [str(event) for event in RunDir(workplace.run_path).read_events()]
+    except RunError:  # damaged, and what the run ended with
+        return []
 
 
 def _saved_step(workplace: Workplace) -> int:

@@ -5,7 +5,7 @@ import contextvars
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -17,7 +17,7 @@ from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
 
 from gan.promotion import Decision
-from gan.run_dir import RunDir
+from gan.run_dir import RunDir, SnapshotMetrics
 from gan.runner import Run
 
 UPDATE_SECONDS = 2.0
@@ -29,13 +29,16 @@ SAMPLES_KEY = "gan-train-samples"
 FILM_KEY = "gan-train-film"
 REPORT_KEY = "gan-train-report"
 CHAMPION_KEY = "gan-train-champion"
+HEALTH_KEY = "gan-train-health"
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def publish_progress(run: Run, note: Callable[[], str] = str) -> Iterator[None]:
-    """Keep two artifacts of the task run up to date: the share of steps trained, with a note, and the newest grid.
+    """Keep artifacts of the task run up to date: the share of steps trained, with a note, and the newest grid.
+
+    A third one lists what the referee has found, once there is something.
 
     A thread of its own reads `run.state.step` every 2 s and talks to the API; training never waits for it. The last
     update is given 5 s.
@@ -79,13 +82,16 @@ def show_decision(decision: Decision) -> None:
 
 
 def _update_until(done: threading.Event, run: Run, note: Callable[[], str]) -> None:
-    progress, samples = _Live(PROGRESS_KEY), _Live(SAMPLES_KEY)
+    progress, samples, health = _Live(PROGRESS_KEY), _Live(SAMPLES_KEY), _Live(HEALTH_KEY)
     while True:
         last = done.is_set()
         line = ", ".join(filter(None, (_progress_line(run), note())))
         progress.show(min(100.0, 100 * run.state.step / run.num_steps), line)
-        if run.metrics is not None:
-            samples.show(_samples(run.run_dir.grid_path(run.metrics.step), run))
+        if metrics := run.metrics:
+            with suppress(FileNotFoundError):  # of a run that was sent back at this moment
+                samples.show(_samples(run.run_dir, metrics))
+        if events := run.state.health.events:
+            health.show("\n".join(f"- {event}" for event in events))
         if last:
             return
         done.wait(UPDATE_SECONDS)
@@ -93,20 +99,19 @@ def _update_until(done: threading.Event, run: Run, note: Callable[[], str]) -> N
 
 def _progress_line(run: Run) -> str:
     line = f"step {run.state.step:,} of {run.num_steps:,}"
-    if run.metrics is None:
-        return line
-    minutes = (run.num_steps - run.state.step) / run.metrics.steps_per_second / 60
-    return f"{line}, {run.metrics.steps_per_second:,.0f} steps/s, {minutes:.0f} min left"
-
-
-def _samples(grid: Path, run: Run) -> str:
     metrics = run.metrics
-    assert metrics is not None
+    if metrics is None:
+        return line
+    minutes = (run.num_steps - run.state.step) / metrics.steps_per_second / 60
+    return f"{line}, {metrics.steps_per_second:,.0f} steps/s, {minutes:.0f} min left"
+
+
+def _samples(run_dir: RunDir, metrics: SnapshotMetrics) -> str:
     return _paragraphs(
-        _picture(f"step {metrics.step:,}", "png", grid.read_bytes()),
+        _picture(f"step {metrics.step:,}", "png", run_dir.grid_path(metrics.step).read_bytes()),
         "| step | g_loss | d_loss | steps/s |\n|---:|---:|---:|---:|\n"
         f"| {metrics.step:,} | {metrics.g_loss:.4f} | {metrics.d_loss:.4f} | {metrics.steps_per_second:,.1f} |",
-        evaluation_table(run.run_dir),
+        evaluation_table(run_dir),
     )
 
 

@@ -28,6 +28,7 @@ from gan.errors import (
     GanError,
     RunError,
     StorageError,
+    TrainingCollapsedError,
     TrainingDivergedError,
 )
 from gan.evaluation import Evaluator
@@ -48,7 +49,8 @@ from gan.uploader import Uploader, uploading
 FLUSH_SECONDS = 60.0  # at the end of a training; publish_run sends what is still missing then
 FLUSH_STOPPED_SECONDS = 5.0  # of a training that a signal has ended: who sent it will not wait long
 
-PERMANENT = (DataError, ConfigMismatchError, DeviceError, RunError, CheckpointError, TrainingDivergedError)
+ILL = (TrainingDivergedError, TrainingCollapsedError)
+PERMANENT = (DataError, ConfigMismatchError, DeviceError, RunError, CheckpointError, *ILL)
 
 log = logging.getLogger("gan.tasks")
 
@@ -106,10 +108,15 @@ def train_gan(config: TrainConfig, workplace: Workplace) -> State[Any] | None:
             return str(uploader.behind) if uploader else ""
 
         with show_progress(run, note) as shown, publish_progress(run, note):
-            for _ in run.train(lambda: stop() or (uploader is not None and uploader.has_lost)):
+            try:
+                for _ in run.train(lambda: stop() or (uploader is not None and uploader.has_lost)):
+                    if uploader:
+                        uploader.wake()
+                    shown()
+            except ILL:
                 if uploader:
-                    uploader.wake()
-                shown()
+                    _flush(uploader, FLUSH_SECONDS)  # metrics.jsonl says of what it has ended
+                raise
         if uploader:
             _flush(uploader, FLUSH_SECONDS if stop.signal is None else FLUSH_STOPPED_SECONDS)
     if stop.signal is None:

@@ -116,6 +116,8 @@ def train(
             with show_progress(run) as shown:
                 for _ in run.train(stop):
                     shown()
+            for event in run.state.health.events:
+                click.echo(f"health: {event}", err=True)
             if not run.finished:
                 click.echo(
                     f"stopped at step {run.state.step}; go on with: gan train --run-dir {run_dir} --resume", err=True

@@ -96,10 +96,12 @@ class Referee:
 
 def error_of(event: HealthEvent, before: tuple[HealthEvent, ...]) -> GanError:
     """Return what a training ends with that an illness has ended, after the events before it."""
-    kind = TrainingDivergedError if event.event == "not_finite" else TrainingCollapsedError
+    kind, ended = (
+        (TrainingDivergedError, "diverged") if event.event == "not_finite" else (TrainingCollapsedError, "ended")
+    )
     tries = "".join(f"\nBefore that, {each}" for each in before)
-    given_up = f" Given up after {len(before)} more tries." if before else ""
+    given_up = f" Given up after {event.attempt - 1} more tries." if event.attempt > 1 else ""
     return kind(
-        f"training ended at step {event.step}: {event.finding}, since step {event.since}. "
+        f"training {ended} at step {event.step}: {event.finding}, since step {event.since}. "
         f"The checkpoint before it is intact.{given_up} {ADVICE[event.event]}{tries}"
     )

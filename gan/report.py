@@ -26,6 +26,7 @@ from gan.config import TrainConfig
 from gan.curves import LossCurves
 from gan.errors import RunError
 from gan.files import atomic_write
+from gan.health import HealthEvent
 from gan.images import HOLD_MS, film_gif, frame_ms, frame_png
 from gan.provenance import Provenance
 from gan.report_quality import neighbours_section, quality_section
@@ -48,6 +49,7 @@ class RunFacts:
     provenance: Provenance
     metrics: list[SnapshotMetrics]  # of each snapshot
     best: Best | None
+    events: list[HealthEvent]
     curves: LossCurves
     frames: list[tuple[int, bytes]]  # (step, PNG) of the film; the last is the run's last grid
     num_grids: int
@@ -92,6 +94,7 @@ def read_facts(run: RunDir) -> RunFacts:
         provenance=run.read_provenance(),
         metrics=metrics,
         best=run.best_checkpoint(metrics),
+        events=run.read_events(),
         curves=_read_curves(run.losses_path),
         frames=_read_frames([grids[index] for index in picked]),
         num_grids=len(grids),
@@ -169,6 +172,7 @@ def _tables(facts: RunFacts) -> dict[str, str]:
     config = [(name, getattr(facts.config, name), field.description) for name, field in fields]
     return {
         "config_rows": _rows(config),
+        "health_rows": _health_rows(facts.events),
         "data_rows": _rows(facts.provenance.data.items()),
         "version_rows": _rows(facts.provenance.versions.items()),
     }
@@ -181,6 +185,12 @@ def _sections(facts: RunFacts) -> dict[str, str]:
         "quality": quality_section(facts.metrics, facts.best, num_steps, x_labels),
         "neighbours": neighbours_section(facts.neighbours, facts.frames[-1][0]),
     }
+
+
+def _health_rows(events: list[HealthEvent]) -> str:
+    if not events:
+        return _rows([("nothing found", "No snapshot of this training was dead, collapsed or not finite.")])
+    return _rows((f"step {event.step:,}", str(event).partition(": ")[2]) for event in events)
 
 
 def json_in_html(value: Any) -> str:

@@ -14,6 +14,7 @@ import pytest
 from gan.config import TrainConfig
 from gan.mnist import load
 from gan.runner import open_run
+from tests.digits import write_mnist
 from tests.killing import Command, differing
 
 GAN_TRAIN = str(Path(sys.executable).with_name("gan-train"))
@@ -80,7 +81,7 @@ def test_a_killed_run_goes_on_and_equals_one_never_killed(tmp_path: Path, data_d
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout) == {
         "version": 1, "run_id": "mine", "state": "completed", "step": 60, "run_dir": "store/runs/mine",
-        "address": "store/runs/mine/", "message": None,
+        "address": "store/runs/mine/", "health": [], "message": None,
     }  # fmt: skip
     assert "flow run mine was left open: the command was killed; go on with: gan-train --run-id mine" in done.stderr
     with open_run(tmp_path / "undisturbed", CONFIG, load(data_dir, pinned=False)) as undisturbed:
@@ -107,6 +108,16 @@ def test_an_interrupt_before_training(tmp_path: Path, data_dir: Path) -> None:
     assert command.process.wait(60) == 130
     assert command.wait_until_all_are_gone() == []
     assert "Traceback" not in command.log.read_text()
+
+
+def test_what_the_referee_has_found_is_said_at_the_end(tmp_path: Path, api: str) -> None:
+    data_dir = write_mnist(tmp_path / "data", all_alike=True)
+    options = ["--data-dir", str(data_dir), "--no-pinned-hash", "--recipe", "published", *OPTIONS[2:], "--json"]
+    done = gan_train(tmp_path, *options, "--num-steps", "10", PREFECT_API_URL=api)
+    assert done.returncode == 0, done.stderr
+    (line,) = json.loads(done.stdout)["health"]
+    assert line == ("step 10: constant data: the real images of a batch are all alike, since step 10: training went on")
+    assert f"\nhealth: {line}\n" in done.stderr
 
 
 def test_a_failure_is_one_message_and_a_code(tmp_path: Path, data_dir: Path, api: str) -> None:

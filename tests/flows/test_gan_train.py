@@ -31,6 +31,7 @@ from gan.errors import (
     ConfigMismatchError,
     DownloadError,
     StorageError,
+    TrainingCollapsedError,
     TrainingDivergedError,
 )
 from gan.manifest import verify
@@ -40,6 +41,7 @@ from gan.report import render
 from gan.run_dir import RunDir
 from gan.runner import open_run
 from gan.store import LocalStore
+from tests.digits import write_mnist
 from tests.killing import differing
 from tests.mirror_server import MirrorServer, status
 
@@ -104,7 +106,7 @@ def test_a_run_is_published_under_its_flow_run_id(environment: Path) -> None:
     assert verify(LocalStore(environment), f"runs/{run_id}/").problems == []
     names = ("download_mnist", "validate_mnist", "train_gan", "render_report", "publish_run", "evaluate_gan")
     assert task_states(state) == dict.fromkeys(names, "Completed")
-    assert artifacts(state) == {
+    assert beginnings(artifacts(state)) == {
         "gan-train-progress": 100,
         "gan-train-samples": "![step 20](data:image/png;base64,",
         "gan-train-film": "![20 steps](data:image/gif;base64,",
@@ -115,11 +117,15 @@ def test_a_run_is_published_under_its_flow_run_id(environment: Path) -> None:
 
 
 def artifacts(state: State[Any]) -> dict[str, Any]:
-    """Return the flow run's artifacts by key: of text the beginning."""
+    """Return the flow run's artifacts by key."""
     wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id]))
     with get_client(sync_client=True) as client:
-        found = {artifact.key: artifact.data for artifact in client.read_artifacts(artifact_filter=wanted)}
-    return {str(key): f"{data.partition(',')[0]}," if isinstance(data, str) else data for key, data in found.items()}
+        return {str(artifact.key): artifact.data for artifact in client.read_artifacts(artifact_filter=wanted)}
+
+
+def beginnings(found: dict[str, Any]) -> dict[str, Any]:
+    """Return artifacts without their pictures."""
+    return {key: f"{data.partition(',')[0]}," if isinstance(data, str) else data for key, data in found.items()}
 
 
 def logs(state: State[Any]) -> str:
@@ -143,6 +149,18 @@ def test_another_config_fails_once_with_its_message_and_leaves_the_run_alone(fin
     assert isinstance(state.result(raise_on_failure=False), ConfigMismatchError)
     assert task_states(state)["train_gan"] == "Failed"
     assert verify(LocalStore(finished), "").problems == []
+
+
+def test_an_ill_training_fails_once_and_its_illness_is_shown(
+    run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAN_DATA_DIR", str(write_mnist(tmp_path / "alike", all_alike=True)))
+    state = run()
+    assert isinstance(state.result(raise_on_failure=False), TrainingCollapsedError)
+    assert str(state.message).startswith("training ended at step 10: constant data: the real images of a batch are")
+    assert task_states(state)["train_gan"] == "Failed"
+    (event,) = RunDir(run_path).read_events()
+    assert artifacts(state)["gan-train-health"] == f"- {event}"
 
 
 def test_a_finished_run_is_left_as_it_is(finished: Path) -> None:
@@ -221,6 +239,7 @@ def test_a_download_is_tried_again(tmp_path: Path, data_dir: Path, mirror: Mirro
         (ConfigMismatchError("another batch size"), False),
         (CheckpointError("none verifies"), False),
         (TrainingDivergedError("NaN"), False),
+        (TrainingCollapsedError("dead"), False),
     ],
 )
 def test_what_is_tried_again(error: Exception, again: bool) -> None:

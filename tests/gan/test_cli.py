@@ -11,8 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from PIL import Image
 
+from gan.cli import gan as gan_command
 from tests.digits import write_mnist
 
 GAN = Path(sys.executable).with_name("gan")
@@ -121,6 +123,20 @@ def test_a_finished_run_has_nothing_left_to_train(place: Path) -> None:
     again = gan(place, "train", "--run-dir", "run", "--resume", "--no-pinned-hash")
     assert again.returncode == 0 and "trained already" in again.stderr
     assert gan(place, "verify", "run").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("policy", "code", "said"),
+    [
+        ("ignore", 0, "health: step 10: constant data: the real images of a batch are all alike, since step 10: "),
+        ("restart", 1, "training ended at step 10: constant data: the real images of a batch are all alike"),
+    ],
+)
+def test_an_ill_training_says_so_at_its_end(tmp_path: Path, policy: str, code: int, said: str) -> None:
+    data_dir = write_mnist(tmp_path / "data", all_alike=True)
+    options = ["--data-dir", data_dir, "--run-dir", tmp_path / "run", "--on-collapse", policy, *SHORT]
+    done = CliRunner().invoke(gan_command, ["train", *map(str, options)])
+    assert (code, said in f"{done.stderr}{done.exception}") == (1 if done.exception else done.exit_code, True)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -137,7 +137,7 @@ def test_constant_data_is_named_and_no_seed_is_tried_on_it(tmp_path: Path) -> No
 @pytest.mark.usefixtures("nan_batch")
 @pytest.mark.parametrize("policy", ["ignore", "fail"])
 def test_nan_ends_a_training_that_is_not_to_be_mended(tmp_path: Path, policy: str) -> None:
-    with pytest.raises(TrainingDivergedError, match=r"ended at step 15: NaN or Inf: .*d_loss is nan"):
+    with pytest.raises(TrainingDivergedError, match=r"diverged at step 15: NaN or Inf: .*d_loss is nan"):
         train(tmp_path, policy)
     assert [(event.event, event.step, event.action) for event in events(tmp_path)] == [("not_finite", 15, "failed")]
     assert steps(tmp_path) == [10]

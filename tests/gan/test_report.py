@@ -18,6 +18,7 @@ from PIL import Image
 
 from gan.errors import RunError
 from gan.files import atomic_write
+from gan.health import HealthEvent
 from gan.images import FILM_BYTES, grid_png
 from gan.mnist import download, load, mirrors_from_env
 from gan.report import MAX_FRAMES, json_in_html, render
@@ -200,6 +201,27 @@ def test_a_run_that_was_interrupted_is_called_unfinished(tmp_path: Path) -> None
 def test_a_published_run_says_that_its_grids_are_fakes_of_a_batch(run: RunDir) -> None:
     run.write_config(run.read_config().model_copy(update={"recipe": "published"}))
     assert "the first 25 fakes of a batch each time" in report(run).text
+
+
+def test_a_run_in_which_nothing_was_found_says_so(page: Page) -> None:
+    assert "Health nothing found No snapshot of this training was dead, collapsed or not finite." in page.text
+
+
+def test_what_the_referee_found_is_listed(run: RunDir) -> None:
+    dead, mended = (
+        HealthEvent(event=kind, attempt=1, step=step, since=step - 1000, finding=finding, action=action,
+                    to_step=to_step, seed=None, vitals=None)
+        for kind, step, finding, action, to_step in [
+            ("dead_discriminator", 2000, "dead <b>discriminator</b>", "ignored", None),
+            ("collapse", 3000, "collapse: samples vary 2.0% as much", "rolled_back", 1000),
+        ]
+    )  # fmt: skip
+    metrics = run.metrics_path.read_text()
+    run.metrics_path.write_text(f"{dead.model_dump_json()}\n{metrics}{mended.model_dump_json()}\n")
+    assert (
+        "Health step 2,000 dead <b>discriminator</b>, since step 1,000: training went on "
+        "step 3,000 collapse: samples vary 2.0% as much, since step 2,000: back to step 1,000 with fresh latents Config"
+    ) in report(run).text
 
 
 def test_a_commit_that_is_not_known_is_said(tmp_path: Path) -> None:

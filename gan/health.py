@@ -18,6 +18,9 @@ FLAT = 1e-6  # less than this is no difference: between logits, or in the varian
 FLAT_STEPS = 100
 # With a rectified head one rare image may do it: published, seed 3, lay without a gradient for 602 steps and rose.
 ASLEEP_STEPS = 1000
+# A guess costs D 0.7: what it learns keeps it near or below that.
+EXPLODED_LOSS = 10.0
+EXPLODED_STEPS = 100
 # The mean derivative of d_loss by a logit is about d_loss: 0.3 in a healthy run (tuned), 0.1 in its first 100 steps.
 WON_SLOPE = 1e-3
 WON_STEPS = 3000  # as long as there is a slope at all, it may yet turn
@@ -32,12 +35,13 @@ FEW_CLASSES = 3
 CLASSES_FROM = 10_000
 MAX_ATTEMPTS = 4
 
-Kind = Literal["not_finite", "constant_data", "dead_discriminator", "discriminator_won", "collapse"]
+Kind = Literal["not_finite", "constant_data", "exploded", "dead_discriminator", "discriminator_won", "collapse"]
 Action = Literal["ignored", "failed", "rolled_back", "restarted"]
 KINDS: tuple[Kind, ...] = get_args(Kind)  # the gravest first: it is the cause of those after it
 ADVICE: dict[Kind, str] = {
     "not_finite": "Start another run with a lower --learning-rate or another --seed.",
     "constant_data": "Check what is in the data directory; no seed mends that.",
+    "exploded": "Start another run with a lower --learning-rate.",
     "dead_discriminator": "Start another run with another --seed, or with --recipe tuned.",
     "discriminator_won": "Start another run with a lower --learning-rate.",
     "collapse": "Start another run with a lower --learning-rate or another --seed.",
@@ -142,6 +146,8 @@ def _signs(step: int, vitals: Vitals) -> dict[Kind, tuple[int, str]]:
     if vitals.real_variance <= FLAT:
         signs["constant_data"] = 0, "constant data: the real images of a batch are all alike"
     losses = f"g_loss {vitals.g_loss:.4g}, d_loss {vitals.d_loss:.4g}"
+    if vitals.d_loss > EXPLODED_LOSS:
+        signs["exploded"] = EXPLODED_STEPS, f"exploded: D errs by orders of magnitude; {losses}"
     if vitals.spread <= FLAT:
         signs["dead_discriminator"] = FLAT_STEPS, f"dead discriminator: it gives all images one logit; {losses}"
     elif vitals.slope == 0 and vitals.accuracy < 1:

@@ -17,6 +17,7 @@ def ill(**fields: object) -> Vitals:
     return LIVELY.model_copy(update=fields)
 
 
+EXPLODED = ill(d_loss=50.0)
 ASLEEP = ill(slope=0.0, accuracy=0.5)  # published, its last layer rectified to nothing
 FLAT = ill(spread=0.0, accuracy=0.5, slope=0.5)
 SATURATED = ill(accuracy=1.0, slope=0.0, g_loss=15000.0, d_loss=0.0)
@@ -43,6 +44,7 @@ def test_the_healthy_are_left_alone(interval: int) -> None:
 @pytest.mark.parametrize(
     ("vitals", "alarm"),
     [
+        (EXPLODED, ("exploded", 2000, 1000)),
         (ASLEEP, ("dead_discriminator", 2000, 1000)),
         (FLAT, ("dead_discriminator", 2000, 1000)),
         (SATURATED, ("discriminator_won", 2000, 1000)),

@@ -17,6 +17,8 @@ class RecipeDefaults(NamedTuple):
 
     num_steps: int
     learning_rate: float
+    refine_from: float
+    refine_learning_rate: float
     beta1: float
     beta2: float
     dropout: float
@@ -28,8 +30,8 @@ class RecipeDefaults(NamedTuple):
 
 RecipeName = Literal["published", "tuned"]
 RECIPES: dict[RecipeName, RecipeDefaults] = {
-    "published": RecipeDefaults(PUBLISHED_STEPS, 1e-4, 0.9, 0.999, 0.0, 0, 0.0, 0.0, "ignore"),
-    "tuned": RecipeDefaults(PUBLISHED_STEPS, 6e-4, 0.5, 0.999, 0.0, 2, 0.02, 0.9995, "restart"),
+    "published": RecipeDefaults(PUBLISHED_STEPS, 1e-4, 1.0, 1e-4, 0.9, 0.999, 0.0, 0, 0.0, 0.0, "ignore"),
+    "tuned": RecipeDefaults(PUBLISHED_STEPS, 6e-4, 0.43, 2e-4, 0.5, 0.999, 0.0, 2, 0.02, 0.9995, "restart"),
 }
 
 
@@ -63,6 +65,20 @@ class TrainConfig(BaseModel):
     learning_rate: float | None = Field(
         None, gt=0, le=1, allow_inf_nan=False, description="Adam's step size. Recipe: published 1e-4, tuned 6e-4."
     )
+    refine_from: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of the steps after which G is refined: from there on D's images are shifted and the step "
+        "size is --refine-learning-rate; 1: never. Recipe: published 1, tuned 0.43.",
+    )
+    refine_learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Adam's step size from there on. Recipe: published 1e-4, tuned 2e-4.",
+    )
     beta1: float | None = Field(None, ge=0, lt=1, description="Adam's first decay. Recipe: published 0.9, tuned 0.5.")
     beta2: float | None = Field(None, ge=0, lt=1, description="Adam's second decay. Recipe: 0.999.")
     dropout: float | None = Field(None, ge=0, lt=1, description="Share of D's activations dropped. Recipe: 0.")
@@ -70,7 +86,8 @@ class TrainConfig(BaseModel):
         None,
         ge=0,
         le=8,
-        description="Pixels, at most, by which D's images, fakes and reals alike, are shifted at random; 0: none. "
+        description="Pixels, at most, by which D's images, fakes and reals alike, are shifted at random while G is "
+        "refined; 0: none. "
         "Recipe: published 0, tuned 2.",
     )
     r1_gamma: float | None = Field(
@@ -121,6 +138,11 @@ class TrainConfig(BaseModel):
         if self.precision == "auto":
             filled["precision"] = precision
         return self.model_copy(update={**filled, "device": device})
+
+    def refines_after(self, step: int) -> bool:
+        """Tell whether the step that comes after `step` refines, of a resolved config."""
+        assert self.refine_from is not None and self.num_steps is not None
+        return step >= self.refine_from * self.num_steps
 
     def differences(self, run: "TrainConfig") -> list[str]:
         """List, one line each, the fields asked for here that a resolved config has otherwise.

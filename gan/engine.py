@@ -5,6 +5,7 @@ much as half of them. B is the batch size; D sees 2B images at once, first the f
 the gradient by a layer's output, a row an image.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
@@ -80,33 +81,36 @@ class Engine:
         torch.empty(31 << 20, dtype=torch.uint8)
 
     @torch.no_grad()
-    def step(self, real: Tensor, losses: Tensor, ahead: int = 0, ema_weight: float | Tensor | None = None) -> Tensor:
+    def step(
+        self, real: Tensor, losses: Tensor, ahead: int = 0, rates: Iterable[float | Tensor] | None = None
+    ) -> Tensor:
         """Make one G update and one D update; return the fakes (B, 1, 28, 28) and write (g_loss, d_loss).
 
-        It is the step after `state.step`, or so many `ahead` of that. `ema_weight` is the live generator's in the
-        average, by default as the step says.
+        It is the step after `state.step`, or so many `ahead` of that. `rates` are by default as that step says.
         """
         step = self.state.step + ahead
+        learning_rate, ema_weight = rates or self.rates(step)
         z, masks = self.draw()
         fake = self.forward_g(z)  # (B, 784)
         torch.cat([fake, real.flatten(1)], out=self.images)
-        if self.shifts:
-            chosen = self.shifts.draw(len(self.images), self.state.random)
-            self.images = self.shifts.there(self.images, chosen)
+        shifts = self.shifts if self.config.refines_after(step) else None
+        if shifts:
+            chosen = shifts.draw(len(self.images), self.state.random)
+            self.images = shifts.there(self.images, chosen)
         logits = self.forward_d(masks)  # (2B,)
         g_slopes, d_slopes = self.judge(logits, losses)  # (B, 1), (2B, 1)
         d_grads, fake_delta = self.backward_d(d_slopes, masks)
-        if self.shifts:
-            fake_delta = self.shifts.back(fake_delta, chosen[: len(fake)])
+        if shifts:
+            fake_delta = shifts.back(fake_delta, chosen[: len(fake)])
         g_grads = self.backward_g(fake_delta * g_slopes, fake)
         if step % self.period == 0 and self.r1_gamma:
             for grad, of_penalty in zip(d_grads[::2], self.penalty_grads(masks), strict=True):
                 grad.add_(of_penalty)
-        self.g_adam.step(g_grads)
-        self.d_adam.step(d_grads)
+        self.g_adam.step(g_grads, learning_rate)
+        self.d_adam.step(d_grads, learning_rate)
         self.copy_weights()
         if self.averages is not None:
-            self.averages.lerp_(self.live, self.ema_weight(step) if ema_weight is None else ema_weight)
+            self.averages.lerp_(self.live, ema_weight)
         return fake.view(-1, 1, 28, 28)
 
     def draw(self) -> tuple[Tensor, list[Tensor]]:
@@ -228,9 +232,17 @@ class Engine:
         if self.dtype != self.master:
             torch._foreach_copy_(self.copies, self.masters)
 
-    def ema_weight(self, step: int) -> float:
-        """Return what the step after `step` moves the average by: more in the first ones, when it is still short."""
-        return 1 - min(self.ema_decay, (step + 1) / (step + 10))
+    def rates(self, step: int) -> tuple[float, float]:
+        """Return what changes from step to step: Adam's step size, and the live generator's weight in the average.
+
+        That weight is greater in the first steps, when the average is still short. Both are numbers of the master's
+        dtype, in which a GPU reads them.
+        """
+        config = self.config
+        learning_rate = config.refine_learning_rate if config.refines_after(step) else config.learning_rate
+        ema_weight = 1 - min(self.ema_decay, (step + 1) / (step + 10))
+        rounded = torch.tensor([learning_rate, ema_weight], dtype=self.master).tolist()
+        return rounded[0], rounded[1]
 
 
 class Adam:
@@ -238,18 +250,18 @@ class Adam:
 
     def __init__(self, optimizer: torch.optim.Adam) -> None:
         group = optimizer.param_groups[0]
-        self.learning_rate, self.betas, self.eps = group["lr"], group["betas"], group["eps"]
+        self.betas, self.eps = group["betas"], group["eps"]
         states = [optimizer.state[parameter] for parameter in group["params"]]
         self.parameters = [parameter.data for parameter in group["params"]]
         self.means, self.squares, self.steps = ([s[k] for s in states] for k in ("exp_avg", "exp_avg_sq", "step"))
         self.num_steps = join(self.steps)
 
-    def step(self, grads: list[Tensor]) -> None:
+    def step(self, grads: list[Tensor], learning_rate: float | Tensor) -> None:
         """Update the parameters by their gradients, given in the order of parameters()."""
         self.num_steps.add_(1)
         beta1, beta2 = self.betas
         torch._fused_adam_(
-            self.parameters, grads, self.means, self.squares, [], self.steps, lr=self.learning_rate, beta1=beta1,
+            self.parameters, grads, self.means, self.squares, [], self.steps, lr=learning_rate, beta1=beta1,
             beta2=beta2, eps=self.eps, weight_decay=0.0, amsgrad=False, maximize=False,
         )  # fmt: skip
 

@@ -44,29 +44,29 @@ class GraphSteps(Steps):
     """Take as many steps at once as a graph holds; those that do not fill one, one by one."""
 
     def __init__(self, engine: Engine, batches: Batches, losses: Tensor, capture: Capture) -> None:
-        """Let the first portion that fills a graph decide, by `capture` and comparison, whether there is one."""
+        """Let the first portion of each phase that fills a graph decide, by `capture` and comparison, on its use."""
         super().__init__(engine, batches, losses)
         self.size = size = steps_per_graph(self.num_rows, engine.period)
-        self.capture: Capture | None = capture  # None once it was tried
-        self.replay: Callable[[], None] | None = None
+        self.capture = capture
+        self.replays: dict[bool, Callable[[], None]] = {}  # each phase's graph, by whether it refines
         room = max(size, 1)
         self.chosen = torch.empty(room, batches.batch_size, dtype=torch.int64, device=losses.device)
-        self.ema_weights = losses.new_empty(room)
+        self.rates = losses.new_empty(room, 2)
         self.found = torch.empty_like(losses[:room])  # losses of the portion
         self.fake = losses.new_empty(0)
 
     def take(self, goal: int) -> Tensor:
         first = self.state.step
-        can = self.size > 0 and not (self.replay is None and self.capture is None)
-        fills = can and goal - first >= self.size and first % self.engine.period == 0
+        phase, *others = {self.engine.config.refines_after(step) for step in (first, first + self.size - 1)}
+        fills = not others and 0 < self.size <= goal - first and first % self.engine.period == 0
         num_steps = self.size if fills else 1
         self._fill(num_steps)
         if not fills:
             self._run(1)
-        elif self.replay is not None:
-            self.replay()
+        elif phase in self.replays:
+            self.replays[phase]()
         else:
-            self._begin()
+            self._begin(phase)
         row = first % self.num_rows
         self.losses[row : row + num_steps].copy_(self.found[:num_steps])
         self.state.step = first + num_steps
@@ -76,24 +76,22 @@ class GraphSteps(Steps):
         """Say what the next steps see, without waiting for the device."""
         steps = range(self.state.step, self.state.step + num_steps)
         torch.stack([self.batches.chosen(step + 1) for step in steps], out=self.chosen[:num_steps])
-        weights = torch.tensor([self.engine.ema_weight(step) for step in steps], dtype=self.ema_weights.dtype)
-        self.ema_weights[:num_steps].copy_(weights, non_blocking=True)
+        rates = torch.tensor([self.engine.rates(step) for step in steps], dtype=self.rates.dtype)
+        self.rates[:num_steps].copy_(rates, non_blocking=True)
 
     def _run(self, num_steps: int) -> None:
         """Take steps as filled; this is what a graph captures."""
         for index in range(num_steps):
             real = self.batches.gather(self.chosen[index])
-            self.fake = self.engine.step(real, self.found[index], index, self.ema_weights[index])
+            self.fake = self.engine.step(real, self.found[index], index, self.rates[index].unbind())
 
-    def _begin(self) -> None:
+    def _begin(self, phase: bool) -> None:
         """Take a portion one by one, and again as a graph from the same state; keep to graphs if that is alike."""
-        capture, self.capture = self.capture, None
-        assert capture is not None
         before = self._copied()
         self._run(self.size)  # also warms up what a capture must not: libraries that load and allocate when first used
         after, fake = self._copied(), self.fake
         try:
-            replay = capture(lambda: self._run(self.size), self.state.random)
+            replay = self.capture(lambda: self._run(self.size), self.state.random)
             self._restore(before)
             replay()
             graphed = self._copied()
@@ -102,8 +100,9 @@ class GraphSteps(Steps):
         except RuntimeError as error:
             fault = str(error).split("\n")[0]
         if fault is None:
-            self.replay = replay
+            self.replays[phase] = replay
             return
+        self.size = 0
         log.warning("training goes on without CUDA graphs: %s", fault)
         self.state.random = torch.Generator(self.state.device)  # a capture that failed may hold the other
         self._restore(after)

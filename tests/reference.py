@@ -68,6 +68,7 @@ class Reference:
 
     def step(self, real: Tensor) -> tuple[float, float]:
         """Train on one batch of real images; return (g_loss, d_loss)."""
+        self._set_rate()
         batch = len(real)
         ones, zeros = torch.ones(batch, 1, dtype=self.dtype), torch.zeros(batch, 1, dtype=self.dtype)
         z = torch.randn(batch, self.config.latent_dim, generator=self.random, dtype=self.dtype)
@@ -91,10 +92,18 @@ class Reference:
         self.num_steps += 1
         return g_loss.item(), d_loss.item()
 
+    def _set_rate(self) -> None:
+        rate = self.config.refine_learning_rate if self._refines() else self.config.learning_rate
+        for optimizer in (self.g_optimizer, self.d_optimizer):
+            optimizer.param_groups[0]["lr"] = rate
+
+    def _refines(self) -> bool:
+        return self.num_steps / self.config.num_steps >= self.config.refine_from
+
     def _draw_shifts(self, batch: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """How far D's images are shifted, up and to the left: the fakes', the reals'."""
         reach = self.config.max_shift
-        if not reach:
+        if not reach or not self._refines():
             return [(0, 0)] * batch, [(0, 0)] * batch
         width = 2 * reach + 1
         chosen = torch.randint(width**2, (2 * batch,), generator=self.random).tolist()

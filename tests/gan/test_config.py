@@ -54,6 +54,13 @@ def test_published_is_the_table() -> None:
     assert (run.snapshot_steps, run.on_collapse) == (1000, "ignore")
 
 
+def test_refining_begins_at_its_share_of_the_steps() -> None:
+    run = resolved(TrainConfig(num_steps=100, refine_from=0.5))
+    assert [run.refines_after(step) for step in (0, 49, 50, 99)] == [False, False, True, True]
+    never = resolved(TrainConfig(num_steps=100, refine_from=1))
+    assert not never.refines_after(99)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -48,9 +48,9 @@ def store(tmp_path: Path, mnist_dir: Path, evaluator: Evaluator, monkeypatch: py
     return LocalStore(tmp_path / "store")
 
 
-def run(run_id: str, monkeypatch: pytest.MonkeyPatch, learning_rate: float = 0.01) -> State[Any]:
+def run(run_id: str, monkeypatch: pytest.MonkeyPatch, learning_rate: float = 6e-4) -> State[Any]:
     monkeypatch.setenv("GAN_RUN_ID", run_id)
-    config = TrainConfig(num_steps=4, learning_rate=learning_rate, ema_decay=0, num_threads=1)
+    config = TrainConfig(num_steps=4, learning_rate=learning_rate, refine_from=1, ema_decay=0, num_threads=1)
     state: State[Any] = gan_train(config, return_state=True)
     return state
 

@@ -11,7 +11,6 @@ import torch
 from gan.errors import DeviceError
 
 MAX_THREADS = 8  # the matrices of a step are too small for more
-BFLOAT16_FLAGS = {"amx_bf16", "avx512_bf16"}  # as Linux names what oneDNN multiplies bfloat16 by
 
 
 class Device(NamedTuple):
@@ -71,12 +70,13 @@ def _cgroup_cores() -> int:
 
 
 def choose_precision(kind: Literal["cpu", "cuda"]) -> Literal["float32", "bfloat16"]:
-    """Return what precision `auto` stands for: bfloat16 where the device has products in it, else float32."""
+    """Return what precision `auto` stands for: bfloat16 where the device multiplies faster in it, else float32."""
     if kind == "cuda":
-        has_products = torch.cuda.is_bf16_supported(including_emulation=False)
+        pays = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        has_products = not BFLOAT16_FLAGS.isdisjoint(_cpu_info("flags").split())
-    return "bfloat16" if has_products else "float32"
+        flags = _cpu_info("flags").split()  # Intel's AVX512-bf16 has half the units that its float32 has
+        pays = "amx_bf16" in flags or ("avx512_bf16" in flags and _cpu_info("vendor_id") == "AuthenticAMD")
+    return "bfloat16" if pays else "float32"
 
 
 def cpu_name() -> str:

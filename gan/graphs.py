@@ -115,7 +115,6 @@ class GraphSteps(Steps):
     def _restore(self, tensors: dict[str, Tensor]) -> None:
         self.found.copy_(tensors["found"])
         self.state.load({name: tensor for name, tensor in tensors.items() if name != "found"})
-        self.engine.copy_weights()
 
 
 def steps_for(engine: Engine, batches: Batches, losses: Tensor) -> Steps:

@@ -14,7 +14,18 @@ HIDDEN_D = (512, 256, 128)  # widths of D's hidden layers
 
 
 class Generator(nn.Module):
-    """Map latents to images: five linear layers, the middle three batch-normalised."""
+    """Map latents to images by the layers of a recipe."""
+
+    layers: nn.Sequential
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Return images (B, 1, 28, 28) in [-1, 1] for latents (B, latent_dim)."""
+        images: Tensor = self.layers(z)  # (B, 784) or (B, 1, 28, 28)
+        return images.view(-1, *IMAGE_SHAPE)
+
+
+class MlpGenerator(Generator):
+    """Five linear layers, the middle three batch-normalised."""
 
     def __init__(self, latent_dim: int, bn_eps: float) -> None:
         super().__init__()
@@ -32,16 +43,11 @@ class Generator(nn.Module):
             nn.Tanh(),
         )
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Return images (B, 1, 28, 28) in [-1, 1] for latents (B, latent_dim)."""
-        images: Tensor = self.layers(z)  # (B, 784)
-        return images.view(-1, *IMAGE_SHAPE)
 
+class MlpDiscriminator(nn.Module):
+    """Four linear layers, rectified with `slope` between them.
 
-class Discriminator(nn.Module):
-    """Hold the weights that map images to logits: four linear layers, rectified with `slope` between them.
-
-    It is trained by the engine, on fakes and reals at once; its own forward only looks.
+    Dropout is the engine's, which alone trains it; its own forward only looks.
     """
 
     def __init__(self, slope: float) -> None:
@@ -49,26 +55,24 @@ class Discriminator(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise((NUM_PIXELS, *HIDDEN_D, 1)))
         self.slope = slope
 
-    def forward(self, images: Tensor, masks: list[Tensor]) -> Tensor:
-        """Return the logits (B,), before a rectified head, of images (B, 1, 28, 28); dropout's masks, or none."""
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (B,), before a rectified head, of images (B, 1, 28, 28)."""
         hidden = images.flatten(1)  # (B, 784)
         *layers, head = self.layers
-        for index, layer in enumerate(layers):
+        for layer in layers:
             hidden = F.leaky_relu(layer(hidden), self.slope)
-            if masks:
-                hidden = hidden * masks[index]
         logits: Tensor = head(hidden)
         return logits.squeeze(1)
 
 
-def make_networks(config: TrainConfig) -> tuple[Generator, Discriminator]:
+def make_networks(config: TrainConfig) -> tuple[Generator, MlpDiscriminator]:
     """Build the recipe's networks on the CPU, weights from torch's global random stream.
 
     `published` has the tutorial's slip of a BatchNorm whose eps is 0.8.
     """
     if config.recipe == "published":
-        return Generator(config.latent_dim, bn_eps=0.8), Discriminator(slope=0.0)
-    return Generator(config.latent_dim, bn_eps=1e-5), Discriminator(slope=0.2)
+        return MlpGenerator(config.latent_dim, bn_eps=0.8), MlpDiscriminator(slope=0.0)
+    return MlpGenerator(config.latent_dim, bn_eps=1e-5), MlpDiscriminator(slope=0.2)
 
 
 def dropout_masks(num_images: int, rate: float, random: torch.Generator, like: Tensor) -> list[Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan.batches import Batches
 from gan.config import TrainConfig
-from gan.engine import Engine
+from gan.engines import engine_for
 from gan.errors import TrainingDivergedError
 from gan.graphs import steps_for
 from gan.state import NUM_FIXED, TrainState
@@ -43,7 +43,7 @@ def train(
     assert config.num_steps is not None
     torch.set_num_threads(config.num_threads or 1)
     losses = torch.empty(config.snapshot_steps, 2, device=state.device, dtype=state.fixed_z.dtype)
-    steps = steps_for(Engine(state, config), batches, losses)
+    steps = steps_for(engine_for(state, config), batches, losses)
     while state.step < config.num_steps and not should_stop():
         first = state.step
         goal = min(first - first % config.snapshot_steps + config.snapshot_steps, config.num_steps)

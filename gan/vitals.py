@@ -33,7 +33,7 @@ def measure(
     samples = state.sampler.eval()(z)
     fake = (samples if state.ema is None else state.generator.eval()(z[: len(real)]))[: len(real)]
     state.generator.train()
-    logits = state.discriminator(torch.cat([real, fake]), [])  # (2B,)
+    logits = state.discriminator(torch.cat([real, fake]))  # (2B,)
     is_real = torch.arange(len(logits), device=logits.device) < len(real)
     figures = [
         logits.max() - logits.min(),

@@ -11,7 +11,7 @@ from gan import checkpoint, judge
 from gan.config import TrainConfig
 from gan.evaluation import QuickEvaluation
 from gan.images import grid_png, to_uint8
-from gan.networks import Generator
+from gan.networks import MlpGenerator
 from gan.provenance import Provenance
 from gan.run_dir import RunDir, SnapshotMetrics, losses_npz
 from tests.digits import digits
@@ -61,7 +61,7 @@ def random_images(count: int) -> torch.Tensor:
     """Return uint8 images (count, 1, 28, 28) of a generator with random weights, the same each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return to_uint8(Generator(latent_dim=100, bn_eps=1e-5)(torch.randn(count, 100)))
+        return to_uint8(MlpGenerator(latent_dim=100, bn_eps=1e-5)(torch.randn(count, 100)))
 
 
 def losses(num_steps: int) -> tuple[np.ndarray, np.ndarray]:

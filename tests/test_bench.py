@@ -24,7 +24,7 @@ from benchmarks.timing import timed
 from benchmarks.usage import Usage
 from gan.batches import Batches
 from gan.config import TrainConfig
-from gan.engine import Engine
+from gan.engines import engine_for
 from gan.run_dir import SnapshotMetrics
 from gan.state import TrainState
 from tests.digits import digits, mnist
@@ -66,7 +66,7 @@ def products_in(call: Callable[[], object]) -> Counter[tuple[int, int, int, torc
 def test_the_limit_has_the_products_of_the_engines_step(recipe: Any, precision: Any, multiplier: Any) -> None:
     asked = TrainConfig(recipe=recipe, precision=precision, batch_size=BATCH, num_steps=1, r1_gamma=0)
     config = asked.resolved(seed=0, device="cpu", num_threads=1)
-    engine = Engine(TrainState(config), config)
+    engine = engine_for(TrainState(config), config)
     real = Batches(digits(BATCH)[0], BATCH, 0)(1)
     calls = multiplications(products_of_step(BATCH, 100), precision, multiplier, "cpu")
     in_limit = products_in(lambda: [call() for call in calls])

@@ -6,7 +6,7 @@ import torch
 
 from gan.batches import Batches
 from gan.config import TrainConfig
-from gan.engine import Engine
+from gan.engines import engine_for
 from gan.errors import TrainingDivergedError
 from gan.state import TrainState
 from gan.training import train
@@ -52,7 +52,7 @@ def test_one_step_equals_the_plain_reading(recipe: str, dtype: torch.dtype, clos
 
         before = {name: tensor.clone() for name, tensor in state.tensors().items()}
         twin = TrainState(config, dtype).load(before)
-        Engine(twin, config).step(batches(state.step + 1), losses)
+        engine_for(twin, config).step(batches(state.step + 1), losses)
         after = twin.tensors()
 
         np.testing.assert_allclose(losses.numpy(), expected, rtol=0, atol=1e-5)
@@ -86,7 +86,7 @@ def test_the_published_grid_is_the_first_25_fakes_of_the_batch() -> None:
     state, config, batches = begin("published", num_steps=10)
     twin, _, _ = begin("published", num_steps=10)
     (snapshot,) = train(state, config, batches)
-    engine = Engine(twin, config)
+    engine = engine_for(twin, config)
     for step in range(1, 11):
         fake = engine.step(batches(step), torch.empty(2))
     assert torch.equal(snapshot.images, fake[:25])

@@ -1,0 +1,11 @@
+"""Which engine takes the steps of a config?"""
+
+from gan.config import TrainConfig
+from gan.engine import Engine
+from gan.mlp_engine import MlpEngine
+from gan.state import TrainState
+
+
+def engine_for(state: TrainState, config: TrainConfig) -> Engine:
+    """Choose by recipe."""
+    return MlpEngine(state, config)

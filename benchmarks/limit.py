@@ -28,7 +28,7 @@ class Product(NamedTuple):
 
 
 def products_of_step(batch: int, latent: int) -> list[Product]:
-    """List the products of `Engine.step` in its order; they are the same for each recipe, without tuned's R1.
+    """List the products of `MlpEngine.step` in its order; they are the same for `published` and `tuned`, without R1.
 
     D sees the fakes and the reals at once, and nobody asks for the reals' gradients by pixel. The head's gradient by
     its inputs is a row of weights, no product.

@@ -2,7 +2,8 @@
 
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from gan.errors import ConfigMismatchError
 
@@ -28,10 +29,11 @@ class RecipeDefaults(NamedTuple):
     on_collapse: OnCollapse
 
 
-RecipeName = Literal["published", "tuned"]
+RecipeName = Literal["published", "tuned", "dcgan"]
 RECIPES: dict[RecipeName, RecipeDefaults] = {
     "published": RecipeDefaults(PUBLISHED_STEPS, 1e-4, 1.0, 1e-4, 0.9, 0.999, 0.0, 0, 0.0, 0.0, "ignore"),
     "tuned": RecipeDefaults(PUBLISHED_STEPS, 6e-4, 0.43, 2e-4, 0.5, 0.999, 0.0, 2, 0.02, 0.9995, "restart"),
+    "dcgan": RecipeDefaults(20_000, 5e-4, 0.5, 2e-4, 0.0, 0.99, 0.0, 0, 0.1, 0.999, "restart"),
 }
 
 
@@ -46,13 +48,15 @@ class TrainConfig(BaseModel):
 
     recipe: RecipeName = Field(
         "tuned",
-        description="published: the tutorial to the letter; tuned: same layer sizes, repaired and stabilised.",
+        description="published: the tutorial to the letter; tuned: same layer sizes, repaired and stabilised; dcgan: "
+        "convolutions.",
     )
     num_steps: int | None = Field(
         None,
         ge=1,
         le=100_000_000,
-        description=f"Steps to train; one is a G update and a D update. Recipe: {PUBLISHED_STEPS:,} (99 epochs).",
+        description="Steps to train; one is a G update and a D update. "
+        f"Recipe: published and tuned {PUBLISHED_STEPS:,} (99 epochs), dcgan 20,000.",
     )
     seed: int | None = Field(
         None,
@@ -63,44 +67,54 @@ class TrainConfig(BaseModel):
     batch_size: int = Field(64, ge=25, le=10_000, description="Real images, and fakes, in a step.")
     latent_dim: int = Field(100, ge=1, le=10_000, description="Size of z, standard normal.")
     learning_rate: float | None = Field(
-        None, gt=0, le=1, allow_inf_nan=False, description="Adam's step size. Recipe: published 1e-4, tuned 6e-4."
+        None,
+        gt=0,
+        le=1,
+        allow_inf_nan=False,
+        description="Adam's step size. Recipe: published 1e-4, tuned 6e-4, dcgan 5e-4.",
     )
     refine_from: float | None = Field(
         None,
         ge=0,
         le=1,
         description="Share of the steps after which G is refined: from there on D's images are shifted and the step "
-        "size is --refine-learning-rate; 1: never. Recipe: published 1, tuned 0.43.",
+        "size is --refine-learning-rate; 1: never. Recipe: published 1, tuned 0.43, dcgan 0.5.",
     )
     refine_learning_rate: float | None = Field(
         None,
         gt=0,
         le=1,
         allow_inf_nan=False,
-        description="Adam's step size from there on. Recipe: published 1e-4, tuned 2e-4.",
+        description="Adam's step size from there on. Recipe: published 1e-4, tuned and dcgan 2e-4.",
     )
-    beta1: float | None = Field(None, ge=0, lt=1, description="Adam's first decay. Recipe: published 0.9, tuned 0.5.")
-    beta2: float | None = Field(None, ge=0, lt=1, description="Adam's second decay. Recipe: 0.999.")
-    dropout: float | None = Field(None, ge=0, lt=1, description="Share of D's activations dropped. Recipe: 0.")
+    beta1: float | None = Field(
+        None, ge=0, lt=1, description="Adam's first decay. Recipe: published 0.9, tuned 0.5, dcgan 0."
+    )
+    beta2: float | None = Field(
+        None, ge=0, lt=1, description="Adam's second decay. Recipe: published and tuned 0.999, dcgan 0.99."
+    )
+    dropout: float | None = Field(
+        None, ge=0, lt=1, description="Share of D's activations dropped; dcgan has none. Recipe: 0."
+    )
     max_shift: int | None = Field(
         None,
         ge=0,
         le=8,
         description="Pixels, at most, by which D's images, fakes and reals alike, are shifted at random while G is "
-        "refined; 0: none. "
-        "Recipe: published 0, tuned 2.",
+        "refined; 0: none. Recipe: published and dcgan 0, tuned 2.",
     )
     r1_gamma: float | None = Field(
         None,
         ge=0,
         le=1000,
-        description="Weight of R1, D's gradient penalty on real images; 0: none. Recipe: published 0, tuned 0.02.",
+        description="Weight of R1, D's gradient penalty on real images; 0: none. "
+        "Recipe: published 0, tuned 0.02, dcgan 0.1.",
     )
     ema_decay: float | None = Field(
         None,
         ge=0,
         lt=1,
-        description="Decay a step of the averaged generator; 0: none. Recipe: published 0, tuned 0.9995.",
+        description="Decay a step of the averaged generator; 0: none. Recipe: published 0, tuned 0.9995, dcgan 0.999.",
     )
     snapshot_steps: int = Field(
         1000, ge=1, le=1_000_000, description="Steps between snapshots: a grid, the losses, a checkpoint."
@@ -109,7 +123,7 @@ class TrainConfig(BaseModel):
         None,
         description="What to do when training is dead or has collapsed: ignore it; fail; rollback to the last healthy "
         "checkpoint, with fresh latents; restart with a derived seed. 3 times at most, then it fails. "
-        "Recipe: published ignore, tuned restart.",
+        "Recipe: published ignore, tuned and dcgan restart.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where it is usable, else cpu.")
     precision: Literal["float32", "bfloat16", "auto"] = Field(
@@ -123,6 +137,13 @@ class TrainConfig(BaseModel):
         le=256,
         description="CPU threads; part of the run, since it changes bits. Default: the usable cores, at most 8.",
     )
+
+    @field_validator("dropout")
+    @classmethod
+    def _has_dropout(cls, dropout: float | None, info: ValidationInfo) -> float | None:
+        if dropout and info.data.get("recipe") == "dcgan":
+            raise PydanticCustomError("no_dropout", "recipe dcgan has no dropout: leave it out, or give 0")
+        return dropout
 
     def resolved(
         self,

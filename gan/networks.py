@@ -10,7 +10,8 @@ from gan.config import TrainConfig
 
 IMAGE_SHAPE = (1, 28, 28)
 NUM_PIXELS = 28 * 28
-HIDDEN_D = (512, 256, 128)  # widths of D's hidden layers
+HIDDEN_D = (512, 256, 128)  # widths of the linear D's hidden layers
+WIDTH = 64  # channels of the convolutional networks at 14x14; twice as many at 7x7
 
 
 class Generator(nn.Module):
@@ -44,6 +45,24 @@ class MlpGenerator(Generator):
         )
 
 
+class ConvGenerator(Generator):
+    """A linear layer to 7x7, then two transposed convolutions that double the side (Radford et al. 2016)."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(latent_dim, 2 * WIDTH * 7 * 7, bias=False),  # the norm takes out what a bias before it adds
+            nn.Unflatten(1, (2 * WIDTH, 7, 7)),  # (B, 128, 7, 7)
+            nn.BatchNorm2d(2 * WIDTH),
+            nn.LeakyReLU(0.2),
+            nn.ConvTranspose2d(2 * WIDTH, WIDTH, 4, stride=2, padding=1, bias=False),  # (B, 64, 14, 14)
+            nn.BatchNorm2d(WIDTH),
+            nn.LeakyReLU(0.2),
+            nn.ConvTranspose2d(WIDTH, 1, 4, stride=2, padding=1),  # (B, 1, 28, 28)
+            nn.Tanh(),
+        )
+
+
 class MlpDiscriminator(nn.Module):
     """Four linear layers, rectified with `slope` between them.
 
@@ -65,11 +84,36 @@ class MlpDiscriminator(nn.Module):
         return logits.squeeze(1)
 
 
-def make_networks(config: TrainConfig) -> tuple[Generator, MlpDiscriminator]:
+class ConvDiscriminator(nn.Module):
+    """Two convolutions that halve the side, then a linear head; no batch norm, since R1 looks at each image alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Conv2d(1, WIDTH, 4, stride=2, padding=1),  # (B, 64, 14, 14)
+            nn.LeakyReLU(0.2),
+            nn.Conv2d(WIDTH, 2 * WIDTH, 4, stride=2, padding=1),  # (B, 128, 7, 7)
+            nn.LeakyReLU(0.2),
+            nn.Flatten(),
+        )
+        self.head = nn.Linear(2 * WIDTH * 7 * 7, 1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits (B,) of images (B, 1, 28, 28)."""
+        logits: Tensor = self.head(self.layers(images))
+        return logits.squeeze(1)
+
+
+Discriminator = MlpDiscriminator | ConvDiscriminator
+
+
+def make_networks(config: TrainConfig) -> tuple[Generator, Discriminator]:
     """Build the recipe's networks on the CPU, weights from torch's global random stream.
 
     `published` has the tutorial's slip of a BatchNorm whose eps is 0.8.
     """
+    if config.recipe == "dcgan":
+        return ConvGenerator(config.latent_dim), ConvDiscriminator()
     if config.recipe == "published":
         return MlpGenerator(config.latent_dim, bn_eps=0.8), MlpDiscriminator(slope=0.0)
     return MlpGenerator(config.latent_dim, bn_eps=1e-5), MlpDiscriminator(slope=0.2)

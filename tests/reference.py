@@ -45,17 +45,39 @@ def tuned_discriminator() -> nn.Sequential:
     )  # fmt: skip
 
 
+def dcgan_generator(latent_dim: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(latent_dim, 128 * 7 * 7, bias=False), nn.Unflatten(1, (128, 7, 7)),
+        nn.BatchNorm2d(128), nn.LeakyReLU(0.2),
+        nn.ConvTranspose2d(128, 64, 4, 2, 1, bias=False), nn.BatchNorm2d(64), nn.LeakyReLU(0.2),
+        nn.ConvTranspose2d(64, 1, 4, 2, 1), nn.Tanh(),
+    )  # fmt: skip
+
+
+def dcgan_discriminator() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 64, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(64, 128, 4, 2, 1), nn.LeakyReLU(0.2),
+        nn.Flatten(), nn.Linear(128 * 7 * 7, 1),
+    )  # fmt: skip
+
+
+def networks(config: TrainConfig) -> tuple[nn.Sequential, nn.Sequential]:
+    if config.recipe == "dcgan":
+        return dcgan_generator(config.latent_dim), dcgan_discriminator()
+    if config.recipe == "published":
+        return generator(config.latent_dim, 0.8), published_discriminator()
+    return generator(config.latent_dim, 1e-5), tuned_discriminator()
+
+
 class Reference:
     """Train as the table says, beginning from a TrainState's weights, moments and random stream."""
 
     def __init__(self, state: TrainState, config: TrainConfig) -> None:
         assert config.learning_rate is not None and config.beta1 is not None and config.beta2 is not None
         assert config.dropout is not None
-        published = config.recipe == "published"
         self.config, self.dropout = config, config.dropout
-        self.generator = generator(config.latent_dim, 0.8 if published else 1e-5)
-        self.discriminator = published_discriminator() if published else tuned_discriminator()
-        self.loss = nn.BCELoss() if published else nn.BCEWithLogitsLoss()
+        self.generator, self.discriminator = networks(config)
+        self.loss = nn.BCELoss() if config.recipe == "published" else nn.BCEWithLogitsLoss()
         betas = (config.beta1, config.beta2)
         self.g_optimizer = torch.optim.Adam(self.generator.parameters(), lr=config.learning_rate, betas=betas)
         self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=config.learning_rate, betas=betas)
@@ -98,6 +120,7 @@ class Reference:
             optimizer.param_groups[0]["lr"] = rate
 
     def _refines(self) -> bool:
+        assert self.config.num_steps is not None and self.config.refine_from is not None
         return self.num_steps / self.config.num_steps >= self.config.refine_from
 
     def _draw_shifts(self, batch: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:

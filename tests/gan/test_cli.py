@@ -89,7 +89,8 @@ def test_dry_run_prints_the_config_and_writes_nothing(tmp_path: Path) -> None:
         (["--num-steps", "0"], "1<=x<=100000000"),
         (["--dropout", "1"], "0<=x<1"),
         (["--learning-rate", "nan"], "--learning-rate"),
-        (["--recipe", "best"], "'published', 'tuned'"),
+        (["--recipe", "best"], "'published', 'tuned', 'dcgan'"),
+        (["--recipe", "dcgan", "--dropout", "0.3"], "--dropout: recipe dcgan has no dropout"),
         (["--nun-steps", "3"], "--num-steps"),
     ],
 )

@@ -7,19 +7,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gan.config import RECIPES, TrainConfig
+from gan.config import RecipeName, TrainConfig
 from gan.errors import ConfigMismatchError
 
-configs = st.builds(
-    TrainConfig,
-    recipe=st.sampled_from(list(RECIPES)),
-    num_steps=st.none() | st.integers(1, 10**8),
-    precision=st.sampled_from(["float32", "bfloat16", "auto"]),
-    seed=st.none() | st.integers(0, 2**63 - 1),
-    learning_rate=st.none() | st.floats(1e-9, 1),
-    dropout=st.none() | st.floats(0, 0.99),
-    snapshot_steps=st.integers(1, 10**6),
-)
+
+def configs_of(recipes: list[RecipeName], max_dropout: float) -> st.SearchStrategy[TrainConfig]:
+    return st.builds(
+        TrainConfig,
+        recipe=st.sampled_from(recipes),
+        num_steps=st.none() | st.integers(1, 10**8),
+        precision=st.sampled_from(["float32", "bfloat16", "auto"]),
+        seed=st.none() | st.integers(0, 2**63 - 1),
+        learning_rate=st.none() | st.floats(1e-9, 1),
+        dropout=st.none() | st.floats(0, max_dropout),
+        snapshot_steps=st.integers(1, 10**6),
+    )
+
+
+configs = configs_of(["published", "tuned"], 0.99) | configs_of(["dcgan"], 0)
 
 
 def resolved(config: TrainConfig) -> TrainConfig:
@@ -82,6 +87,13 @@ def test_refining_begins_at_its_share_of_the_steps() -> None:
 def test_a_value_out_of_bounds_is_refused(field: str, value: object) -> None:
     with pytest.raises(ValidationError, match=field):
         TrainConfig(**{field: value})
+
+
+def test_dcgan_has_no_dropout() -> None:
+    with pytest.raises(ValidationError, match="(?s)dropout.*recipe dcgan has no dropout: leave it out, or give 0"):
+        TrainConfig(recipe="dcgan", dropout=0.3)
+    assert resolved(TrainConfig(recipe="dcgan", dropout=0)).dropout == 0
+    assert resolved(TrainConfig(recipe="tuned", dropout=0.3)).dropout == 0.3
 
 
 def test_resuming_with_other_values_names_both_of_each() -> None:

@@ -70,7 +70,7 @@ def test_few_steps_are_left_over_before_a_snapshot(snapshot_steps: int, size: in
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize(("recipe", "num_graphs"), [("published", 7), ("tuned", 4)])
+@pytest.mark.parametrize(("recipe", "num_graphs"), [("published", 7), ("tuned", 4), ("dcgan", 4)])
 def test_steps_in_graphs_are_the_same_bits(
     recipe: str, num_graphs: int, precision: str, use: Callable[[Capture], None]
 ) -> None:
@@ -158,7 +158,7 @@ def without_graphs() -> dict[str, bytes]:
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("recipe", ["published", "tuned"])
+@pytest.mark.parametrize("recipe", ["published", "tuned", "dcgan"])
 def test_graphs_on_a_gpu_are_the_same_bits(
     recipe: str, precision: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -175,8 +175,9 @@ def test_graphs_on_a_gpu_are_the_same_bits(
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_a_run_on_a_gpu_goes_on_to_the_same_bits(precision: str) -> None:
-    asked = {"device": "cuda", "precision": precision, "num_steps": 330, "snapshot_steps": 110}
+@pytest.mark.parametrize("recipe", ["tuned", "dcgan"])
+def test_a_run_on_a_gpu_goes_on_to_the_same_bits(recipe: str, precision: str) -> None:
+    asked = {"device": "cuda", "recipe": recipe, "precision": precision, "num_steps": 330, "snapshot_steps": 110}
     undisturbed = result(*begin(**asked))
     state, config, batches = begin(**asked)
     for stop_at in (30, 120, 200, 321, None):

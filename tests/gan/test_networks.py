@@ -18,6 +18,18 @@ def test_layer_sizes_are_the_tables(recipe: str, bn_eps: float, slope: float) ->
     assert discriminator.slope == slope
 
 
+def test_dcgan_halves_and_doubles_the_side() -> None:
+    generator, discriminator = make_networks(TrainConfig(recipe="dcgan"))
+    sizes: list[tuple[int, ...]] = []
+    for layer in (*generator.layers, *discriminator.layers):
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
+            layer.register_forward_hook(lambda _, inputs, output: sizes.append(tuple(output.shape[1:])))
+    images = generator(torch.randn(2, 100))
+    assert (images.shape, discriminator(images).shape) == ((2, 1, 28, 28), (2,))
+    assert sizes == [(64, 14, 14), (1, 28, 28), (64, 14, 14), (128, 7, 7)]
+    assert sum(parameter.numel() for parameter in generator.parameters()) == 759_681
+
+
 def test_masks_keep_their_share_and_scale_it_up() -> None:
     masks = dropout_masks(1000, 0.3, torch.Generator().manual_seed(0), torch.empty(0))
     assert [mask.shape for mask in masks] == [(1000, 512), (1000, 256), (1000, 128)]

@@ -57,7 +57,7 @@ def test_2000_samples_of_latents_of_its_own_are_measured() -> None:
     assert judge.evaluate(state) == at_step(1000)[0].evaluate(state) == found
 
 
-@pytest.mark.parametrize("recipe", ["tuned", "published"])
+@pytest.mark.parametrize("recipe", ["tuned", "published", "dcgan"])
 def test_the_state_is_left_as_it_is(recipe: str) -> None:
     judge, state = at_step(1000, recipe)
     before, random = {name: tensor.clone() for name, tensor in state.tensors().items()}, torch.get_rng_state()

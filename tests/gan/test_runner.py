@@ -17,6 +17,7 @@ from gan.progress import distance_note
 from gan.publish import seal
 from gan.run_dir import RunDir
 from gan.runner import Run, open_run
+from gan.sampling import load_sampler
 from tests.digits import mnist
 from tests.killing import differing
 
@@ -69,6 +70,17 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path, undisturbed: Pa
     assert differing(tmp_path / "run", undisturbed) != []
     assert train(tmp_path / "run", TrainConfig(), resume=True).finished
     assert differing(tmp_path / "run", undisturbed) == []
+
+
+@torch.no_grad()
+def test_a_run_of_dcgan_goes_on_to_the_same_bytes_and_is_sampled(tmp_path: Path) -> None:
+    config = TrainConfig(recipe="dcgan", num_steps=12, snapshot_steps=5, batch_size=25, max_shift=1, num_threads=1)
+    once = train(tmp_path / "once", config)
+    train(tmp_path / "twice", config, stop_at=7)
+    train(tmp_path / "twice", TrainConfig(), resume=True)
+    assert differing(tmp_path / "twice", tmp_path / "once") == []
+    network, _, step = load_sampler(tmp_path / "twice")
+    assert step == 12 and torch.equal(network(once.state.fixed_z), once.state.sampler.eval()(once.state.fixed_z))
 
 
 @pytest.mark.parametrize("stop_at", [50, 57])

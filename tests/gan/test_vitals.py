@@ -24,7 +24,7 @@ def vitals_of(state: TrainState, config: TrainConfig, batches: Batches, snapshot
     return measure(state, config, batches(state.step), snapshot, None)
 
 
-@pytest.mark.parametrize("recipe", ["published", "tuned"])
+@pytest.mark.parametrize("recipe", ["published", "tuned", "dcgan"])
 def test_measuring_changes_nothing_and_finds_the_same_again(recipe: str) -> None:
     state, config, batches, snapshot = trained(recipe)
     before = {name: tensor.clone() for name, tensor in state.tensors().items()}

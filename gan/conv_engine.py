@@ -1,0 +1,72 @@
+"""How do convolutional networks go forward and back? By autograd, which is asked for what is read and no more."""
+
+import torch
+from torch import Tensor
+
+from gan.config import TrainConfig
+from gan.engine import R1_EVERY, Engine
+from gan.networks import IMAGE_SHAPE, ConvDiscriminator
+from gan.state import TrainState
+
+
+class ConvEngine(Engine):
+    """Take steps on `dcgan`.
+
+    D sees the fakes and the reals one after the other, so that the way back to the fakes' pixels passes no reals.
+    """
+
+    def __init__(self, state: TrainState, config: TrainConfig) -> None:
+        """Make cuDNN, for the whole process, choose none but kernels that give the same bits again."""
+        super().__init__(state, config)
+        assert isinstance(state.discriminator, ConvDiscriminator)
+        self.discriminator = state.discriminator
+        self.g_parameters = list(state.generator.parameters())
+        self.d_parameters = list(state.discriminator.parameters())
+        torch.backends.cudnn.deterministic = True
+
+    def forward_g(self, z: Tensor) -> Tensor:
+        """Return fakes (B, 784) in [-1, 1]; keep their graph."""
+        with torch.enable_grad(), self.autocast():
+            self.fake: Tensor = self.state.generator(z)
+        images: Tensor = self.fake.detach().flatten(1)
+        return images
+
+    def forward_d(self) -> Tensor:
+        """Return the logits (2B,) of `images`; keep the graphs of both halves. The head is in the state's own dtype."""
+        halves = torch.split(self.images.view(-1, *IMAGE_SHAPE), self.config.batch_size)
+        self.pixels = [half.detach().requires_grad_() for half in halves]
+        with torch.enable_grad():
+            with self.autocast():
+                hidden = [self.discriminator.layers(pixels) for pixels in self.pixels]
+            self.logits = [self.discriminator.head(each.to(self.master)).squeeze(1) for each in hidden]
+        return torch.cat(self.logits).detach()
+
+    def backward_d(self, slopes: Tensor) -> tuple[list[Tensor], Tensor]:
+        """Return d_loss's gradients by D's parameters, and the gradients (B, 784) of the fakes' logits by pixel."""
+        fake, by_logit = self.logits[0], torch.split(slopes.squeeze(1), self.config.batch_size)
+        (delta,) = torch.autograd.grad(fake, self.pixels[0], torch.ones_like(fake), retain_graph=True)
+        grads = torch.autograd.grad(self.logits, self.d_parameters, by_logit, retain_graph=True)
+        return as_they_lie(grads), delta.flatten(1)
+
+    def penalty_grads(self) -> list[Tensor]:
+        """Return the gradients by D's weights of R1, the reals' mean squared gradient by pixel times gamma / 2."""
+        real = self.logits[1]
+        with torch.enable_grad():
+            (delta,) = torch.autograd.grad(real, self.pixels[1], torch.ones_like(real), create_graph=True)
+            penalty = delta.to(self.master).square().sum() * (self.r1_gamma / 2 * R1_EVERY / len(real))
+        return as_they_lie(torch.autograd.grad(penalty, self.d_parameters[::2]))
+
+    def backward_g(self, delta: Tensor) -> list[Tensor]:
+        """Return g_loss's gradients by G's parameters, given those (B, 784) by the fakes."""
+        grads = torch.autograd.grad(self.fake, self.g_parameters, delta.view_as(self.fake).to(self.dtype))
+        return as_they_lie(grads)
+
+    def autocast(self) -> torch.autocast:
+        """Compute in the config's precision; weights are cast anew each time, since they change in place."""
+        narrow = self.dtype != self.master
+        return torch.autocast(self.state.device.type, torch.bfloat16, enabled=narrow, cache_enabled=False)
+
+
+def as_they_lie(grads: tuple[Tensor, ...]) -> list[Tensor]:
+    """Lay gradients out as the parameters are: the fused Adam reads the memory of both, not their strides."""
+    return [grad.contiguous() for grad in grads]

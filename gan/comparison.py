@@ -9,6 +9,7 @@ from torch import Tensor
 from gan import judge, metrics
 from gan.evaluation import COVERED_SHARE
 from gan.judge import Seen
+from gan.metrics import Gaussian
 from gan.seeds import generator
 
 ERROR_RATE = 0.01  # one-sided: how often a challenger that is only as good may be called better
@@ -46,18 +47,21 @@ class Comparison(BaseModel):
         )
 
 
-def compare(challenger: Seen, champion: Seen, test: Tensor) -> Comparison:
-    """Compare what the judge sees in N samples of each, from the same latents, by the features (M, D) of test images.
+def compare(challenger: Seen, champion: Seen, test: Gaussian) -> Comparison:
+    """Compare what the judge sees in N samples of each, from the same latents, by the features of the test images.
 
     Resampled are pairs: the same indices of both, so that what one latent does to both cancels out.
     """
     ours, theirs = challenger.features, champion.features
 
+    def distance_of(features: Tensor) -> float:
+        return metrics.gaussian_distance(Gaussian.of(features), test)
+
     def difference(indices: Tensor) -> tuple[float, ...]:
-        return (metrics.frechet_distance(ours[indices], test) - metrics.frechet_distance(theirs[indices], test),)
+        return (distance_of(ours[indices]) - distance_of(theirs[indices]),)
 
     [error] = metrics.bootstrap_errors(difference, len(ours), RESAMPLES, generator(0, "comparison"))
-    distance, their_distance = metrics.frechet_distance(ours, test), metrics.frechet_distance(theirs, test)
+    distance, their_distance = distance_of(ours), distance_of(theirs)
     return Comparison(
         judge=judge.SHA256,
         num_samples=len(ours),

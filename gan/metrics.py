@@ -21,11 +21,6 @@ class Gaussian(NamedTuple):
         return cls(features.mean(0), features.T.cov())
 
 
-def frechet_distance(features: Tensor, others: Tensor) -> float:
-    """Return the squared Fréchet distance between Gaussians fitted to features (N, D) and (M, D), float64."""
-    return gaussian_distance(Gaussian.of(features), Gaussian.of(others))
-
-
 def gaussian_distance(one: Gaussian, other: Gaussian) -> float:
     """Return the squared Fréchet distance between two Gaussians."""
     difference = one.mean - other.mean

@@ -128,7 +128,7 @@ def meeting(store: Store, contender: Contender, evaluator: Evaluator) -> Meet:
             return None
         run = open_store(f"{store.address}/{run_prefix(champion.run_id)}")
         rival = measure(run, evaluator, champion, contender.evaluation.num_samples)
-        comparison = compare(contender.seen, rival.seen, evaluator.test.features)
+        comparison = compare(contender.seen, rival.seen, evaluator.reference.features)
         return Meeting(comparison=comparison, champion=rival.evaluation)
 
     return meet

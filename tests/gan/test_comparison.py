@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gan.comparison import ERROR_RATE, compare
 from gan.judge import Seen, load_judge, look
+from gan.metrics import Gaussian
 from tests.real_digits import real_digits
 
 NUM_ROUNDS = 100
@@ -25,8 +26,8 @@ def pool(noise: int) -> Seen:
 
 
 @functools.cache
-def reference() -> Tensor:
-    return seen_in(torch.from_numpy(DATA.test_images).unsqueeze(1)).features
+def reference() -> Gaussian:
+    return Gaussian.of(seen_in(torch.from_numpy(DATA.test_images).unsqueeze(1)).features)
 
 
 def seen_in(images: Tensor) -> Seen:

@@ -204,6 +204,19 @@ def docker(*words: str) -> str:
     return subprocess.run(["docker", *words], check=True, capture_output=True, text=True).stdout
 
 
+def is_in_layers(image: str, secrets: list[bytes]) -> bool:
+    """Tell whether any of an image's layers, files that a later one deletes included, has one of these secrets."""
+    longest, before = max(map(len, secrets)), b""
+    with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saving:
+        assert saving.stdout is not None
+        while block := saving.stdout.read(1 << 24):
+            if any(secret in before + block for secret in secrets):
+                return True
+            before = block[-longest:]
+    assert saving.returncode == 0
+    return False
+
+
 def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
     """Wait until something is true, and return it; a stack in trouble may answer with errors meanwhile."""
     deadline, trouble = time.monotonic() + seconds, ""
@@ -226,7 +239,7 @@ def bridge_address() -> str:
 @contextmanager
 def mirror_for_containers() -> Iterator[str]:
     """Yield mirrors that containers reach; a directory on this machine is served on Docker's bridge."""
-    mirrors = os.environ["GAN_MNIST_MIRRORS"]
+    mirrors = os.environ.get("GAN_MNIST_MIRRORS", "")  # none: the public ones
     if not mirrors.startswith("file://"):
         yield mirrors
         return

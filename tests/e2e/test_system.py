@@ -13,10 +13,11 @@ from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import IntervalSchedule
 from websockets.sync.client import connect
 
-from tests.e2e.stack import BUCKET, FINAL, PROJECT, SERVICES, Receiver, Stack, docker, wait_for
+from tests.e2e.stack import BUCKET, FINAL, PROJECT, SERVICES, Receiver, Stack, docker, is_in_layers, wait_for
 
 pytestmark = pytest.mark.e2e
 
+IMAGES = ("gan-train:local", "gan-train-minio:local", "gan-train-tensorboard:local")
 SHORT = {"num_steps": 900, "snapshot_steps": 300}
 
 
@@ -141,11 +142,20 @@ def test_no_credential_is_where_it_does_not_belong(stack: Stack, run: FlowRun) -
         for each in page["Contents"]:
             if not each["Key"].endswith(".safetensors"):
                 seen[each["Key"]] = s3.get_object(Bucket=BUCKET, Key=each["Key"])["Body"].read()
-    for image in ("gan-train", "gan-train-minio", "gan-train-tensorboard"):
-        seen[image] = docker("history", "--no-trunc", f"{image}:local").encode()
+    for image in IMAGES:
+        seen[image] = docker("history", "--no-trunc", image).encode()
 
     assert [where for where, content in seen.items() for secret in secrets if secret in content] == []
     assert len(seen) > 20
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("image", IMAGES)
+def test_no_credential_is_in_an_image(stack: Stack, image: str) -> None:
+    secrets = [secret.encode() for secret in stack.secrets().values()]
+
+    assert not is_in_layers(image, secrets)
+    assert is_in_layers(image, [b"ca-certificates"])  # the search finds what is there
 
 
 @pytest.mark.parametrize("service", SERVICES)

@@ -75,13 +75,18 @@ def choose_precision(kind: Literal["cpu", "cuda"]) -> Literal["float32", "bfloat
         pays = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         flags = _cpu_info("flags").split()  # Intel's AVX512-bf16 has half the units that its float32 has
-        pays = "amx_bf16" in flags or ("avx512_bf16" in flags and _cpu_info("vendor_id") == "AuthenticAMD")
+        pays = "amx_bf16" in flags or ("avx512_bf16" in flags and not is_intel())
     return "bfloat16" if pays else "float32"
 
 
 def cpu_name() -> str:
     """Return the processor's name for people."""
     return _cpu_info("model name") or platform.processor() or platform.machine()
+
+
+def is_intel() -> bool:
+    """Tell whether Linux says that Intel made the processor."""
+    return _cpu_info("vendor_id") == "GenuineIntel"
 
 
 def _cpu_info(field: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -22,6 +23,8 @@ BUCKET = "gan"
 ADMIN = ("admin-key", "admin-secret-that-no-message-may-show")
 READER = ("reader-key", "reader-secret-that-no-message-may-show")
 START_SECONDS = 60
+FIRST_PORT, LAST_PORT = 20_000, 32_768  # above them Linux takes ports for outgoing connections
+MAX_WORKERS = 16  # processes of one test run
 # MinIO's binary is GAN_TEST_MINIO: `go install github.com/minio/minio@v0.0.0-20260212201848-7aac2a2c5b7c` makes one.
 SERVERS = ["seaweedfs", pytest.param("minio", marks=pytest.mark.minio)]
 # What may listen beside the S3 port itself; left out, a port is the default one, on all addresses.
@@ -109,12 +112,21 @@ def new_address() -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Choose ports on loopback that nobody listens on."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
+    """Choose ports on loopback that nobody listens on, nor will: who connects is given one beyond LAST_PORT."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    candidates = list(range(FIRST_PORT + worker, LAST_PORT, MAX_WORKERS))  # each process of the tests has its own
+    random.shuffle(candidates)
+    free = filter(_is_free, candidates)
+    return [next(free) for _ in range(count)]
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as each:
+        try:
+            each.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def admin_client(server: S3Server, service: str = "s3"):  # type: ignore[no-untyped-def]

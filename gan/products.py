@@ -39,7 +39,7 @@ class TorchProducts:
 class OneDnnProducts:
     """oneDNN on the CPU, where what follows a layer costs nothing.
 
-    In float32 on AMD twice as fast as MKL, on Intel a third slower; in bfloat16 it is what torch takes, too.
+    In float32 on AMD twice as fast as MKL, on Intel a quarter slower; in bfloat16 it is what torch takes, too.
     """
 
     @staticmethod

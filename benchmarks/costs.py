@@ -76,15 +76,18 @@ class Costs(BaseModel):
 
 
 def measure(setting: Setting, num_steps: int, rounds: int, scratch: Path) -> Costs:
-    """Train `num_steps` by `gan train` and by `gan-train` below `scratch`, and ask both for help, `rounds` times."""
+    """Train `num_steps` by `gan-train`, 3 snapshots by `gan train`, below `scratch`; ask both for help `rounds` times."""
+    snapshot_steps = min(SNAPSHOT_STEPS, max(1, num_steps // 3))
     training = [
-        "--num-steps", str(num_steps), "--snapshot-steps", str(min(SNAPSHOT_STEPS, max(1, num_steps // 3))),
+        "--snapshot-steps", str(snapshot_steps),
         "--device", setting.device, "--num-threads", str(setting.num_threads), "--data-dir", str(setting.data_dir),
     ]  # fmt: skip
+    few, all_steps = ["--num-steps", str(3 * snapshot_steps)], ["--num-steps", str(num_steps)]
     helps = [(run("gan", "--help").seconds, run("gan-train", "--help").seconds) for _ in range(rounds)]
-    gan_train = run("gan", "train", "--run-dir", str(scratch / "run"), *training)
+    gan_train = run("gan", "train", "--run-dir", str(scratch / "run"), *training, *few)
     env = {"PREFECT_HOME": str(scratch / "prefect"), "PREFECT_API_URL": ""}
-    flow = run("gan-train", "--run-id", "bench", "--store", str(scratch / "store"), *training, env=env)
+    store = str(scratch / "store")
+    flow = run("gan-train", "--run-id", "bench", "--store", store, *training, *all_steps, env=env)
     metrics = RunDir(scratch / "store" / "runs" / "bench").read_metrics()
     return Costs(
         gan_train_peak_rss_bytes=gan_train.peak_rss_bytes,

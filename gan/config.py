@@ -32,7 +32,7 @@ class RecipeDefaults(NamedTuple):
 RecipeName = Literal["published", "tuned", "dcgan"]
 RECIPES: dict[RecipeName, RecipeDefaults] = {
     "published": RecipeDefaults(PUBLISHED_STEPS, 1e-4, 1.0, 1e-4, 0.9, 0.999, 0.0, 0, 0.0, 0.0, "ignore"),
-    "tuned": RecipeDefaults(PUBLISHED_STEPS, 6e-4, 0.43, 2e-4, 0.5, 0.999, 0.0, 2, 0.02, 0.9995, "restart"),
+    "tuned": RecipeDefaults(PUBLISHED_STEPS, 6e-4, 0.43, 2e-4, 0.5, 0.999, 0.0, 2, 0.02, 0.9999, "restart"),
     "dcgan": RecipeDefaults(20_000, 5e-4, 0.5, 2e-4, 0.0, 0.99, 0.0, 0, 0.1, 0.999, "restart"),
 }
 
@@ -114,7 +114,7 @@ class TrainConfig(BaseModel):
         None,
         ge=0,
         lt=1,
-        description="Decay a step of the averaged generator; 0: none. Recipe: published 0, tuned 0.9995, dcgan 0.999.",
+        description="Decay a step of the averaged generator; 0: none. Recipe: published 0, tuned 0.9999, dcgan 0.999.",
     )
     snapshot_steps: int = Field(
         1000, ge=1, le=1_000_000, description="Steps between snapshots: a grid, the losses, a checkpoint."

@@ -24,6 +24,7 @@ class RecipeDefaults(NamedTuple):
     beta2: float
     dropout: float
     max_shift: int
+    shift_from: float
     r1_gamma: float
     ema_decay: float
     on_collapse: OnCollapse
@@ -31,10 +32,19 @@ class RecipeDefaults(NamedTuple):
 
 RecipeName = Literal["published", "tuned", "dcgan"]
 RECIPES: dict[RecipeName, RecipeDefaults] = {
-    "published": RecipeDefaults(PUBLISHED_STEPS, 1e-4, 1.0, 1e-4, 0.9, 0.999, 0.0, 0, 0.0, 0.0, "ignore"),
-    "tuned": RecipeDefaults(PUBLISHED_STEPS, 6e-4, 0.43, 2e-4, 0.5, 0.999, 0.0, 2, 0.02, 0.9999, "restart"),
-    "dcgan": RecipeDefaults(20_000, 5e-4, 0.5, 2e-4, 0.0, 0.99, 0.0, 0, 0.1, 0.999, "restart"),
-}
+    "published": RecipeDefaults(
+        PUBLISHED_STEPS, learning_rate=1e-4, refine_from=1, refine_learning_rate=1e-4, beta1=0.9, beta2=0.999,
+        dropout=0, max_shift=0, shift_from=1, r1_gamma=0, ema_decay=0, on_collapse="ignore",
+    ),
+    "tuned": RecipeDefaults(
+        PUBLISHED_STEPS, learning_rate=6e-4, refine_from=0.43, refine_learning_rate=2e-4, beta1=0.5, beta2=0.999,
+        dropout=0, max_shift=2, shift_from=0.43, r1_gamma=0.02, ema_decay=0.9999, on_collapse="restart",
+    ),
+    "dcgan": RecipeDefaults(
+        30_000, learning_rate=2e-3, refine_from=0.4, refine_learning_rate=5e-4, beta1=0.5, beta2=0.99,
+        dropout=0, max_shift=2, shift_from=0, r1_gamma=0.3, ema_decay=0.9998, on_collapse="restart",
+    ),
+}  # fmt: skip
 
 
 class TrainConfig(BaseModel):
@@ -56,7 +66,7 @@ class TrainConfig(BaseModel):
         ge=1,
         le=100_000_000,
         description="Steps to train; one is a G update and a D update. "
-        f"Recipe: published and tuned {PUBLISHED_STEPS:,} (99 epochs), dcgan 20,000.",
+        f"Recipe: published and tuned {PUBLISHED_STEPS:,} (99 epochs), dcgan 30,000.",
     )
     seed: int | None = Field(
         None,
@@ -71,24 +81,24 @@ class TrainConfig(BaseModel):
         gt=0,
         le=1,
         allow_inf_nan=False,
-        description="Adam's step size. Recipe: published 1e-4, tuned 6e-4, dcgan 5e-4.",
+        description="Adam's step size. Recipe: published 1e-4, tuned 6e-4, dcgan 2e-3.",
     )
     refine_from: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Share of the steps after which G is refined: from there on D's images are shifted and the step "
-        "size is --refine-learning-rate; 1: never. Recipe: published 1, tuned 0.43, dcgan 0.5.",
+        description="Share of the steps after which Adam's step size is --refine-learning-rate; 1: never. "
+        "Recipe: published 1, tuned 0.43, dcgan 0.4.",
     )
     refine_learning_rate: float | None = Field(
         None,
         gt=0,
         le=1,
         allow_inf_nan=False,
-        description="Adam's step size from there on. Recipe: published 1e-4, tuned and dcgan 2e-4.",
+        description="Adam's step size from there on. Recipe: published 1e-4, tuned 2e-4, dcgan 5e-4.",
     )
     beta1: float | None = Field(
-        None, ge=0, lt=1, description="Adam's first decay. Recipe: published 0.9, tuned 0.5, dcgan 0."
+        None, ge=0, lt=1, description="Adam's first decay. Recipe: published 0.9, tuned and dcgan 0.5."
     )
     beta2: float | None = Field(
         None, ge=0, lt=1, description="Adam's second decay. Recipe: published and tuned 0.999, dcgan 0.99."
@@ -100,21 +110,27 @@ class TrainConfig(BaseModel):
         None,
         ge=0,
         le=8,
-        description="Pixels, at most, by which D's images, fakes and reals alike, are shifted at random while G is "
-        "refined; 0: none. Recipe: published and dcgan 0, tuned 2.",
+        description="Pixels, at most, by which D's images, fakes and reals alike, are shifted at random; 0: none. "
+        "Recipe: published 0, tuned and dcgan 2.",
+    )
+    shift_from: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of the steps after which they are shifted. Recipe: tuned 0.43, dcgan 0.",
     )
     r1_gamma: float | None = Field(
         None,
         ge=0,
         le=1000,
         description="Weight of R1, D's gradient penalty on real images; 0: none. "
-        "Recipe: published 0, tuned 0.02, dcgan 0.1.",
+        "Recipe: published 0, tuned 0.02, dcgan 0.3.",
     )
     ema_decay: float | None = Field(
         None,
         ge=0,
         lt=1,
-        description="Decay a step of the averaged generator; 0: none. Recipe: published 0, tuned 0.9999, dcgan 0.999.",
+        description="Decay a step of the averaged generator; 0: none. Recipe: published 0, tuned 0.9999, dcgan 0.9998.",
     )
     snapshot_steps: int = Field(
         1000, ge=1, le=1_000_000, description="Steps between snapshots: a grid, the losses, a checkpoint."
@@ -164,6 +180,11 @@ class TrainConfig(BaseModel):
         """Tell whether the step that comes after `step` refines, of a resolved config."""
         assert self.refine_from is not None and self.num_steps is not None
         return step >= self.refine_from * self.num_steps
+
+    def shifts_after(self, step: int) -> bool:
+        """Tell whether D's images are shifted at the step that comes after `step`, of a resolved config."""
+        assert self.shift_from is not None and self.num_steps is not None
+        return bool(self.max_shift) and step >= self.shift_from * self.num_steps
 
     def differences(self, run: "TrainConfig") -> list[str]:
         """List, one line each, the fields asked for here that a resolved config has otherwise.

@@ -63,7 +63,7 @@ class Engine(ABC):
         learning_rate, ema_weight = rates or self.rates(step)
         fake = self.forward_g(self.draw())  # (B, 784)
         torch.cat([fake, real.flatten(1)], out=self.images)
-        shifts = self.shifts if self.config.refines_after(step) else None
+        shifts = self.shifts if self.config.shifts_after(step) else None
         if shifts:
             chosen = shifts.draw(len(self.images), self.state.random)
             self.images = shifts.there(self.images, chosen)

@@ -48,7 +48,7 @@ class GraphSteps(Steps):
         super().__init__(engine, batches, losses)
         self.size = size = steps_per_graph(self.num_rows, engine.period)
         self.capture = capture
-        self.replays: dict[bool, Callable[[], None]] = {}  # each phase's graph, by whether it refines
+        self.replays: dict[bool, Callable[[], None]] = {}  # each phase's graph, by whether it shifts
         room = max(size, 1)
         self.chosen = torch.empty(room, batches.batch_size, dtype=torch.int64, device=losses.device)
         self.rates = losses.new_empty(room, 2)
@@ -57,7 +57,7 @@ class GraphSteps(Steps):
 
     def take(self, goal: int) -> Tensor:
         first = self.state.step
-        phase, *others = {self.engine.config.refines_after(step) for step in (first, first + self.size - 1)}
+        phase, *others = {self.engine.config.shifts_after(step) for step in (first, first + self.size - 1)}
         fills = not others and 0 < self.size <= goal - first and first % self.engine.period == 0
         num_steps = self.size if fills else 1
         self._fill(num_steps)

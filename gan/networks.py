@@ -11,7 +11,8 @@ from gan.config import TrainConfig
 IMAGE_SHAPE = (1, 28, 28)
 NUM_PIXELS = 28 * 28
 HIDDEN_D = (512, 256, 128)  # widths of the linear D's hidden layers
-WIDTH = 64  # channels of the convolutional networks at 14x14; twice as many at 7x7
+WIDTH = 32  # channels of the convolutional networks at 14x14; twice as many at 7x7
+HIDDEN_CONV = 256  # width of their linear layer that sees, or decides on, the whole image
 
 
 class Generator(nn.Module):
@@ -46,16 +47,25 @@ class MlpGenerator(Generator):
 
 
 class ConvGenerator(Generator):
-    """A linear layer to 7x7, then two transposed convolutions that double the side (Radford et al. 2016)."""
+    """Two linear layers to 7x7, a convolution, then two transposed ones that double the side (Radford et al. 2016).
+
+    No layer before a norm has a bias: the norm would take it out again.
+    """
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Linear(latent_dim, 2 * WIDTH * 7 * 7, bias=False),  # the norm takes out what a bias before it adds
-            nn.Unflatten(1, (2 * WIDTH, 7, 7)),  # (B, 128, 7, 7)
+            nn.Linear(latent_dim, HIDDEN_CONV, bias=False),
+            nn.BatchNorm1d(HIDDEN_CONV),
+            nn.LeakyReLU(0.2),
+            nn.Linear(HIDDEN_CONV, 2 * WIDTH * 7 * 7, bias=False),
+            nn.Unflatten(1, (2 * WIDTH, 7, 7)),  # (B, 64, 7, 7)
             nn.BatchNorm2d(2 * WIDTH),
             nn.LeakyReLU(0.2),
-            nn.ConvTranspose2d(2 * WIDTH, WIDTH, 4, stride=2, padding=1, bias=False),  # (B, 64, 14, 14)
+            nn.Conv2d(2 * WIDTH, 2 * WIDTH, 3, padding=1, bias=False),
+            nn.BatchNorm2d(2 * WIDTH),
+            nn.LeakyReLU(0.2),
+            nn.ConvTranspose2d(2 * WIDTH, WIDTH, 4, stride=2, padding=1, bias=False),  # (B, 32, 14, 14)
             nn.BatchNorm2d(WIDTH),
             nn.LeakyReLU(0.2),
             nn.ConvTranspose2d(WIDTH, 1, 4, stride=2, padding=1),  # (B, 1, 28, 28)
@@ -85,18 +95,23 @@ class MlpDiscriminator(nn.Module):
 
 
 class ConvDiscriminator(nn.Module):
-    """Two convolutions that halve the side, then a linear head; no batch norm, since R1 looks at each image alone."""
+    """Two convolutions that halve the side, a linear layer that sees the whole image, a head.
+
+    No batch norm, since R1 looks at each image alone.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(1, WIDTH, 4, stride=2, padding=1),  # (B, 64, 14, 14)
+            nn.Conv2d(1, WIDTH, 4, stride=2, padding=1),  # (B, 32, 14, 14)
             nn.LeakyReLU(0.2),
-            nn.Conv2d(WIDTH, 2 * WIDTH, 4, stride=2, padding=1),  # (B, 128, 7, 7)
+            nn.Conv2d(WIDTH, 2 * WIDTH, 4, stride=2, padding=1),  # (B, 64, 7, 7)
             nn.LeakyReLU(0.2),
             nn.Flatten(),
+            nn.Linear(2 * WIDTH * 7 * 7, HIDDEN_CONV),
+            nn.LeakyReLU(0.2),
         )
-        self.head = nn.Linear(2 * WIDTH * 7 * 7, 1)
+        self.head = nn.Linear(HIDDEN_CONV, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits (B,) of images (B, 1, 28, 28)."""

@@ -47,17 +47,19 @@ def tuned_discriminator() -> nn.Sequential:
 
 def dcgan_generator(latent_dim: int) -> nn.Sequential:
     return nn.Sequential(
-        nn.Linear(latent_dim, 128 * 7 * 7, bias=False), nn.Unflatten(1, (128, 7, 7)),
-        nn.BatchNorm2d(128), nn.LeakyReLU(0.2),
-        nn.ConvTranspose2d(128, 64, 4, 2, 1, bias=False), nn.BatchNorm2d(64), nn.LeakyReLU(0.2),
-        nn.ConvTranspose2d(64, 1, 4, 2, 1), nn.Tanh(),
+        nn.Linear(latent_dim, 256, bias=False), nn.BatchNorm1d(256), nn.LeakyReLU(0.2),
+        nn.Linear(256, 64 * 7 * 7, bias=False), nn.Unflatten(1, (64, 7, 7)),
+        nn.BatchNorm2d(64), nn.LeakyReLU(0.2),
+        nn.Conv2d(64, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.LeakyReLU(0.2),
+        nn.ConvTranspose2d(64, 32, 4, 2, 1, bias=False), nn.BatchNorm2d(32), nn.LeakyReLU(0.2),
+        nn.ConvTranspose2d(32, 1, 4, 2, 1), nn.Tanh(),
     )  # fmt: skip
 
 
 def dcgan_discriminator() -> nn.Sequential:
     return nn.Sequential(
-        nn.Conv2d(1, 64, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(64, 128, 4, 2, 1), nn.LeakyReLU(0.2),
-        nn.Flatten(), nn.Linear(128 * 7 * 7, 1),
+        nn.Conv2d(1, 32, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(32, 64, 4, 2, 1), nn.LeakyReLU(0.2),
+        nn.Flatten(), nn.Linear(64 * 7 * 7, 256), nn.LeakyReLU(0.2), nn.Linear(256, 1),
     )  # fmt: skip
 
 
@@ -115,18 +117,19 @@ class Reference:
         return g_loss.item(), d_loss.item()
 
     def _set_rate(self) -> None:
-        rate = self.config.refine_learning_rate if self._refines() else self.config.learning_rate
+        refines = self._is_past(self.config.refine_from)
+        rate = self.config.refine_learning_rate if refines else self.config.learning_rate
         for optimizer in (self.g_optimizer, self.d_optimizer):
             optimizer.param_groups[0]["lr"] = rate
 
-    def _refines(self) -> bool:
-        assert self.config.num_steps is not None and self.config.refine_from is not None
-        return self.num_steps / self.config.num_steps >= self.config.refine_from
+    def _is_past(self, share: float | None) -> bool:
+        assert self.config.num_steps is not None and share is not None
+        return self.num_steps / self.config.num_steps >= share
 
     def _draw_shifts(self, batch: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """How far D's images are shifted, up and to the left: the fakes', the reals'."""
         reach = self.config.max_shift
-        if not reach or not self._refines():
+        if not reach or not self._is_past(self.config.shift_from):
             return [(0, 0)] * batch, [(0, 0)] * batch
         width = 2 * reach + 1
         chosen = torch.randint(width**2, (2 * batch,), generator=self.random).tolist()

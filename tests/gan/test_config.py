@@ -66,6 +66,12 @@ def test_refining_begins_at_its_share_of_the_steps() -> None:
     assert not never.refines_after(99)
 
 
+def test_shifts_begin_at_a_share_of_their_own() -> None:
+    run = resolved(TrainConfig(num_steps=100, max_shift=1, shift_from=0.2, refine_from=0.5))
+    assert [run.shifts_after(step) for step in (19, 20, 49, 50)] == [False, True, True, True]
+    assert not resolved(TrainConfig(num_steps=100, max_shift=0, shift_from=0)).shifts_after(99)
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

@@ -26,8 +26,8 @@ def test_dcgan_halves_and_doubles_the_side() -> None:
             layer.register_forward_hook(lambda _, inputs, output: sizes.append(tuple(output.shape[1:])))
     images = generator(torch.randn(2, 100))
     assert (images.shape, discriminator(images).shape) == ((2, 1, 28, 28), (2,))
-    assert sizes == [(64, 14, 14), (1, 28, 28), (64, 14, 14), (128, 7, 7)]
-    assert sum(parameter.numel() for parameter in generator.parameters()) == 759_681
+    assert sizes == [(64, 7, 7), (32, 14, 14), (1, 28, 28), (32, 14, 14), (64, 7, 7)]
+    assert sum(parameter.numel() for parameter in generator.parameters()) == 899_393
 
 
 def test_masks_keep_their_share_and_scale_it_up() -> None:

@@ -76,7 +76,7 @@ class Costs(BaseModel):
 
 
 def measure(setting: Setting, num_steps: int, rounds: int, scratch: Path) -> Costs:
-    """Train `num_steps` by `gan-train`, 3 snapshots by `gan train`, below `scratch`; ask both for help `rounds` times."""
+    """Train `num_steps` by `gan-train`, 3 snapshots by `gan train`; ask both for help, `rounds` times."""
     snapshot_steps = min(SNAPSHOT_STEPS, max(1, num_steps // 3))
     training = [
         "--snapshot-steps", str(snapshot_steps),

@@ -178,7 +178,7 @@ class Evaluator:
 
     def _memorisation(self, images: Tensor) -> tuple[Metric, Metric]:
         """Compare distances, in pixels, to the nearest training image; the floor is that of unseen test images."""
-        train = self._flat(self.train_images)
+        train = self.train_images.to(self.device).flatten(1)  # (60000, 784)
         test = metrics.nearest_distances(self._flat(self.test_images[:NUM_MEMORISED]), train).cpu()
         found = metrics.nearest_distances(self._flat(images[:NUM_MEMORISED]), train).cpu()
         close, middle = test.quantile(CLOSE_SHARE), test.median()

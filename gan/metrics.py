@@ -6,7 +6,8 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-CHUNK = 1000  # rows of a distance matrix at a time: 60,000 columns of float32 are 240 MB
+CHUNK = 400  # rows of a distance matrix at a time: 10,000 columns of float32 are 16 MB
+NUM_OTHERS = 1000  # its columns, where they are images: 3 MB of float32
 
 
 class Gaussian(NamedTuple):
@@ -64,9 +65,11 @@ def precision_recall(real: Tensor, fake: Tensor, neighbours: int = 3) -> tuple[f
 
 
 def nearest_distances(images: Tensor, others: Tensor) -> Tensor:
-    """Return the distance (N,) of each of images (N, D) to the nearest of others (M, D)."""
-    nearest = [squared_distances(part, others).amin(1) for part in torch.split(images, CHUNK)]
-    return torch.cat(nearest).sqrt()
+    """Return the distance (N,) of each of images (N, D) to the nearest of others (M, D), which may be of uint8."""
+    nearest = images.new_full((len(images),), torch.inf)
+    for part in torch.split(others, NUM_OTHERS):
+        nearest = nearest.minimum(squared_distances(images, part.to(images.dtype)).amin(1))
+    return nearest.sqrt()
 
 
 def squared_distances(points: Tensor, others: Tensor) -> Tensor:

@@ -20,7 +20,6 @@ from gan.runner import open_run
 from gan.sampling import draw
 
 SEED = 0  # of the samples, as `gan evaluate` has it
-PLAIN: dict[str, Any] = {"max_shift": 0, "refine_from": 1, "r1_gamma": 0, "ema_decay": 0}
 VARIANTS: dict[str, dict[str, Any]] = {
     "tuned": {},
     "tuned, in bfloat16": {"precision": "bfloat16"},
@@ -28,7 +27,14 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "without shifts": {"max_shift": 0},
     "without refining": {"refine_from": 1},
     "without averaging": {"ema_decay": 0},
-    "repaired only": {**PLAIN, "learning_rate": 1e-4, "beta1": 0.9},
+    "repaired only": {
+        "learning_rate": 1e-4,
+        "refine_from": 1,
+        "beta1": 0.9,
+        "max_shift": 0,
+        "r1_gamma": 0,
+        "ema_decay": 0,
+    },
 }
 
 

@@ -17,7 +17,7 @@ class ConvEngine(Engine):
 
     def __init__(self, state: TrainState, config: TrainConfig) -> None:
         """Make cuDNN, for the whole process, choose none but kernels that give the same bits again."""
-        super().__init__(state, config)
+        super().__init__(state, config, torch.bfloat16 if config.precision == "bfloat16" else state.fixed_z.dtype)
         assert isinstance(state.discriminator, ConvDiscriminator)
         self.discriminator = state.discriminator
         self.g_parameters = list(state.generator.parameters())
@@ -41,12 +41,13 @@ class ConvEngine(Engine):
             self.logits = [self.discriminator.head(each.to(self.master)).squeeze(1) for each in hidden]
         return torch.cat(self.logits).detach()
 
-    def backward_d(self, slopes: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return d_loss's gradients by D's parameters, and the gradients (B, 784) of the fakes' logits by pixel."""
+    def backward_d(self, slopes: Tensor) -> Tensor:
+        """Write d_loss's gradients by D's parameters; return those (B, 784) of the fakes' logits by pixel."""
         fake, by_logit = self.logits[0], torch.split(slopes.squeeze(1), self.config.batch_size)
         (delta,) = torch.autograd.grad(fake, self.pixels[0], torch.ones_like(fake), retain_graph=True)
         grads = torch.autograd.grad(self.logits, self.d_parameters, by_logit, retain_graph=True)
-        return as_they_lie(grads), delta.flatten(1)
+        torch._foreach_copy_(self.d_adam.grads, grads)
+        return delta.flatten(1)
 
     def penalty_grads(self) -> list[Tensor]:
         """Return the gradients by D's weights of R1, the reals' mean squared gradient by pixel times gamma / 2."""
@@ -54,19 +55,14 @@ class ConvEngine(Engine):
         with torch.enable_grad():
             (delta,) = torch.autograd.grad(real, self.pixels[1], torch.ones_like(real), create_graph=True)
             penalty = delta.to(self.master).square().sum() * (self.r1_gamma / 2 * R1_EVERY / len(real))
-        return as_they_lie(torch.autograd.grad(penalty, self.d_parameters[::2]))
+        return list(torch.autograd.grad(penalty, self.d_parameters[::2]))
 
-    def backward_g(self, delta: Tensor) -> list[Tensor]:
-        """Return g_loss's gradients by G's parameters, given those (B, 784) by the fakes."""
+    def backward_g(self, delta: Tensor) -> None:
+        """Write g_loss's gradients by G's parameters, given those (B, 784) by the fakes."""
         grads = torch.autograd.grad(self.fake, self.g_parameters, delta.view_as(self.fake).to(self.dtype))
-        return as_they_lie(grads)
+        torch._foreach_copy_(self.g_adam.grads, grads)
 
     def autocast(self) -> torch.autocast:
         """Compute in the config's precision; weights are cast anew each time, since they change in place."""
         narrow = self.dtype != self.master
         return torch.autocast(self.state.device.type, torch.bfloat16, enabled=narrow, cache_enabled=False)
-
-
-def as_they_lie(grads: tuple[Tensor, ...]) -> list[Tensor]:
-    """Lay gradients out as the parameters are: the fused Adam reads the memory of both, not their strides."""
-    return [grad.contiguous() for grad in grads]

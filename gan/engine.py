@@ -6,7 +6,7 @@ output, a row an image.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -17,27 +17,32 @@ from gan.networks import IMAGE_SHAPE, NUM_PIXELS
 from gan.shifts import Shifts
 from gan.state import TrainState
 
+aten = torch.ops.aten
+NO_REDUCTION = 0  # as aten counts them
 R1_EVERY = 10  # steps between two gradient penalties, each as strong as all of them (Karras et al. 2020, lazily)
 
 
 class Engine(ABC):
     """Take steps on a TrainState in place.
 
-    Activations and products are of the config's precision; weights, moments, averages and losses of the state's own.
+    Products are of the config's precision; weights, moments, averages and losses of the state's own dtype.
     """
 
-    def __init__(self, state: TrainState, config: TrainConfig) -> None:
-        """Read the state as it is now: whoever changes it otherwise than by `step` makes another Engine."""
+    def __init__(self, state: TrainState, config: TrainConfig, dtype: torch.dtype) -> None:
+        """Read the state as it is now: whoever changes it otherwise than by `step` makes another Engine.
+
+        `dtype` is that of activations.
+        """
         assert config.ema_decay is not None and config.r1_gamma is not None
-        assert config.precision != "auto"
         self.state, self.config = state, config
         self.r1_gamma, self.ema_decay = config.r1_gamma, config.ema_decay
         self.period = R1_EVERY if config.r1_gamma else 1  # steps after which the same is done again
         self.master = state.fixed_z.dtype
-        self.dtype = torch.bfloat16 if config.precision == "bfloat16" else self.master
+        self.dtype = dtype
         self.live = join(floats(state.generator))
         self.averages = join(floats(state.ema)) if state.ema is not None else None
-        self.g_adam, self.d_adam = Adam(state.g_optimizer), Adam(state.d_optimizer)
+        self.g_adam = Adam(state.g_optimizer, self.live)
+        self.d_adam = Adam(state.d_optimizer, join(floats(state.discriminator)))
         batch = config.batch_size
         self.images = torch.empty(2 * batch, NUM_PIXELS, device=state.device, dtype=self.dtype)
         self.shifts = Shifts(config.max_shift, self.images) if config.max_shift else None
@@ -47,6 +52,7 @@ class Engine(ABC):
         self.labels = like.new_tensor([1, 0, 1]).repeat_interleave(batch)  # (3B,)
         self.shares = like.new_tensor([[1, 0, 0], [0, 0.5, 0.5]]).div(batch).repeat_interleave(batch, dim=1)  # (2, 3B)
         self.share = self.shares.sum(0)  # (3B,)
+        self.ones = torch.ones_like(self.labels)
         # glibc returns freed memory at once, and each page costs a fault to get again, unless it is less than
         # twice the largest block it has yet seen freed, of 32 MB at most: here is one.
         torch.empty(31 << 20, dtype=torch.uint8)
@@ -69,15 +75,14 @@ class Engine(ABC):
             self.images = shifts.there(self.images, chosen)
         logits = self.forward_d()  # (2B,)
         g_slopes, d_slopes = self.judge(logits, losses)  # (B, 1), (2B, 1)
-        d_grads, fake_delta = self.backward_d(d_slopes)
+        fake_delta = self.backward_d(d_slopes)  # (B, 784)
         if shifts:
             fake_delta = shifts.back(fake_delta, chosen[: len(fake)])
-        g_grads = self.backward_g(fake_delta * g_slopes)
+        self.backward_g(fake_delta * g_slopes)
         if step % self.period == 0 and self.r1_gamma:
-            for grad, of_penalty in zip(d_grads[::2], self.penalty_grads(), strict=True):
-                grad.add_(of_penalty)
-        self.g_adam.step(g_grads, learning_rate)
-        self.d_adam.step(d_grads, learning_rate)
+            torch._foreach_add_(self.d_adam.grads[::2], self.penalty_grads())
+        self.g_adam.step(learning_rate)
+        self.d_adam.step(learning_rate)
         if self.averages is not None:
             self.averages.lerp_(self.live, ema_weight)
         return fake.view(-1, *IMAGE_SHAPE)
@@ -104,8 +109,8 @@ class Engine(ABC):
             probability = torch.sigmoid(F.relu(rows))
             row_losses = F.binary_cross_entropy(probability, self.labels, reduction="none")
             # BCELoss divides by the sigmoid's own derivative, but by 1e-12 where that is less: at p = 1 all is 0.
-            spread = probability * (1 - probability)
-            slopes = (probability - self.labels) * (spread / spread.clamp(min=1e-12)) * (rows > 0)
+            slopes = aten.binary_cross_entropy_backward(self.ones, probability, self.labels, None, NO_REDUCTION)
+            slopes = aten.threshold_backward(aten.sigmoid_backward(slopes, probability), rows, 0)
         else:
             row_losses = F.binary_cross_entropy_with_logits(rows, self.labels, reduction="none")
             slopes = torch.sigmoid(rows) - self.labels
@@ -114,10 +119,10 @@ class Engine(ABC):
         return slopes[:batch], slopes[batch:]
 
     @abstractmethod
-    def backward_d(self, slopes: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return d_loss's gradients by D's parameters, a weight and a bias in turn, given those (2B, 1) by the logits.
+    def backward_d(self, slopes: Tensor) -> Tensor:
+        """Write d_loss's gradients into `d_adam.grads`, given those (2B, 1) by the logits.
 
-        Return also the gradients (B, 784) by pixel of the fakes' logits, each logit's own.
+        Return the gradients (B, 784) by pixel of the fakes' logits, each logit's own.
         """
 
     @abstractmethod
@@ -128,8 +133,8 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def backward_g(self, delta: Tensor) -> list[Tensor]:
-        """Return g_loss's gradients by G's parameters, given those (B, 784) by the fakes."""
+    def backward_g(self, delta: Tensor) -> None:
+        """Write g_loss's gradients into `g_adam.grads`, given those (B, 784) by the fakes."""
 
     def rates(self, step: int) -> tuple[float, float]:
         """Return what changes from step to step: Adam's step size, and the live generator's weight in the average.
@@ -145,34 +150,44 @@ class Engine(ABC):
 
 
 class Adam:
-    """Adam on one network, without the optimizer's bookkeeping, on the optimizer's own tensors."""
+    """Adam on one network as one long tensor, without the optimizer's bookkeeping, on the optimizer's own tensors."""
 
-    def __init__(self, optimizer: torch.optim.Adam) -> None:
+    def __init__(self, optimizer: torch.optim.Adam, joined: Tensor) -> None:
+        """Take the network's floats as they are joined, parameters last; join the moments likewise."""
         group = optimizer.param_groups[0]
         self.betas, self.eps = group["betas"], group["eps"]
         states = [optimizer.state[parameter] for parameter in group["params"]]
-        self.parameters = [parameter.data for parameter in group["params"]]
-        self.means, self.squares, self.steps = ([s[k] for s in states] for k in ("exp_avg", "exp_avg_sq", "step"))
-        self.num_steps = join(self.steps)
+        means, squares, self.num_steps = (join([s[k] for s in states]) for k in ("exp_avg", "exp_avg_sq", "step"))
+        grads = torch.zeros_like(means)
+        self.tensors: tuple[list[Tensor], ...] = (
+            [joined[-len(means) :]], [grads], [means], [squares], [], [self.num_steps[0]],
+        )  # fmt: skip
+        self.grads = split_like(grads, group["params"])  # in the order of parameters()
 
-    def step(self, grads: list[Tensor], learning_rate: float | Tensor) -> None:
-        """Update the parameters by their gradients, given in the order of parameters()."""
+    def step(self, learning_rate: float | Tensor) -> None:
+        """Update the parameters by `grads`."""
         self.num_steps.add_(1)
         beta1, beta2 = self.betas
         torch._fused_adam_(
-            self.parameters, grads, self.means, self.squares, [], self.steps, lr=learning_rate, beta1=beta1,
-            beta2=beta2, eps=self.eps, weight_decay=0.0, amsgrad=False, maximize=False,
+            *self.tensors, lr=learning_rate, beta1=beta1, beta2=beta2, eps=self.eps, weight_decay=0.0, amsgrad=False,
+            maximize=False,
         )  # fmt: skip
 
 
 def floats(network: nn.Module) -> list[Tensor]:
-    """Return a network's parameters and running statistics themselves."""
-    return [t for t in network.state_dict(keep_vars=True).values() if t.is_floating_point()]
+    """Return a network's running statistics and, after them, its parameters, themselves."""
+    return [*(buffer for buffer in network.buffers() if buffer.is_floating_point()), *network.parameters()]
 
 
-def join(tensors: list[Tensor]) -> Tensor:
+def join(tensors: Sequence[Tensor]) -> Tensor:
     """Make tensors views of one new tensor, so that one operation changes them all."""
     joined = torch.cat([t.data.flatten() for t in tensors])
-    for t, view in zip(tensors, torch.split(joined, [t.numel() for t in tensors]), strict=True):
-        t.data = view.view(t.shape)
+    for t, view in zip(tensors, split_like(joined, tensors), strict=True):
+        t.data = view
     return joined
+
+
+def split_like(joined: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return the parts of a joined tensor, each in the shape of one of `tensors`."""
+    parts = torch.split(joined, [t.numel() for t in tensors])
+    return [part.view(t.shape) for part, t in zip(parts, tensors, strict=True)]

@@ -4,6 +4,7 @@ Everything is written out, because these networks are a dozen matrix products an
 much as half of them.
 """
 
+from itertools import islice
 from typing import NamedTuple
 
 import torch
@@ -11,12 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from gan.config import TrainConfig
-from gan.engine import R1_EVERY, Engine, join
+from gan.engine import R1_EVERY, Engine, aten, join
 from gan.networks import MlpDiscriminator, dropout_masks
 from gan.products import products_for
 from gan.state import TrainState
 
-aten = torch.ops.aten
 SLOPE_G = 0.2  # of G's LeakyReLU
 
 
@@ -39,10 +39,12 @@ class MlpEngine(Engine):
     """Take steps on `published` and `tuned`."""
 
     def __init__(self, state: TrainState, config: TrainConfig) -> None:
-        super().__init__(state, config)
+        rounded = config.precision == "bfloat16"
+        dtype = torch.bfloat16 if rounded and state.device.type == "cuda" else state.fixed_z.dtype
+        super().__init__(state, config, dtype)
         assert config.dropout is not None and isinstance(state.discriminator, MlpDiscriminator)
-        self.dropout, self.slope, dtype = config.dropout, state.discriminator.slope, self.dtype
-        self.products = products_for(state.device, dtype)
+        self.dropout, self.slope = config.dropout, state.discriminator.slope
+        self.products = products_for(state.device, dtype, rounded=rounded)
         generator, discriminator = state.generator.layers, state.discriminator.layers
         linears = [layer for layer in (*generator, *discriminator) if isinstance(layer, nn.Linear)]
         self.masters = [parameter.data for layer in linears for parameter in (layer.weight, layer.bias)]
@@ -51,7 +53,9 @@ class MlpEngine(Engine):
         self.g_layers, self.d_layers = layers[:5], layers[5:]
         self.head = Linear(*self.masters[-2:])  # the last of D, one output wide, is always in the state's dtype
         self.norms = [layer for layer in generator if isinstance(layer, nn.BatchNorm1d)]
-        self.zero_grads = [torch.zeros_like(norm.bias) for norm in self.norms]
+        g_grads = iter(self.g_adam.grads)  # by layer: a weight's, a bias's, and those of the norm after it
+        self.g_grads = [list(islice(g_grads, count)) for count in (2, 4, 4, 4, 2)]
+        self.d_grads = [*zip(self.d_adam.grads[::2], self.d_adam.grads[1::2], strict=True)]
         self.num_tracked = join([t for norm in self.norms if (t := norm.num_batches_tracked) is not None])
 
     def draw(self) -> Tensor:
@@ -89,14 +93,15 @@ class MlpEngine(Engine):
             self.d_inputs.append(hidden)
         return F.linear(self.d_inputs[-1].to(self.master), *self.head).squeeze(1)
 
-    def backward_d(self, slopes: Tensor) -> tuple[list[Tensor], Tensor]:
-        """Return d_loss's gradients by D's parameters, and the gradients (B, 784) of the fakes' logits by pixel.
+    def backward_d(self, slopes: Tensor) -> Tensor:
+        """Write d_loss's gradients by D's parameters; return those (B, 784) of the fakes' logits by pixel.
 
         D does not mix rows, so one way back, of each logit on its own, serves both losses: times d_loss's slope by
         that logit a row is D's, times g_loss's it is G's.
         """
-        last, slopes_ = self.d_inputs[-1].to(self.master), slopes.to(self.dtype)
-        grads = [[torch.mm(slopes.t(), last), slopes.sum(0)]]
+        slopes_, (weight_grad, bias_grad) = slopes.to(self.dtype), self.d_grads[3]
+        torch.mm(slopes.t(), self.d_inputs[3].to(self.master), out=weight_grad)
+        torch.sum(slopes, 0, out=bias_grad)
         delta = self.d_layers[3].weight.expand(len(slopes), -1)  # (2B, 128)
         self.d_deltas: list[Tensor] = []  # of the logits themselves, the first layer's first
         for index in (2, 1, 0):
@@ -104,10 +109,10 @@ class MlpEngine(Engine):
             if self.masks:
                 delta.mul_(self.masks[index])
             self.d_deltas.insert(0, delta)
-            grads.append(self.layer_grads(delta * slopes_, self.d_inputs[index]))
+            self.write_grads(delta * slopes_, self.d_inputs[index], *self.d_grads[index])
             wanted = delta if index else delta[: self.config.batch_size]  # nobody reads the reals' pixels
             delta = self.products.multiply(wanted, self.d_layers[index].weight)
-        return in_order(grads), delta
+        return delta
 
     def penalty_grads(self) -> list[Tensor]:
         """Return the gradients by D's weights of R1, the reals' mean squared gradient by pixel times gamma / 2.
@@ -129,31 +134,30 @@ class MlpEngine(Engine):
                 ahead.mul_(self.masks[index][batch:])
         return [*grads, ahead.sum(0, keepdim=True)]
 
-    def backward_g(self, delta: Tensor) -> list[Tensor]:
-        """Return g_loss's gradients by G's parameters, given those (B, 784) by the fakes."""
+    def backward_g(self, delta: Tensor) -> None:
+        """Write g_loss's gradients by G's parameters, given those (B, 784) by the fakes."""
         delta = aten.tanh_backward(delta.to(self.dtype), self.fake)
-        grads = [self.layer_grads(delta, self.g_inputs[4])]
-        for index in (3, 2, 1, 0):
+        self.write_grads(delta, self.g_inputs[4], *self.g_grads[4])
+        for index in (3, 2, 1):
             delta = self.products.multiply(delta, self.g_layers[index + 1].weight)
             delta = aten.leaky_relu_backward(delta, self.g_inputs[index + 1], SLOPE_G, True)
-            if index == 0:
-                grads.append(self.layer_grads(delta, self.g_inputs[0]))
-                break
             norm, normed = self.norms[index - 1], self.normed[index - 1]
             delta, *norm_grads = aten.native_batch_norm_backward(
                 delta, normed.raw, norm.weight, None, None, normed.mean, normed.inv_std, True, norm.eps, [True] * 3
             )
-            # The norm takes out what a bias before it adds: its gradient is 0, and autograd's a rounding error.
-            weight_grad = self.products.multiply(delta.t(), self.g_inputs[index]).to(self.master)
-            grads.append([weight_grad, self.zero_grads[index - 1], *norm_grads])
-        return in_order(grads)
+            weight_grad, _, *rest = self.g_grads[index]
+            # The norm takes out what a bias before it adds: its gradient stays 0, and autograd's is a rounding error.
+            self.write_grads(delta, self.g_inputs[index], weight_grad)
+            torch._foreach_copy_(rest, norm_grads)
+        delta = self.products.multiply(delta, self.g_layers[1].weight)
+        delta = aten.leaky_relu_backward(delta, self.g_inputs[1], SLOPE_G, True)
+        self.write_grads(delta, self.g_inputs[0], *self.g_grads[0])
 
-    def layer_grads(self, delta: Tensor, inputs: Tensor) -> list[Tensor]:
-        """Return the gradients by a layer's weight (out, in) and bias (out,)."""
-        weight_grad = self.products.multiply(delta.t(), inputs)
-        return [weight_grad.to(self.master), delta.sum(0).to(self.master)]
-
-
-def in_order(grads: list[list[Tensor]]) -> list[Tensor]:
-    """Flatten gradients, found from the last layer to the first, into the order of parameters()."""
-    return [grad for layer in reversed(grads) for grad in layer]
+    def write_grads(self, delta: Tensor, inputs: Tensor, weight_grad: Tensor, bias_grad: Tensor | None = None) -> None:
+        """Write the gradients by a layer's weight (out, in) and bias (out,)."""
+        if self.dtype == self.master:
+            self.products.multiply(delta.t(), inputs, out=weight_grad)
+        else:
+            weight_grad.copy_(self.products.multiply(delta.t(), inputs))
+        if bias_grad is not None:
+            torch.sum(delta, 0, dtype=self.master, out=bias_grad)

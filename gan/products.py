@@ -17,8 +17,8 @@ class Products(Protocol):
         """Return then(x @ weight.t() + bias); `then` is none, leaky_relu (of `slope`) or tanh."""
 
     @staticmethod
-    def multiply(a: Tensor, b: Tensor) -> Tensor:
-        """Return a @ b."""
+    def multiply(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+        """Return a @ b, in `out` if given."""
 
 
 class TorchProducts:
@@ -32,14 +32,14 @@ class TorchProducts:
         return y.tanh_() if then == "tanh" else y
 
     @staticmethod
-    def multiply(a: Tensor, b: Tensor) -> Tensor:
-        return torch.mm(a, b)
+    def multiply(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+        return torch.mm(a, b, out=out)
 
 
 class OneDnnProducts:
     """oneDNN on the CPU, where what follows a layer costs nothing.
 
-    In float32 on AMD twice as fast as MKL, on Intel a quarter slower; in bfloat16 it is what torch takes, too.
+    In float32 on AMD twice as fast as MKL, on Intel a quarter slower.
     """
 
     @staticmethod
@@ -49,15 +49,42 @@ class OneDnnProducts:
         return y
 
     @staticmethod
-    def multiply(a: Tensor, b: Tensor) -> Tensor:
-        if a.dtype == torch.bfloat16:
-            return torch.mm(a, b)  # oneDNN too, and reads a transposed matrix where it lies
+    def multiply(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
         product: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.t(), None, "none", [], "")
-        return product
+        return product if out is None else out.copy_(product)
 
 
-def products_for(device: torch.device, dtype: torch.dtype) -> Products:
-    """Choose by device, dtype and, for float32, the CPU's maker; oneDNN knows no float64."""
+class Bfloat16Products(OneDnnProducts):
+    """oneDNN on the CPU, told to round the factors to bfloat16 as it reads them: sums and results stay float32.
+
+    So no matrix is copied for it. A CPU without such a unit multiplies as in float32.
+    """
+
+    @staticmethod
+    def linear(x: Tensor, weight: Tensor, bias: Tensor, then: str = "none", slope: float = 0.0) -> Tensor:
+        with RoundedFactors():
+            return OneDnnProducts.linear(x, weight, bias, then, slope)
+
+    @staticmethod
+    def multiply(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
+        with RoundedFactors():
+            return torch.mm(a, b, out=out)  # reads a transposed matrix where it lies
+
+
+class RoundedFactors:
+    """Let oneDNN round the factors of float32 products to bfloat16, within a `with`: the judge's are not to be."""
+
+    def __enter__(self) -> None:
+        torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
+
+    def __exit__(self, *error: object) -> None:
+        torch.backends.mkldnn.matmul.fp32_precision = "ieee"  # type: ignore[attr-defined]
+
+
+def products_for(device: torch.device, dtype: torch.dtype, *, rounded: bool = False) -> Products:
+    """Choose by device, dtype, whether factors may be rounded, and the CPU's maker; oneDNN knows no float64."""
+    if device.type == "cpu" and rounded:
+        return Bfloat16Products()
     is_for_mkl = dtype == torch.float64 or (dtype == torch.float32 and is_intel())
     if device.type == "cpu" and not is_for_mkl and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return OneDnnProducts()

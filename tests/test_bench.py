@@ -34,11 +34,11 @@ aten = torch.ops.aten
 
 
 class ProductCounter(TorchDispatchMode):
-    """Count matrix products by (m, k, n) and dtype."""
+    """Count matrix products by (m, k, n)."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: Counter[tuple[int, int, int, torch.dtype]] = Counter()
+        self.found: Counter[tuple[int, int, int]] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         match func.overloadpacket:
@@ -51,10 +51,10 @@ class ProductCounter(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     def count(self, a: torch.Tensor, b: torch.Tensor) -> None:
-        self.found[len(a), a.shape[1], b.shape[1], a.dtype] += 1
+        self.found[len(a), a.shape[1], b.shape[1]] += 1
 
 
-def products_in(call: Callable[[], object]) -> Counter[tuple[int, int, int, torch.dtype]]:
+def products_in(call: Callable[[], object]) -> Counter[tuple[int, int, int]]:
     with ProductCounter() as counter, torch.no_grad():
         call()
     return counter.found

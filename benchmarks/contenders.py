@@ -62,6 +62,7 @@ def ours(setting: Setting, recipe: RecipeName, precision: Precision) -> Run:
     steps = setting.warm_up_steps
     asked = TrainConfig(recipe=recipe, precision=precision, snapshot_steps=steps, num_steps=MAX_STEPS)
     config = asked.resolved(seed=0, device=setting.device, num_threads=setting.num_threads)
-    batches = Batches(load(setting.data_dir).train_images, config.batch_size, 0, setting.device)
+    data = load(setting.data_dir)
+    batches = Batches(data.train_images, data.train_labels, config.batch_size, 0, setting.device)
     snapshots = train(TrainState(config), config, batches)
     return lambda num_steps: sum(next(snapshots).seconds for _ in range(num_steps // steps))

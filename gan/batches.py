@@ -1,5 +1,7 @@
 """Which real images does a step see?"""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -7,6 +9,13 @@ from torch import Tensor
 from gan.errors import DataError
 from gan.images import from_uint8
 from gan.seeds import generator
+
+
+class Real(NamedTuple):
+    """Real images, and which digits they show."""
+
+    images: Tensor  # (B, 1, 28, 28) in [-1, 1]
+    digits: Tensor  # (B,) int64
 
 
 class Batches:
@@ -17,12 +26,19 @@ class Batches:
     """
 
     def __init__(
-        self, images: np.ndarray, batch_size: int, seed: int, device: str = "cpu", dtype: torch.dtype = torch.float32
+        self,
+        images: np.ndarray,
+        labels: np.ndarray,
+        batch_size: int,
+        seed: int,
+        device: str = "cpu",
+        dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Take uint8 images (N, 28, 28). Raises DataError when they do not fill one batch."""
+        """Take uint8 images (N, 28, 28) and labels (N,). Raises DataError when they do not fill one batch."""
         if len(images) < batch_size:
             raise DataError(f"{len(images)} training images do not fill one batch of {batch_size}; lower --batch-size")
         self.images = torch.from_numpy(images).unsqueeze(1).to(device)  # (N, 1, 28, 28) uint8
+        self.digits = torch.from_numpy(labels).to(device, torch.int64)
         self.batch_size = batch_size
         self.seed = seed
         self.dtype = dtype
@@ -30,8 +46,8 @@ class Batches:
         self._epoch = -1
         self._order = torch.empty(0)
 
-    def __call__(self, step: int) -> Tensor:
-        """Return the batch (B, 1, 28, 28) in [-1, 1] of a step, counted from 1."""
+    def __call__(self, step: int) -> Real:
+        """Return the batch of a step, counted from 1."""
         return self.gather(self.chosen(step))
 
     def chosen(self, step: int) -> Tensor:
@@ -46,6 +62,7 @@ class Batches:
             self._epoch = epoch
         return self._order[index * self.batch_size : (index + 1) * self.batch_size]
 
-    def gather(self, chosen: Tensor) -> Tensor:
-        """Return the images (B, 1, 28, 28) in [-1, 1] that `chosen` (B,) names."""
-        return from_uint8(self.images.index_select(0, chosen)).to(self.dtype)
+    def gather(self, chosen: Tensor) -> Real:
+        """Return the images that `chosen` (B,) names."""
+        images = from_uint8(self.images.index_select(0, chosen)).to(self.dtype)
+        return Real(images, self.digits.index_select(0, chosen))

@@ -59,7 +59,7 @@ class TrainConfig(BaseModel):
     recipe: RecipeName = Field(
         "tuned",
         description="published: the tutorial to the letter; tuned: same layer sizes, repaired and stabilised; dcgan: "
-        "convolutions.",
+        "convolutions, told which digit.",
     )
     num_steps: int | None = Field(
         None,

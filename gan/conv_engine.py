@@ -25,20 +25,24 @@ class ConvEngine(Engine):
         torch.backends.cudnn.deterministic = True
 
     def forward_g(self, z: Tensor) -> Tensor:
-        """Return fakes (B, 784) in [-1, 1]; keep their graph."""
+        """Return fakes (B, 784) in [-1, 1]; keep their graph, and which digits they are to be."""
+        self.fake_digits = self.state.generator.digits(z)
         with torch.enable_grad(), self.autocast():
             self.fake: Tensor = self.state.generator(z)
         images: Tensor = self.fake.detach().flatten(1)
         return images
 
-    def forward_d(self) -> Tensor:
+    def forward_d(self, digits: Tensor) -> Tensor:
         """Return the logits (2B,) of `images`; keep the graphs of both halves. The head is in the state's own dtype."""
         halves = torch.split(self.images.view(-1, *IMAGE_SHAPE), self.config.batch_size)
         self.pixels = [half.detach().requires_grad_() for half in halves]
         with torch.enable_grad():
             with self.autocast():
                 hidden = [self.discriminator.layers(pixels) for pixels in self.pixels]
-            self.logits = [self.discriminator.head(each.to(self.master)).squeeze(1) for each in hidden]
+            self.logits = [
+                self.discriminator.judge(each.to(self.master), of_half)
+                for each, of_half in zip(hidden, (self.fake_digits, digits), strict=True)
+            ]
         return torch.cat(self.logits).detach()
 
     def backward_d(self, slopes: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from gan.batches import Real
 from gan.config import TrainConfig
 from gan.networks import IMAGE_SHAPE, NUM_PIXELS
 from gan.shifts import Shifts
@@ -58,9 +59,7 @@ class Engine(ABC):
         torch.empty(31 << 20, dtype=torch.uint8)
 
     @torch.no_grad()
-    def step(
-        self, real: Tensor, losses: Tensor, ahead: int = 0, rates: Iterable[float | Tensor] | None = None
-    ) -> Tensor:
+    def step(self, real: Real, losses: Tensor, ahead: int = 0, rates: Iterable[float | Tensor] | None = None) -> Tensor:
         """Make one G update and one D update; return the fakes (B, 1, 28, 28) and write (g_loss, d_loss).
 
         It is the step after `state.step`, or so many `ahead` of that. `rates` are by default as that step says.
@@ -68,12 +67,12 @@ class Engine(ABC):
         step = self.state.step + ahead
         learning_rate, ema_weight = rates or self.rates(step)
         fake = self.forward_g(self.draw())  # (B, 784)
-        torch.cat([fake, real.flatten(1)], out=self.images)
+        torch.cat([fake, real.images.flatten(1)], out=self.images)
         shifts = self.shifts if self.config.shifts_after(step) else None
         if shifts:
             chosen = shifts.draw(len(self.images), self.state.random)
             self.images = shifts.there(self.images, chosen)
-        logits = self.forward_d()  # (2B,)
+        logits = self.forward_d(real.digits)  # (2B,)
         g_slopes, d_slopes = self.judge(logits, losses)  # (B, 1), (2B, 1)
         fake_delta = self.backward_d(d_slopes)  # (B, 784)
         if shifts:
@@ -98,8 +97,11 @@ class Engine(ABC):
         """Return fakes (B, 784) in [-1, 1], without a graph; keep what the way back reads."""
 
     @abstractmethod
-    def forward_d(self) -> Tensor:
-        """Return the logits (2B,) of `images`, before a rectified head; keep what the way back reads."""
+    def forward_d(self, digits: Tensor) -> Tensor:
+        """Return the logits (2B,) of `images`, before a rectified head; keep what the way back reads.
+
+        A D that is told the digits of images judges the reals as these (B,), the fakes as what G was asked for.
+        """
 
     def judge(self, logits: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
         """Write (g_loss, d_loss); return the derivatives of g_loss (B, 1) and of d_loss (2B, 1) by the logits."""
@@ -176,7 +178,8 @@ class Adam:
 
 def floats(network: nn.Module) -> list[Tensor]:
     """Return a network's running statistics and, after them, its parameters, themselves."""
-    return [*(buffer for buffer in network.buffers() if buffer.is_floating_point()), *network.parameters()]
+    tensors = [t for t in network.state_dict(keep_vars=True).values() if t.is_floating_point()]
+    return sorted(tensors, key=lambda t: isinstance(t, nn.Parameter))
 
 
 def join(tensors: Sequence[Tensor]) -> Tensor:

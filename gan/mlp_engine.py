@@ -83,7 +83,7 @@ class MlpEngine(Engine):
         self.fake = self.products.linear(hidden, *self.g_layers[4], "tanh")
         return self.fake
 
-    def forward_d(self) -> Tensor:
+    def forward_d(self, digits: Tensor) -> Tensor:
         """Return the logits (2B,) of `images`, before a rectified head; keep each layer's input."""
         self.d_inputs = [self.images]
         for index, layer in enumerate(self.d_layers[:3]):

@@ -13,6 +13,9 @@ NUM_PIXELS = 28 * 28
 HIDDEN_D = (512, 256, 128)  # widths of the linear D's hidden layers
 WIDTH = 32  # channels of the convolutional networks at 14x14; twice as many at 7x7
 HIDDEN_CONV = 256  # width of their linear layer that sees, or decides on, the whole image
+DIGIT_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # of 0 to 9 among the training images
+NUM_DIGITS = len(DIGIT_COUNTS)
+DIGIT_LENGTH = 3.0  # of the vector that tells G the digit, beside latents of about 10
 
 
 class Generator(nn.Module):
@@ -24,6 +27,10 @@ class Generator(nn.Module):
         """Return images (B, 1, 28, 28) in [-1, 1] for latents (B, latent_dim)."""
         images: Tensor = self.layers(z)  # (B, 784) or (B, 1, 28, 28)
         return images.view(-1, *IMAGE_SHAPE)
+
+    def digits(self, z: Tensor) -> Tensor:
+        """Return the digits (B,) that latents ask for: 0, where the networks are not told."""
+        return torch.zeros(len(z), dtype=torch.int64, device=z.device)
 
 
 class MlpGenerator(Generator):
@@ -49,13 +56,19 @@ class MlpGenerator(Generator):
 class ConvGenerator(Generator):
     """Two linear layers to 7x7, a convolution, then two transposed ones that double the side (Radford et al. 2016).
 
-    No layer before a norm has a bias: the norm would take it out again.
+    The first latent asks for a digit, as often as there are such images, and the digit goes in beside the latents
+    (Mirza and Osindero 2014): without it G must pass, somewhere between its digits, through what is none. No layer
+    before a norm has a bias: the norm would take it out again.
     """
+
+    edges: Tensor
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
+        shares = torch.tensor(DIGIT_COUNTS).cumsum(0)[:-1] / sum(DIGIT_COUNTS)
+        self.register_buffer("edges", torch.special.ndtri(shares), persistent=False)  # (9,)
         self.layers = nn.Sequential(
-            nn.Linear(latent_dim, HIDDEN_CONV, bias=False),
+            nn.Linear(latent_dim + NUM_DIGITS, HIDDEN_CONV, bias=False),
             nn.BatchNorm1d(HIDDEN_CONV),
             nn.LeakyReLU(0.2),
             nn.Linear(HIDDEN_CONV, 2 * WIDTH * 7 * 7, bias=False),
@@ -72,6 +85,15 @@ class ConvGenerator(Generator):
             nn.Tanh(),
         )
 
+    def forward(self, z: Tensor) -> Tensor:
+        """Return images (B, 1, 28, 28) in [-1, 1] of the digits that latents (B, latent_dim) ask for."""
+        told = F.one_hot(self.digits(z), NUM_DIGITS).to(z.dtype) * DIGIT_LENGTH
+        return super().forward(torch.cat([z, told], 1))
+
+    def digits(self, z: Tensor) -> Tensor:
+        """Return the digits (B,) that latents (B, latent_dim) ask for."""
+        return torch.bucketize(z[:, 0].contiguous(), self.edges.to(z.dtype))
+
 
 class MlpDiscriminator(nn.Module):
     """Four linear layers, rectified with `slope` between them.
@@ -84,8 +106,8 @@ class MlpDiscriminator(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise((NUM_PIXELS, *HIDDEN_D, 1)))
         self.slope = slope
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (B,), before a rectified head, of images (B, 1, 28, 28)."""
+    def forward(self, images: Tensor, digits: Tensor) -> Tensor:
+        """Return the logits (B,), before a rectified head, of images (B, 1, 28, 28), whatever the digits."""
         hidden = images.flatten(1)  # (B, 784)
         *layers, head = self.layers
         for layer in layers:
@@ -95,9 +117,10 @@ class MlpDiscriminator(nn.Module):
 
 
 class ConvDiscriminator(nn.Module):
-    """Two convolutions that halve the side, a linear layer that sees the whole image, a head.
+    """Two convolutions that halve the side, a linear layer that sees the whole image, a head for each digit.
 
-    No batch norm, since R1 looks at each image alone.
+    So D asks whether an image is a real one of its digit (Mescheder et al. 2018, appendix). No batch norm, since R1
+    looks at each image alone.
     """
 
     def __init__(self) -> None:
@@ -111,12 +134,16 @@ class ConvDiscriminator(nn.Module):
             nn.Linear(2 * WIDTH * 7 * 7, HIDDEN_CONV),
             nn.LeakyReLU(0.2),
         )
-        self.head = nn.Linear(HIDDEN_CONV, 1)
+        self.head = nn.Linear(HIDDEN_CONV, NUM_DIGITS)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits (B,) of images (B, 1, 28, 28)."""
-        logits: Tensor = self.head(self.layers(images))
-        return logits.squeeze(1)
+    def forward(self, images: Tensor, digits: Tensor) -> Tensor:
+        """Return the logits (B,) of images (B, 1, 28, 28) as what they are to be, digits (B,)."""
+        return self.judge(self.layers(images), digits)
+
+    def judge(self, hidden: Tensor, digits: Tensor) -> Tensor:
+        """Return the logits (B,), given what the layers before the head found (B, HIDDEN_CONV)."""
+        logits: Tensor = self.head(hidden)  # (B, 10)
+        return logits.gather(1, digits.unsqueeze(1)).squeeze(1)
 
 
 Discriminator = MlpDiscriminator | ConvDiscriminator

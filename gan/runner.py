@@ -146,7 +146,8 @@ class Run:
         """Take the state from a checkpoint's tensors, or from none, as that of a try."""
         self.tried = config_of_try(self.config, num_rewinds)
         assert self.tried.seed is not None
-        self.batches = Batches(self.data.train_images, self.config.batch_size, self.tried.seed, self.config.device)
+        images, labels = self.data.train_images, self.data.train_labels
+        self.batches = Batches(images, labels, self.config.batch_size, self.tried.seed, self.config.device)
         self.state = TrainState(self.tried)
         if tensors:
             self.state.load(tensors)

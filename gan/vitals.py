@@ -5,6 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan import judge, metrics
+from gan.batches import Real
 from gan.config import TrainConfig
 from gan.evaluation import COVERED_SHARE
 from gan.health import CLASSES_FROM, Vitals, stuck_steps
@@ -18,29 +19,28 @@ NUM_SAMPLES = 128  # 10 ms on one core of a CPU, and 20 ms where the judge looks
 
 
 @torch.no_grad()
-def measure(
-    state: TrainState, config: TrainConfig, real: Tensor, snapshot: Snapshot, classifier: Judge | None
-) -> Vitals:
+def measure(state: TrainState, config: TrainConfig, real: Real, snapshot: Snapshot, classifier: Judge | None) -> Vitals:
     """Take the vital signs at a snapshot, on latents that depend on seed and step alone.
 
-    D is shown real images (B, 1, 28, 28) in [-1, 1] and fakes of the live generator; diversity and classes are those of
+    D is shown real images and fakes of the live generator; diversity and classes are those of
     the samples that the run would hand out. The judge, if it knows the data, is asked once a count says something.
     """
     assert config.seed is not None
     random = generator(config.seed, "health", state.step)
     z = torch.randn(NUM_SAMPLES, config.latent_dim, generator=random).to(state.fixed_z)
-    real = real[:NUM_SAMPLES].to(z.dtype)
-    samples = state.sampler.eval()(z)
-    fake = (samples if state.ema is None else state.generator.eval()(z[: len(real)]))[: len(real)]
+    images, digits = real.images[:NUM_SAMPLES].to(z.dtype), real.digits[:NUM_SAMPLES]
+    samples, asked = state.sampler.eval()(z), z[: len(images)]
+    fake = samples[: len(images)] if state.ema is None else state.generator.eval()(asked)
     state.generator.train()
-    logits = state.discriminator(torch.cat([real, fake]))  # (2B,)
-    is_real = torch.arange(len(logits), device=logits.device) < len(real)
+    both = torch.cat([digits, state.generator.digits(asked)])
+    logits = state.discriminator(torch.cat([images, fake]), both)  # (2B,)
+    is_real = torch.arange(len(logits), device=logits.device) < len(images)
     figures = [
         logits.max() - logits.min(),
         ((logits > 0) == is_real).double().mean(),
         _slopes(logits, is_real, config).mean(),
         samples.flatten(1).var(0).sum(),
-        real.flatten(1).var(0).sum(),
+        images.flatten(1).var(0).sum(),
     ]
     spread, accuracy, slope, variance, real_variance = torch.stack([each.double() for each in figures]).tolist()
     return Vitals(

@@ -67,7 +67,7 @@ def test_the_limit_has_the_products_of_the_engines_step(recipe: Any, precision: 
     asked = TrainConfig(recipe=recipe, precision=precision, batch_size=BATCH, num_steps=1, r1_gamma=0)
     config = asked.resolved(seed=0, device="cpu", num_threads=1)
     engine = engine_for(TrainState(config), config)
-    real = Batches(digits(BATCH)[0], BATCH, 0)(1)
+    real = Batches(*digits(BATCH), BATCH, 0)(1)
     calls = multiplications(products_of_step(BATCH, 100), precision, multiplier, "cpu")
     in_limit = products_in(lambda: [call() for call in calls])
     assert in_limit.total() == 25

@@ -6,9 +6,10 @@ import torch
 
 from gan.batches import Batches
 from gan.errors import DataError
+from gan.images import to_uint8
 from tests.digits import digits
 
-IMAGES = digits(130)[0]
+DIGITS = digits(130)
 
 
 def numbered(count: int) -> np.ndarray:
@@ -17,22 +18,29 @@ def numbered(count: int) -> np.ndarray:
 
 
 def test_an_epoch_sees_each_image_once_but_for_the_incomplete_batch() -> None:
-    batches = Batches(numbered(130), batch_size=32, seed=0)
-    seen = torch.cat([batches(step)[:, 0, 0, 0] for step in range(1, 5)])
+    batches = Batches(numbered(130), np.arange(130), batch_size=32, seed=0)
+    seen = torch.cat([batches(step).images[:, 0, 0, 0] for step in range(1, 5)])
     assert len(seen.unique()) == 128
 
 
+def test_an_image_comes_with_its_digit() -> None:
+    images, labels = numbered(130), np.arange(130, dtype=np.uint8)
+    real = Batches(images, labels, batch_size=32, seed=0)(2)
+    assert torch.equal(to_uint8(real.images)[:, 0, 0, 0].long(), real.digits)
+
+
 def test_epochs_are_shuffled_differently() -> None:
-    batches = Batches(IMAGES, batch_size=65, seed=0)
-    assert not torch.equal(batches(1), batches(3))
+    batches = Batches(*DIGITS, batch_size=65, seed=0)
+    assert not torch.equal(batches(1).images, batches(3).images)
 
 
 def test_a_step_has_its_batch_in_whatever_order_it_is_asked_for() -> None:
-    ahead, behind = Batches(IMAGES, 32, seed=0), Batches(IMAGES, 32, seed=0)
+    ahead, behind = Batches(*DIGITS, 32, seed=0), Batches(*DIGITS, 32, seed=0)
     expected = [ahead(step) for step in range(1, 10)]
-    assert all(torch.equal(behind(step), expected[step - 1]) for step in reversed(range(1, 10)))
+    for step in reversed(range(1, 10)):
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(behind(step), expected[step - 1], strict=True))
 
 
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(DataError, match="31 training images do not fill one batch of 32"):
-        Batches(IMAGES[:31], 32, seed=0)
+        Batches(DIGITS[0][:31], DIGITS[1][:31], 32, seed=0)

@@ -19,7 +19,7 @@ from gan.state import TrainState
 from gan.training import train
 from tests.digits import digits
 
-IMAGES = digits(300)[0]  # epochs of 9 steps of 32
+DIGITS = digits(300)  # epochs of 9 steps of 32
 OTHER_BITS = "training goes on without CUDA graphs: one of 10 steps gives other bits than these one by one"
 
 
@@ -44,7 +44,7 @@ class Replays:
 def begin(device: str = "cpu", **fields: object) -> tuple[TrainState, TrainConfig, Batches]:
     asked = TrainConfig(**{"num_steps": 60, "snapshot_steps": 26, "batch_size": 32, **fields})
     config = asked.resolved(seed=0, device=device, num_threads=1)
-    return TrainState(config), config, Batches(IMAGES, config.batch_size, 0, device)
+    return TrainState(config), config, Batches(*DIGITS, config.batch_size, 0, device)
 
 
 def result(state: TrainState, config: TrainConfig, batches: Batches, stop_at: int | None = None) -> dict[str, bytes]:

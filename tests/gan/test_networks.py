@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gan.config import TrainConfig
-from gan.networks import dropout_masks, make_networks
+from gan.networks import DIGIT_COUNTS, dropout_masks, make_networks
 
 
 @pytest.mark.parametrize(("recipe", "bn_eps", "slope"), [("published", 0.8, 0.0), ("tuned", 1e-5, 0.2)])
@@ -25,9 +25,27 @@ def test_dcgan_halves_and_doubles_the_side() -> None:
         if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
             layer.register_forward_hook(lambda _, inputs, output: sizes.append(tuple(output.shape[1:])))
     images = generator(torch.randn(2, 100))
-    assert (images.shape, discriminator(images).shape) == ((2, 1, 28, 28), (2,))
+    assert (images.shape, discriminator(images, torch.tensor([3, 8])).shape) == ((2, 1, 28, 28), (2,))
     assert sizes == [(64, 7, 7), (32, 14, 14), (1, 28, 28), (32, 14, 14), (64, 7, 7)]
-    assert sum(parameter.numel() for parameter in generator.parameters()) == 899_393
+    assert sum(parameter.numel() for parameter in generator.parameters()) == 901_953
+
+
+def test_dcgan_is_asked_for_each_digit_as_often_as_there_are_images_of_it() -> None:
+    generator, _ = make_networks(TrainConfig(recipe="dcgan"))
+    digits = generator.digits(torch.randn(100_000, 100, generator=torch.Generator().manual_seed(0)))
+    expected = torch.tensor(DIGIT_COUNTS) / sum(DIGIT_COUNTS)
+    torch.testing.assert_close(digits.bincount() / len(digits), expected, rtol=0, atol=0.003)
+
+
+def test_dcgan_draws_and_judges_by_the_digit() -> None:
+    generator, discriminator = make_networks(TrainConfig(recipe="dcgan"))
+    z = torch.zeros(2, 100)
+    z[:, 0] = torch.tensor([-2.0, 2.0])
+    assert generator.digits(z).tolist() == [0, 9]
+    told = torch.nn.functional.one_hot(torch.tensor([0, 9]), 10) * 3
+    assert torch.equal(generator.eval()(z), generator.layers(torch.cat([z, told], 1)))
+    hidden = discriminator.layers(generator(z))
+    assert torch.equal(discriminator(generator(z), torch.tensor([4, 7])), discriminator.head(hidden)[[0, 1], [4, 7]])
 
 
 def test_masks_keep_their_share_and_scale_it_up() -> None:

@@ -9,10 +9,9 @@ import numpy as np
 import pytest
 import safetensors.torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from torch import Tensor
 
 from gan import checkpoint, health, runner
-from gan.batches import Batches
+from gan.batches import Batches, Real
 from gan.config import TrainConfig
 from gan.errors import TrainingCollapsedError, TrainingDivergedError
 from gan.health import HealthEvent
@@ -35,8 +34,9 @@ class Killed(BaseException):
 class NanBatches(Batches):
     """Show NaN at step 15 of every try on seed 0."""
 
-    def __call__(self, step: int) -> Tensor:
-        return super().__call__(step) * (float("nan") if (self.seed, step) == (0, NAN_STEP) else 1)
+    def __call__(self, step: int) -> Real:
+        real = super().__call__(step)
+        return real._replace(images=real.images * float("nan")) if (self.seed, step) == (0, NAN_STEP) else real
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ LIVE_SEED = 0  # a seed whose published networks both live on these digits; on m
 def begin(recipe: str, dtype: torch.dtype = torch.float32, **fields: object) -> tuple[TrainState, TrainConfig, Batches]:
     config = TrainConfig(recipe=recipe, **{"snapshot_steps": 10, **fields})
     config = config.resolved(seed=LIVE_SEED, device="cpu", num_threads=1)
-    return TrainState(config, dtype), config, Batches(digits(512)[0], config.batch_size, LIVE_SEED, dtype=dtype)
+    return TrainState(config, dtype), config, Batches(*digits(512), config.batch_size, LIVE_SEED, dtype=dtype)
 
 
 @pytest.mark.parametrize("recipe", ["published", "tuned"])
@@ -48,7 +48,8 @@ def test_dcgan_equals_the_plain_reading_over_20_steps_in_float64() -> None:
     assert np.ptp(expected[-10:, 1]) > 1e-3
     np.testing.assert_allclose(state.g_losses, expected[:, 0], rtol=0, atol=1e-6)
     np.testing.assert_allclose(state.d_losses, expected[:, 1], rtol=0, atol=1e-6)
-    pairs = [*zip(state.generator.buffers(), reference.generator.buffers(), strict=True)]
+    buffers = [buffer for name, buffer in state.generator.named_buffers() if name != "edges"]
+    pairs = [*zip(buffers, reference.generator.buffers(), strict=True)]
     assert len(pairs) == 12 and all(torch.allclose(ours, plain) for ours, plain in pairs)
 
 

@@ -15,7 +15,7 @@ from tests.digits import digits
 
 def trained(recipe: str = "tuned", num_steps: int = 20) -> tuple[TrainState, TrainConfig, Batches, Snapshot]:
     config = TrainConfig(recipe=recipe, num_steps=num_steps).resolved(seed=0, device="cpu", num_threads=1)
-    state, batches = TrainState(config), Batches(digits(128)[0], config.batch_size, 0)
+    state, batches = TrainState(config), Batches(*digits(128), config.batch_size, 0)
     (snapshot,) = train(state, config, batches)
     return state, config, batches, snapshot
 

@@ -22,7 +22,6 @@ from gan.sampling import draw
 SEED = 0  # of the samples, as `gan evaluate` has it
 VARIANTS: dict[str, dict[str, Any]] = {
     "tuned": {},
-    "tuned, in bfloat16": {"precision": "bfloat16"},
     "without R1": {"r1_gamma": 0},
     "without shifts": {"max_shift": 0},
     "without refining": {"refine_from": 1},
@@ -38,9 +37,10 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(variant: str, seed: int, num_steps: int, data: Mnist) -> Evaluation:
+def measure(variant: str, seed: int, num_steps: int, precision: str, data: Mnist) -> Evaluation:
     """Train on one thread, in a directory that is thrown away, and evaluate the last step."""
-    config = TrainConfig(**{"seed": seed, "num_steps": num_steps, "num_threads": 1, **VARIANTS[variant]})
+    fields = {"seed": seed, "num_steps": num_steps, "precision": precision, "num_threads": 1}
+    config = TrainConfig(**{**fields, **VARIANTS[variant]})
     with tempfile.TemporaryDirectory() as folder, open_run(Path(folder) / "run", config, data) as run:
         for _ in run.train():
             pass
@@ -63,15 +63,17 @@ def main() -> int:
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--num-steps", type=int, default=20_000)
     parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--precision", choices=["float32", "bfloat16", "auto"], default="float32")
     parser.add_argument("--jobs", type=int, default=2, help="Trainings at a time, one thread each.")
     args = parser.parse_args()
     if odd := set(args.variants) - VARIANTS.keys():
         parser.error(f"no such variant: {', '.join(sorted(odd))}")
     data = mnist.load(args.data_dir)
+    fixed = args.num_steps, args.precision, data
     print("| | distance, a seed each | score | classes |\n|---|---|---|---|", flush=True)  # noqa: T201
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
         running = {
-            variant: [pool.submit(measure, variant, seed, args.num_steps, data) for seed in range(args.seeds)]
+            variant: [pool.submit(measure, variant, seed, *fixed) for seed in range(args.seeds)]
             for variant in args.variants
         }
         for variant, futures in running.items():

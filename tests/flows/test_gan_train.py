@@ -132,11 +132,11 @@ def logs(state: State[Any]) -> str:
     wanted = LogFilter(flow_run_id=LogFilterFlowRunId(any_=[state.state_details.flow_run_id]))
     with get_client(sync_client=True) as client:
         for _ in range(100):
-            messages = [log.message for log in client.read_logs(log_filter=wanted)]
-            if any("Finished in state" in message for message in messages):
+            found = client.read_logs(log_filter=wanted)
+            if any(log.name == "prefect.flow_runs" and "Finished in state" in log.message for log in found):
                 break
             time.sleep(0.1)
-    return "\n".join(messages)
+    return "\n".join(log.message for log in found)
 
 
 def test_another_config_fails_once_with_its_message_and_leaves_the_run_alone(finished: Path) -> None:

@@ -119,7 +119,7 @@ class MlpDiscriminator(nn.Module):
 class ConvDiscriminator(nn.Module):
     """Two convolutions that halve the side, a linear layer that sees the whole image, a head for each digit.
 
-    So D asks whether an image is a real one of its digit (Mescheder et al. 2018, appendix). No batch norm, since R1
+    So D asks whether an image is a real one of its digit (as Mescheder et al. 2018 have it). No batch norm, since R1
     looks at each image alone.
     """
 

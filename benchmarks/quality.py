@@ -22,11 +22,13 @@ from gan.sampling import draw
 SEED = 0  # of the samples, as `gan evaluate` has it
 VARIANTS: dict[str, dict[str, Any]] = {
     "tuned": {},
+    "without digits": {"conditional": False},
     "without R1": {"r1_gamma": 0},
     "without shifts": {"max_shift": 0},
     "without refining": {"refine_from": 1},
     "without averaging": {"ema_decay": 0},
     "repaired only": {
+        "conditional": False,
         "learning_rate": 1e-4,
         "refine_from": 1,
         "beta1": 0.9,

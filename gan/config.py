@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 from gan.errors import ConfigMismatchError
 
 PUBLISHED_STEPS = 99 * 937  # epochs 1..99 of 60,000 // 64 batches each
+NUM_TOLD = 10  # latents whose place the digit takes
 
 
 OnCollapse = Literal["ignore", "fail", "rollback", "restart"]
@@ -17,6 +18,7 @@ class RecipeDefaults(NamedTuple):
     """Values that a recipe gives to the fields left None."""
 
     num_steps: int
+    conditional: bool
     learning_rate: float
     refine_from: float
     refine_learning_rate: float
@@ -33,16 +35,16 @@ class RecipeDefaults(NamedTuple):
 RecipeName = Literal["published", "tuned", "dcgan"]
 RECIPES: dict[RecipeName, RecipeDefaults] = {
     "published": RecipeDefaults(
-        PUBLISHED_STEPS, learning_rate=1e-4, refine_from=1, refine_learning_rate=1e-4, beta1=0.9, beta2=0.999,
-        dropout=0, max_shift=0, shift_from=1, r1_gamma=0, ema_decay=0, on_collapse="ignore",
+        PUBLISHED_STEPS, conditional=False, learning_rate=1e-4, refine_from=1, refine_learning_rate=1e-4, beta1=0.9,
+        beta2=0.999, dropout=0, max_shift=0, shift_from=1, r1_gamma=0, ema_decay=0, on_collapse="ignore",
     ),
     "tuned": RecipeDefaults(
-        PUBLISHED_STEPS, learning_rate=6e-4, refine_from=0.43, refine_learning_rate=2e-4, beta1=0.5, beta2=0.999,
-        dropout=0, max_shift=2, shift_from=0.43, r1_gamma=0.02, ema_decay=0.9999, on_collapse="restart",
+        PUBLISHED_STEPS, conditional=True, learning_rate=6e-4, refine_from=0.43, refine_learning_rate=2e-4, beta1=0.5,
+        beta2=0.999, dropout=0, max_shift=2, shift_from=0.43, r1_gamma=0.02, ema_decay=0.9999, on_collapse="restart",
     ),
     "dcgan": RecipeDefaults(
-        30_000, learning_rate=2e-3, refine_from=0.17, refine_learning_rate=3e-4, beta1=0.5, beta2=0.99,
-        dropout=0, max_shift=2, shift_from=0, r1_gamma=0.3, ema_decay=0.9998, on_collapse="restart",
+        30_000, conditional=True, learning_rate=2e-3, refine_from=0.17, refine_learning_rate=3e-4, beta1=0.5,
+        beta2=0.99, dropout=0, max_shift=2, shift_from=0, r1_gamma=0.3, ema_decay=0.9998, on_collapse="restart",
     ),
 }  # fmt: skip
 
@@ -58,8 +60,8 @@ class TrainConfig(BaseModel):
 
     recipe: RecipeName = Field(
         "tuned",
-        description="published: the tutorial to the letter; tuned: same layer sizes, repaired and stabilised; dcgan: "
-        "convolutions, told which digit.",
+        description="published: the tutorial to the letter; tuned: same layer sizes, repaired, stabilised, told which "
+        "digit; dcgan: convolutions, told likewise.",
     )
     num_steps: int | None = Field(
         None,
@@ -76,6 +78,11 @@ class TrainConfig(BaseModel):
     )
     batch_size: int = Field(64, ge=25, le=10_000, description="Real images, and fakes, in a step.")
     latent_dim: int = Field(100, ge=1, le=10_000, description="Size of z, standard normal.")
+    conditional: bool | None = Field(
+        None,
+        validate_default=True,
+        description="Tell both networks which digit an image is to be. Recipe: published no, tuned and dcgan yes.",
+    )
     learning_rate: float | None = Field(
         None,
         gt=0,
@@ -153,6 +160,19 @@ class TrainConfig(BaseModel):
         le=256,
         description="CPU threads; part of the run, since it changes bits. Default: the usable cores, at most 8.",
     )
+
+    @field_validator("conditional")
+    @classmethod
+    def _can_tell(cls, conditional: bool | None, info: ValidationInfo) -> bool | None:
+        recipe, latent_dim = info.data.get("recipe"), info.data.get("latent_dim")
+        if recipe == "dcgan" and conditional is False:
+            raise PydanticCustomError("always_told", "recipe dcgan is always told the digit: leave it out")
+        is_told = RECIPES[recipe].conditional if recipe and conditional is None else conditional
+        if is_told and recipe != "dcgan" and latent_dim is not None and latent_dim <= NUM_TOLD:
+            raise PydanticCustomError(
+                "no_room", "the digit takes the place of ten latents: --latent-dim 11 or more, or --no-conditional"
+            )
+        return conditional
 
     @field_validator("dropout")
     @classmethod

@@ -43,7 +43,7 @@ class MlpEngine(Engine):
         dtype = torch.bfloat16 if rounded and state.device.type == "cuda" else state.fixed_z.dtype
         super().__init__(state, config, dtype)
         assert config.dropout is not None and isinstance(state.discriminator, MlpDiscriminator)
-        self.dropout, self.slope = config.dropout, state.discriminator.slope
+        self.dropout, self.slope, self.tell = config.dropout, state.discriminator.slope, state.discriminator.tell
         self.products = products_for(state.device, dtype, rounded=rounded)
         generator, discriminator = state.generator.layers, state.discriminator.layers
         linears = [layer for layer in (*generator, *discriminator) if isinstance(layer, nn.Linear)]
@@ -68,6 +68,9 @@ class MlpEngine(Engine):
         """Return fakes (B, 784) in [-1, 1]; keep each layer's input, and each norm's."""
         if self.dtype != self.master:
             torch._foreach_copy_(self.copies, self.masters)  # as the last step left them
+        if self.config.conditional:
+            self.fake_digits = self.state.generator.digits(z)
+            z = self.state.generator.inputs(z, self.fake_digits)
         hidden = self.products.linear(z, *self.g_layers[0], "leaky_relu", SLOPE_G)
         self.g_inputs, self.normed = [z, hidden], []
         for layer, norm in zip(self.g_layers[1:4], self.norms, strict=True):
@@ -85,6 +88,8 @@ class MlpEngine(Engine):
 
     def forward_d(self, digits: Tensor) -> Tensor:
         """Return the logits (2B,) of `images`, before a rectified head; keep each layer's input."""
+        if self.config.conditional:
+            self.tell(self.images, torch.cat([self.fake_digits, digits]))
         self.d_inputs = [self.images]
         for index, layer in enumerate(self.d_layers[:3]):
             hidden = self.products.linear(self.d_inputs[-1], *layer, "leaky_relu", self.slope)

@@ -16,28 +16,49 @@ HIDDEN_CONV = 256  # width of their linear layer that sees, or decides on, the w
 DIGIT_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # of 0 to 9 among the training images
 NUM_DIGITS = len(DIGIT_COUNTS)
 DIGIT_LENGTH = 3.0  # of the vector that tells G the digit, beside latents of about 10
+DIGIT_PIXEL = 10.0  # what tells the linear D the digit; more than 2, or G could draw it, too
 
 
 class Generator(nn.Module):
-    """Map latents to images by the layers of a recipe."""
+    """Map latents to images by the layers of a recipe.
+
+    The first latent asks for a digit, as often as there are such images, and G is told it as a vector of its own
+    (Mirza and Osindero 2014): without it G must pass, somewhere between its digits, through what is none.
+    """
 
     layers: nn.Sequential
+    edges: Tensor
+    codes: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        shares = torch.tensor(DIGIT_COUNTS).cumsum(0)[:-1] / sum(DIGIT_COUNTS)
+        self.register_buffer("edges", torch.special.ndtri(shares), persistent=False)  # (9,)
+        self.register_buffer("codes", torch.eye(NUM_DIGITS) * DIGIT_LENGTH, persistent=False)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return images (B, 1, 28, 28) in [-1, 1] for latents (B, latent_dim)."""
-        images: Tensor = self.layers(z)  # (B, 784) or (B, 1, 28, 28)
+        images: Tensor = self.layers(self.inputs(z, self.digits(z)))  # (B, 784) or (B, 1, 28, 28)
         return images.view(-1, *IMAGE_SHAPE)
 
     def digits(self, z: Tensor) -> Tensor:
-        """Return the digits (B,) that latents ask for: 0, where the networks are not told."""
-        return torch.zeros(len(z), dtype=torch.int64, device=z.device)
+        """Return the digits (B,) that latents (B, latent_dim) ask for; a G that is not told does not know of it."""
+        return torch.bucketize(z[:, 0].contiguous(), self.edges.to(z.dtype))
+
+    def inputs(self, z: Tensor, digits: Tensor) -> Tensor:
+        """Return what the layers read: by default the digits' vectors beside the latents, (B, latent_dim + 10)."""
+        return torch.cat([z, self.codes.to(z.dtype).index_select(0, digits)], 1)
 
 
 class MlpGenerator(Generator):
-    """Five linear layers, the middle three batch-normalised."""
+    """Five linear layers, the middle three batch-normalised.
 
-    def __init__(self, latent_dim: int, bn_eps: float) -> None:
+    Where it is told the digit, the vector stands in place of the last ten latents: the layers keep their sizes.
+    """
+
+    def __init__(self, latent_dim: int, bn_eps: float, *, conditional: bool) -> None:
         super().__init__()
+        self.conditional = conditional
 
         def block(num_in: int, num_out: int) -> list[nn.Module]:
             return [nn.Linear(num_in, num_out), nn.BatchNorm1d(num_out, eps=bn_eps), nn.LeakyReLU(0.2)]
@@ -52,21 +73,19 @@ class MlpGenerator(Generator):
             nn.Tanh(),
         )
 
+    def inputs(self, z: Tensor, digits: Tensor) -> Tensor:
+        """Return what the layers read, (B, latent_dim)."""
+        return super().inputs(z[:, :-NUM_DIGITS], digits) if self.conditional else z
+
 
 class ConvGenerator(Generator):
     """Two linear layers to 7x7, a convolution, then two transposed ones that double the side (Radford et al. 2016).
 
-    The first latent asks for a digit, as often as there are such images, and the digit goes in beside the latents
-    (Mirza and Osindero 2014): without it G must pass, somewhere between its digits, through what is none. No layer
-    before a norm has a bias: the norm would take it out again.
+    No layer before a norm has a bias: the norm would take it out again.
     """
-
-    edges: Tensor
 
     def __init__(self, latent_dim: int) -> None:
         super().__init__()
-        shares = torch.tensor(DIGIT_COUNTS).cumsum(0)[:-1] / sum(DIGIT_COUNTS)
-        self.register_buffer("edges", torch.special.ndtri(shares), persistent=False)  # (9,)
         self.layers = nn.Sequential(
             nn.Linear(latent_dim + NUM_DIGITS, HIDDEN_CONV, bias=False),
             nn.BatchNorm1d(HIDDEN_CONV),
@@ -85,35 +104,38 @@ class ConvGenerator(Generator):
             nn.Tanh(),
         )
 
-    def forward(self, z: Tensor) -> Tensor:
-        """Return images (B, 1, 28, 28) in [-1, 1] of the digits that latents (B, latent_dim) ask for."""
-        told = F.one_hot(self.digits(z), NUM_DIGITS).to(z.dtype) * DIGIT_LENGTH
-        return super().forward(torch.cat([z, told], 1))
-
-    def digits(self, z: Tensor) -> Tensor:
-        """Return the digits (B,) that latents (B, latent_dim) ask for."""
-        return torch.bucketize(z[:, 0].contiguous(), self.edges.to(z.dtype))
-
 
 class MlpDiscriminator(nn.Module):
     """Four linear layers, rectified with `slope` between them.
 
-    Dropout is the engine's, which alone trains it; its own forward only looks.
+    Where it is told the digit, this is written over ten pixels of the frame, which are black in all reals: the layers
+    keep their sizes. Dropout is the engine's, which alone trains it; its own forward only looks.
     """
 
-    def __init__(self, slope: float) -> None:
+    codes: Tensor
+
+    def __init__(self, slope: float, *, conditional: bool) -> None:
         super().__init__()
+        self.conditional = conditional
+        self.register_buffer("codes", torch.eye(NUM_DIGITS) * DIGIT_PIXEL, persistent=False)
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise((NUM_PIXELS, *HIDDEN_D, 1)))
         self.slope = slope
 
     def forward(self, images: Tensor, digits: Tensor) -> Tensor:
-        """Return the logits (B,), before a rectified head, of images (B, 1, 28, 28), whatever the digits."""
+        """Return the logits (B,), before a rectified head, of images (B, 1, 28, 28) as what they are to be, (B,)."""
         hidden = images.flatten(1)  # (B, 784)
+        if self.conditional:
+            hidden = self.tell(hidden.clone(), digits)
         *layers, head = self.layers
         for layer in layers:
             hidden = F.leaky_relu(layer(hidden), self.slope)
         logits: Tensor = head(hidden)
         return logits.squeeze(1)
+
+    def tell(self, images: Tensor, digits: Tensor) -> Tensor:
+        """Write the digits (B,) into images (B, 784), in place; return the images."""
+        images[:, :NUM_DIGITS] += self.codes.to(images.dtype).index_select(0, digits)
+        return images
 
 
 class ConvDiscriminator(nn.Module):
@@ -156,9 +178,12 @@ def make_networks(config: TrainConfig) -> tuple[Generator, Discriminator]:
     """
     if config.recipe == "dcgan":
         return ConvGenerator(config.latent_dim), ConvDiscriminator()
-    if config.recipe == "published":
-        return MlpGenerator(config.latent_dim, bn_eps=0.8), MlpDiscriminator(slope=0.0)
-    return MlpGenerator(config.latent_dim, bn_eps=1e-5), MlpDiscriminator(slope=0.2)
+    bn_eps, slope = (0.8, 0.0) if config.recipe == "published" else (1e-5, 0.2)
+    conditional = bool(config.conditional)
+    return (
+        MlpGenerator(config.latent_dim, bn_eps, conditional=conditional),
+        MlpDiscriminator(slope, conditional=conditional),
+    )
 
 
 def dropout_masks(num_images: int, rate: float, random: torch.Generator, like: Tensor) -> list[Tensor]:

@@ -17,7 +17,8 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a click command one option for each field of TrainConfig, with its bounds and its help."""
     for name, field in reversed(TrainConfig.model_fields.items()):
         flag = "--" + name.replace("_", "-")
-        command = click.option(flag, name, type=_click_type(field), help=_help(field))(command)
+        flag += f"/--no-{name}" if bool in get_args(field.annotation) else ""
+        command = click.option(flag, name, type=_click_type(field), default=None, help=_help(field))(command)
     return command
 
 
@@ -70,6 +71,8 @@ def _click_type(field: FieldInfo) -> click.ParamType[Any]:
     for annotation in (field.annotation, *kinds):
         if get_origin(annotation) is Literal:
             return click.Choice(get_args(annotation))
+    if kinds == [bool]:
+        return click.BOOL
     bounds = {
         key: getattr(rule, key) for rule in field.metadata for key in ("ge", "gt", "le", "lt") if hasattr(rule, key)
     }

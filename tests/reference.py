@@ -49,22 +49,26 @@ def tuned_discriminator() -> nn.Sequential:
 
 
 def digits_of(z: Tensor) -> Tensor:
-    """Which digits dcgan's latents ask for: the first is normal, and asks for each as often as MNIST has it."""
+    """Which digits latents ask for: the first is normal, and asks for each as often as MNIST has it."""
     counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     edges = [NormalDist().inv_cdf(sum(counts[:digit]) / 60_000) for digit in range(1, 10)]
     return torch.tensor([sum(first >= edge for edge in edges) for first in z[:, 0].tolist()])
 
 
 class Told(nn.Module):
-    """Put the digit beside the latents."""
+    """Put the digit beside the first latents."""
+
+    def __init__(self, num_latents: int) -> None:
+        super().__init__()
+        self.num_latents = num_latents
 
     def forward(self, z: Tensor) -> Tensor:
-        return torch.cat([z, 3 * nn.functional.one_hot(digits_of(z), 10)], 1)
+        return torch.cat([z[:, : self.num_latents], 3 * nn.functional.one_hot(digits_of(z), 10)], 1)
 
 
 def dcgan_generator(latent_dim: int) -> nn.Sequential:
     return nn.Sequential(
-        Told(), nn.Linear(latent_dim + 10, 256, bias=False), nn.BatchNorm1d(256), nn.LeakyReLU(0.2),
+        Told(latent_dim), nn.Linear(latent_dim + 10, 256, bias=False), nn.BatchNorm1d(256), nn.LeakyReLU(0.2),
         nn.Linear(256, 64 * 7 * 7, bias=False), nn.Unflatten(1, (64, 7, 7)),
         nn.BatchNorm2d(64), nn.LeakyReLU(0.2),
         nn.Conv2d(64, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.LeakyReLU(0.2),
@@ -85,7 +89,10 @@ def networks(config: TrainConfig) -> tuple[nn.Sequential, nn.Sequential]:
         return dcgan_generator(config.latent_dim), dcgan_discriminator()
     if config.recipe == "published":
         return generator(config.latent_dim, 0.8), published_discriminator()
-    return generator(config.latent_dim, 1e-5), tuned_discriminator()
+    tuned = generator(config.latent_dim, 1e-5)
+    if config.conditional:
+        tuned = nn.Sequential(Told(config.latent_dim - 10), *tuned)
+    return tuned, tuned_discriminator()
 
 
 class Reference:
@@ -167,6 +174,9 @@ class Reference:
         places = [layer for layer in self.discriminator if isinstance(layer, Masked)]
         for index, place in enumerate(places):
             place.mask = masks[index] if masks else None
+        if self.config.conditional and self.config.recipe != "dcgan":
+            told = nn.functional.one_hot(digits, 28)[:, None, None]  # (B, 1, 1, 28): in the first row
+            images = images + nn.functional.pad(10 * told, (0, 0, 0, 27))
         logits: Tensor = self.discriminator(images)
         return logits.gather(1, digits[:, None]) if self.config.recipe == "dcgan" else logits
 

@@ -61,7 +61,7 @@ def random_images(count: int) -> torch.Tensor:
     """Return uint8 images (count, 1, 28, 28) of a generator with random weights, the same each time."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        return to_uint8(MlpGenerator(latent_dim=100, bn_eps=1e-5)(torch.randn(count, 100)))
+        return to_uint8(MlpGenerator(latent_dim=100, bn_eps=1e-5, conditional=False)(torch.randn(count, 100)))
 
 
 def losses(num_steps: int) -> tuple[np.ndarray, np.ndarray]:

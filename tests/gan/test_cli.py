@@ -84,6 +84,15 @@ def test_dry_run_prints_the_config_and_writes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("args", "is_told"),
+    [([], True), (["--no-conditional"], False), (["--recipe", "published"], False)],
+)
+def test_a_switch_that_is_not_given_is_the_recipes(tmp_path: Path, args: list[str], is_told: bool) -> None:
+    done = gan(tmp_path, "train", "--run-dir", "run", "--dry-run", *args)
+    assert json.loads(done.stdout)["conditional"] is is_told
+
+
+@pytest.mark.parametrize(
     ("args", "said"),
     [
         (["--num-steps", "0"], "1<=x<=100000000"),
@@ -91,6 +100,7 @@ def test_dry_run_prints_the_config_and_writes_nothing(tmp_path: Path) -> None:
         (["--learning-rate", "nan"], "--learning-rate"),
         (["--recipe", "best"], "'published', 'tuned', 'dcgan'"),
         (["--recipe", "dcgan", "--dropout", "0.3"], "--dropout: recipe dcgan has no dropout"),
+        (["--latent-dim", "10"], "--conditional: the digit takes the place of ten latents: --latent-dim 11 or more"),
         (["--nun-steps", "3"], "--num-steps"),
     ],
 )

@@ -19,6 +19,7 @@ def configs_of(recipes: list[RecipeName], max_dropout: float) -> st.SearchStrate
         precision=st.sampled_from(["float32", "bfloat16", "auto"]),
         seed=st.none() | st.integers(0, 2**63 - 1),
         learning_rate=st.none() | st.floats(1e-9, 1),
+        conditional=st.sampled_from([None, True]),
         dropout=st.none() | st.floats(0, max_dropout),
         snapshot_steps=st.integers(1, 10**6),
     )
@@ -53,7 +54,7 @@ def test_a_difference_is_named_exactly_where_both_say_something_else(asked: Trai
 
 def test_published_is_the_table() -> None:
     run = resolved(TrainConfig(recipe="published"))
-    assert (run.num_steps, run.batch_size, run.latent_dim) == (92_763, 64, 100)
+    assert (run.num_steps, run.batch_size, run.latent_dim, run.conditional) == (92_763, 64, 100, False)
     assert (run.learning_rate, run.beta1, run.beta2) == (1e-4, 0.9, 0.999)
     assert (run.dropout, run.max_shift, run.r1_gamma, run.ema_decay) == (0, 0, 0, 0)
     assert (run.snapshot_steps, run.on_collapse) == (1000, "ignore")
@@ -100,6 +101,16 @@ def test_dcgan_has_no_dropout() -> None:
         TrainConfig(recipe="dcgan", dropout=0.3)
     assert resolved(TrainConfig(recipe="dcgan", dropout=0)).dropout == 0
     assert resolved(TrainConfig(recipe="tuned", dropout=0.3)).dropout == 0.3
+
+
+def test_the_digit_takes_the_place_of_ten_latents() -> None:
+    with pytest.raises(ValidationError, match="(?s)conditional.*--latent-dim 11 or more, or --no-conditional"):
+        TrainConfig(latent_dim=10)
+    assert not resolved(TrainConfig(latent_dim=10, conditional=False)).conditional
+    assert not resolved(TrainConfig(latent_dim=1, recipe="published")).conditional
+    assert resolved(TrainConfig(latent_dim=1, recipe="dcgan")).conditional
+    with pytest.raises(ValidationError, match="(?s)conditional.*dcgan is always told the digit: leave it out"):
+        TrainConfig(recipe="dcgan", conditional=False)
 
 
 def test_resuming_with_other_values_names_both_of_each() -> None:

@@ -18,6 +18,27 @@ def test_layer_sizes_are_the_tables(recipe: str, bn_eps: float, slope: float) ->
     assert discriminator.slope == slope
 
 
+def test_a_told_network_keeps_its_layers_sizes() -> None:
+    told, untold = (make_networks(TrainConfig(conditional=conditional)) for conditional in (True, False))
+    for network, other in zip(told, untold, strict=True):
+        assert [p.shape for p in network.parameters()] == [p.shape for p in other.parameters()]
+
+
+def test_tuned_reads_the_digit_in_place_of_ten_latents_and_on_the_frame() -> None:
+    generator, discriminator = make_networks(TrainConfig(conditional=True))
+    z = torch.randn(2, 100)
+    z[:, 0] = torch.tensor([-2.0, 2.0])
+    told = torch.nn.functional.one_hot(torch.tensor([0, 9]), 10)
+    assert torch.equal(generator.eval()(z).flatten(1), generator.layers(torch.cat([z[:, :90], told * 3], 1)))
+    images = torch.full((2, 1, 28, 28), -1.0)
+    written = images.clone()
+    written[0, 0, 0, 0] = written[1, 0, 0, 9] = 9
+    assert torch.equal(discriminator.tell(images.flatten(1).clone(), torch.tensor([0, 9])), written.flatten(1))
+    before = images.clone()
+    first, second = discriminator(images, torch.tensor([0, 9])), discriminator(images, torch.tensor([9, 0]))
+    assert torch.equal(images, before) and (first == second.flip(0)).all() and (first != second).all()
+
+
 def test_dcgan_halves_and_doubles_the_side() -> None:
     generator, discriminator = make_networks(TrainConfig(recipe="dcgan"))
     sizes: list[tuple[int, ...]] = []
@@ -30,8 +51,9 @@ def test_dcgan_halves_and_doubles_the_side() -> None:
     assert sum(parameter.numel() for parameter in generator.parameters()) == 901_953
 
 
-def test_dcgan_is_asked_for_each_digit_as_often_as_there_are_images_of_it() -> None:
-    generator, _ = make_networks(TrainConfig(recipe="dcgan"))
+@pytest.mark.parametrize("recipe", ["tuned", "dcgan"])
+def test_each_digit_is_asked_for_as_often_as_there_are_images_of_it(recipe: str) -> None:
+    generator, _ = make_networks(TrainConfig(recipe=recipe))
     digits = generator.digits(torch.randn(100_000, 100, generator=torch.Generator().manual_seed(0)))
     expected = torch.tensor(DIGIT_COUNTS) / sum(DIGIT_COUNTS)
     torch.testing.assert_close(digits.bincount() / len(digits), expected, rtol=0, atol=0.003)

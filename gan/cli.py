@@ -133,9 +133,10 @@ def train(
 @click.argument("run", metavar="RUN|CHECKPOINT|champion")
 @click.option("--count", type=click.IntRange(1, 1_000_000), default=25, show_default=True, help="How many samples.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the latents.")
+@click.option("--digit", type=click.IntRange(0, 9), help="Draw this one only, where the run was told digits.")
 @click.option("--out", type=PATH, required=True, help="F.png: one sheet; F.npz: `images`, uint8 (N, 28, 28).")
 @DEBUG
-def sample(run: str, count: int, seed: int, out: Path, debug: bool) -> None:
+def sample(run: str, count: int, seed: int, digit: int | None, out: Path, debug: bool) -> None:
     """Draw digits from a run's newest good checkpoint, one checkpoint, or a store's `champion`."""
     if out.suffix not in (".png", ".npz"):
         raise click.BadParameter(f"{out} must end in .png or .npz", param_hint="--out")
@@ -146,7 +147,7 @@ def sample(run: str, count: int, seed: int, out: Path, debug: bool) -> None:
 
     found = find_champion(run)
     network, config, step = load_sampler(champion_checkpoint(*found) if found else checkpoint_copy(run))
-    atomic_write(out, encode(draw(network, config.latent_dim, count, seed), out.suffix))
+    atomic_write(out, encode(draw(network, config.latent_dim, count, seed, digit), out.suffix))
     click.echo(f"{out}: {count} samples of step {step}")
 
 

@@ -27,11 +27,13 @@ class Generator(nn.Module):
     """
 
     layers: nn.Sequential
+    conditional: bool
     edges: Tensor
     codes: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, *, conditional: bool) -> None:
         super().__init__()
+        self.conditional = conditional
         shares = torch.tensor(DIGIT_COUNTS).cumsum(0)[:-1] / sum(DIGIT_COUNTS)
         self.register_buffer("edges", torch.special.ndtri(shares), persistent=False)  # (9,)
         self.register_buffer("codes", torch.eye(NUM_DIGITS) * DIGIT_LENGTH, persistent=False)
@@ -45,6 +47,12 @@ class Generator(nn.Module):
         """Return the digits (B,) that latents (B, latent_dim) ask for; a G that is not told does not know of it."""
         return torch.bucketize(z[:, 0].contiguous(), self.edges.to(z.dtype))
 
+    def asking(self, z: Tensor, digit: int) -> Tensor:
+        """Return latents (B, latent_dim) that ask for `digit`, and are else the same."""
+        below = torch.tensor([0, *DIGIT_COUNTS], dtype=torch.float64, device=z.device).cumsum(0) / sum(DIGIT_COUNTS)
+        rank = below[digit] + (below[digit + 1] - below[digit]) * torch.special.ndtr(z[:, :1].double())
+        return torch.cat([torch.special.ndtri(rank).to(z.dtype), z[:, 1:]], 1)
+
     def inputs(self, z: Tensor, digits: Tensor) -> Tensor:
         """Return what the layers read: by default the digits' vectors beside the latents, (B, latent_dim + 10)."""
         return torch.cat([z, self.codes.to(z.dtype).index_select(0, digits)], 1)
@@ -57,8 +65,7 @@ class MlpGenerator(Generator):
     """
 
     def __init__(self, latent_dim: int, bn_eps: float, *, conditional: bool) -> None:
-        super().__init__()
-        self.conditional = conditional
+        super().__init__(conditional=conditional)
 
         def block(num_in: int, num_out: int) -> list[nn.Module]:
             return [nn.Linear(num_in, num_out), nn.BatchNorm1d(num_out, eps=bn_eps), nn.LeakyReLU(0.2)]
@@ -85,7 +92,7 @@ class ConvGenerator(Generator):
     """
 
     def __init__(self, latent_dim: int) -> None:
-        super().__init__()
+        super().__init__(conditional=True)
         self.layers = nn.Sequential(
             nn.Linear(latent_dim + NUM_DIGITS, HIDDEN_CONV, bias=False),
             nn.BatchNorm1d(HIDDEN_CONV),

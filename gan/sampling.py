@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan import checkpoint
 from gan.config import TrainConfig
-from gan.errors import CheckpointError
+from gan.errors import CheckpointError, ConfigMismatchError
 from gan.images import grid_png, to_uint8
 from gan.networks import Generator, make_networks
 from gan.run_dir import RunDir
@@ -39,13 +39,19 @@ def load_sampler(path: Path) -> tuple[Generator, TrainConfig, int]:
 
 
 @torch.no_grad()
-def draw(network: Generator, latent_dim: int, count: int, seed: int) -> Tensor:
-    """Return `count` samples (N, 1, 28, 28) uint8; the same seed gives the same first samples whatever the count."""
+def draw(network: Generator, latent_dim: int, count: int, seed: int, digit: int | None = None) -> Tensor:
+    """Return `count` samples (N, 1, 28, 28) uint8; the same seed gives the same first samples whatever the count.
+
+    With `digit`, all are of that one. Raises ConfigMismatchError when the network is not told digits.
+    """
+    if digit is not None and not network.conditional:
+        raise ConfigMismatchError("--digit: this run was not told digits (conditional: false in its config.json)")
     random = random_stream(seed, "samples")
     chunks = [min(CHUNK, count - done) for done in range(0, count, CHUNK)]
     device = next(network.parameters()).device  # the latents are drawn on the CPU: every device gets the same
     z = [torch.randn(CHUNK, latent_dim, generator=random)[:size] for size in chunks]
-    return torch.cat([to_uint8(network(part.to(device))) for part in z])
+    asked = z if digit is None else [network.asking(part, digit) for part in z]
+    return torch.cat([to_uint8(network(part.to(device))) for part in asked])
 
 
 def encode(images: Tensor, suffix: str) -> bytes:

@@ -120,6 +120,7 @@ def test_wrong_usage_exits_2_and_says_the_bounds(tmp_path: Path, args: list[str]
         (["verify", "data"], 1, "manifest.json"),
         (["sample", "data", "--out", "x.png"], 1, "no checkpoint"),
         (["sample", "run", "--out", "x.jpg"], 2, ".png or .npz"),
+        (["sample", "run", "--digit", "10", "--out", "x.png"], 2, "0<=x<=9"),
         (["report", "data"], 1, "not a run directory"),
         (["validate"], 1, "found 256 items, expected 60,000"),
     ],

@@ -33,7 +33,7 @@ test: setup      ## run the tests that this machine can run, but for the long on
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 test-kill: setup ## kill training 52 times at random moments and compare every byte
-	@$(BIN)/pytest -m kill -s $(ARGS)
+	@$(BIN)/pytest -m kill --numprocesses 2 -rP $(ARGS)
 
 e2e: setup       ## build and start the stack, use it and hurt it; long outages by ARGS=--long
 	@$(BIN)/pytest -m e2e $(ARGS)

@@ -6,7 +6,6 @@ from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from benchmarks.timing import Precision, Run, Setting, timed
 from gan.config import TrainConfig
@@ -24,14 +23,13 @@ class Product(NamedTuple):
     m: int
     k: int
     n: int
-    is_head: bool = False  # D's last layer, float32 at every precision
 
 
 def products_of_step(batch: int, latent: int) -> list[Product]:
     """List the products of `MlpEngine.step` in its order; they are the same for `published` and `tuned`, without R1.
 
-    D sees the fakes and the reals at once, and nobody asks for the reals' gradients by pixel. The head's gradient by
-    its inputs is a row of weights, no product.
+    D sees the fakes and the reals at once, and nobody asks for the reals' gradients by pixel. Its head, one output
+    wide, takes sums and no product.
     """
     both = 2 * batch
     return [
@@ -43,8 +41,6 @@ def products_of_step(batch: int, latent: int) -> list[Product]:
         Product("forward", both, 784, 512),
         Product("forward", both, 512, 256),
         Product("forward", both, 256, 128),
-        Product("forward", both, 128, 1, is_head=True),
-        Product("weight grad", 1, both, 128, is_head=True),
         Product("weight grad", 128, both, 256),
         Product("input grad", both, 128, 256),
         Product("weight grad", 256, both, 512),
@@ -85,21 +81,18 @@ def multiplications(
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
 
     @cache
-    def matrix(role: str, rows: int, columns: int, dtype: torch.dtype) -> Tensor:
+    def matrix(role: str, rows: int, columns: int) -> Tensor:
         return torch.randn(rows, columns, device=device).to(dtype)
 
     def call_of(product: Product) -> Callable[[], object]:
-        kind, m, k, n, is_head = product
-        own = torch.float32 if is_head else dtype
-        left = matrix("in", k, m, own).t() if kind == "weight grad" else matrix("in", m, k, own)
-        right = matrix("in", n, k, own).t() if kind == "forward" else matrix("in", k, n, own)
+        kind, m, k, n = product
+        left = matrix("in", k, m).t() if kind == "weight grad" else matrix("in", m, k)
+        right = matrix("in", n, k).t() if kind == "forward" else matrix("in", k, n)
         if multiplier == "torch.mm":
-            return partial(torch.mm, left, right, out=matrix("out", m, n, own))
-        if is_head:
-            return partial(F.linear, left, right.t()) if kind == "forward" else partial(torch.mm, left, right)
-        ours = products_for(torch.device(device), own)
+            return partial(torch.mm, left, right, out=matrix("out", m, n))
+        ours = products_for(torch.device(device), dtype)
         if kind == "forward":
-            return partial(ours.linear, left, right.t(), matrix("bias", 1, n, own)[0])
+            return partial(ours.linear, left, right.t(), matrix("bias", 1, n)[0])
         return partial(ours.multiply, left, right)
 
     return [call_of(product) for product in products]

@@ -17,11 +17,12 @@ class ConvEngine(Engine):
 
     def __init__(self, state: TrainState, config: TrainConfig) -> None:
         """Make cuDNN, for the whole process, choose none but kernels that give the same bits again."""
-        super().__init__(state, config, torch.bfloat16 if config.precision == "bfloat16" else state.fixed_z.dtype)
-        assert isinstance(state.discriminator, ConvDiscriminator)
-        self.discriminator = state.discriminator
         self.g_parameters = list(state.generator.parameters())
         self.d_parameters = list(state.discriminator.parameters())
+        dtype = torch.bfloat16 if config.precision == "bfloat16" else state.fixed_z.dtype
+        super().__init__(state, config, dtype, ([len(self.g_parameters)], [len(self.d_parameters)]))
+        assert isinstance(state.discriminator, ConvDiscriminator)
+        self.discriminator = state.discriminator
         torch.backends.cudnn.deterministic = True
 
     def forward_g(self, z: Tensor) -> Tensor:
@@ -45,12 +46,15 @@ class ConvEngine(Engine):
             ]
         return torch.cat(self.logits).detach()
 
-    def backward_d(self, slopes: Tensor) -> Tensor:
-        """Write d_loss's gradients by D's parameters; return those (B, 784) of the fakes' logits by pixel."""
+    def backward_d(self, slopes: Tensor, *, penalised: bool) -> Tensor:
+        """Update D; return the gradients (B, 784) of the fakes' logits by pixel."""
         fake, by_logit = self.logits[0], torch.split(slopes.squeeze(1), self.config.batch_size)
         (delta,) = torch.autograd.grad(fake, self.pixels[0], torch.ones_like(fake), retain_graph=True)
         grads = torch.autograd.grad(self.logits, self.d_parameters, by_logit, retain_graph=True)
         torch._foreach_copy_(self.d_adam.grads, grads)
+        if penalised:
+            torch._foreach_add_(self.d_adam.grads[::2], self.penalty_grads())
+        self.d_adam.update(0)
         return delta.flatten(1)
 
     def penalty_grads(self) -> list[Tensor]:
@@ -62,9 +66,10 @@ class ConvEngine(Engine):
         return list(torch.autograd.grad(penalty, self.d_parameters[::2]))
 
     def backward_g(self, delta: Tensor) -> None:
-        """Write g_loss's gradients by G's parameters, given those (B, 784) by the fakes."""
+        """Update G, given g_loss's gradients (B, 784) by the fakes."""
         grads = torch.autograd.grad(self.fake, self.g_parameters, delta.view_as(self.fake).to(self.dtype))
         torch._foreach_copy_(self.g_adam.grads, grads)
+        self.g_adam.update(0)
 
     def autocast(self) -> torch.autocast:
         """Compute in the config's precision; weights are cast anew each time, since they change in place."""

@@ -1,5 +1,7 @@
 """Who multiplies the matrices, and at which precision?"""
 
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 import torch
@@ -10,7 +12,11 @@ from gan.device import is_intel
 
 
 class Products(Protocol):
-    """The two products that a network of linear layers needs, there and back."""
+    """The two products that a network of linear layers needs, there and back, while they are `at_work`."""
+
+    @staticmethod
+    def at_work() -> AbstractContextManager[None]:
+        """Multiply in this way within a `with`."""
 
     @staticmethod
     def linear(x: Tensor, weight: Tensor, bias: Tensor, then: str = "none", slope: float = 0.0) -> Tensor:
@@ -23,6 +29,10 @@ class Products(Protocol):
 
 class TorchProducts:
     """torch's own: cuBLAS on a GPU, MKL on the CPU."""
+
+    @staticmethod
+    def at_work() -> AbstractContextManager[None]:
+        return nullcontext()
 
     @staticmethod
     def linear(x: Tensor, weight: Tensor, bias: Tensor, then: str = "none", slope: float = 0.0) -> Tensor:
@@ -43,6 +53,10 @@ class OneDnnProducts:
     """
 
     @staticmethod
+    def at_work() -> AbstractContextManager[None]:
+        return nullcontext()
+
+    @staticmethod
     def linear(x: Tensor, weight: Tensor, bias: Tensor, then: str = "none", slope: float = 0.0) -> Tensor:
         scalars = [slope] if then == "leaky_relu" else []
         y: Tensor = torch.ops.mkldnn._linear_pointwise(x, weight, bias, then, scalars, "")
@@ -61,23 +75,21 @@ class Bfloat16Products(OneDnnProducts):
     """
 
     @staticmethod
-    def linear(x: Tensor, weight: Tensor, bias: Tensor, then: str = "none", slope: float = 0.0) -> Tensor:
-        with RoundedFactors():
-            return OneDnnProducts.linear(x, weight, bias, then, slope)
+    def at_work() -> AbstractContextManager[None]:
+        return rounded_factors()
 
     @staticmethod
     def multiply(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
-        with RoundedFactors():
-            return torch.mm(a, b, out=out)  # reads a transposed matrix where it lies
+        return torch.mm(a, b, out=out)  # reads a transposed matrix where it lies
 
 
-class RoundedFactors:
-    """Let oneDNN round the factors of float32 products to bfloat16, within a `with`: the judge's are not to be."""
-
-    def __enter__(self) -> None:
-        torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
-
-    def __exit__(self, *error: object) -> None:
+@contextmanager
+def rounded_factors() -> Iterator[None]:
+    """Let oneDNN round the factors of float32 products, in the whole process, for a while: the judge's are exact."""
+    torch.backends.mkldnn.matmul.fp32_precision = "bf16"  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
         torch.backends.mkldnn.matmul.fp32_precision = "ieee"  # type: ignore[attr-defined]
 
 

@@ -41,15 +41,16 @@ def train(
         TrainingDivergedError: a loss or weight is NaN or infinite; nothing since the last snapshot should be kept.
     """
     assert config.num_steps is not None
-    torch.set_num_threads(config.num_threads or 1)
     losses = torch.empty(config.snapshot_steps, 2, device=state.device, dtype=state.fixed_z.dtype)
-    steps = steps_for(engine_for(state, config), batches, losses)
+    engine = engine_for(state, config)
+    steps = steps_for(engine, batches, losses)
     while state.step < config.num_steps and not should_stop():
         first = state.step
         goal = min(first - first % config.snapshot_steps + config.snapshot_steps, config.num_steps)
         began = time.perf_counter()
-        while state.step < goal and not should_stop():
-            fake = steps.take(goal)
+        with engine.at_work():
+            while state.step < goal and not should_stop():
+                fake = steps.take(goal)
         taken, row = state.step - first, first % config.snapshot_steps
         interval = losses[row : row + taken].cpu().numpy()  # waits for the device, once a snapshot
         seconds = time.perf_counter() - began

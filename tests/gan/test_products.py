@@ -19,13 +19,14 @@ def test_a_layer_and_what_follows_it_is_torchs(ours: Products) -> None:
     x, weight, bias = (torch.randn(shape, generator=random) for shape in ((4, 3), (5, 3), (5,)))
     plain = F.linear(x, weight, bias)
     assert_close = partial(torch.testing.assert_close, **(ROUNDED if isinstance(ours, Bfloat16Products) else {}))
-    assert_close(ours.linear(x, weight, bias), plain)
-    assert_close(ours.linear(x, weight, bias, "leaky_relu", 0.2), F.leaky_relu(plain, 0.2))
-    assert_close(ours.linear(x, weight, bias, "tanh"), plain.tanh())
-    assert_close(ours.multiply(x.t(), plain), x.t() @ plain)
-    out = torch.empty(3, 5)
-    assert ours.multiply(x.t(), plain, out=out) is out
-    assert_close(out, x.t() @ plain)
+    product, out = x.t() @ plain, torch.empty(3, 5)
+    with ours.at_work():
+        assert_close(ours.linear(x, weight, bias), plain)
+        assert_close(ours.linear(x, weight, bias, "leaky_relu", 0.2), F.leaky_relu(plain, 0.2))
+        assert_close(ours.linear(x, weight, bias, "tanh"), plain.tanh())
+        assert_close(ours.multiply(x.t(), plain), product)
+        assert ours.multiply(x.t(), plain, out=out) is out
+    assert_close(out, product)
 
 
 def test_factors_are_rounded_where_the_cpu_can_and_nobody_elses() -> None:
@@ -35,8 +36,9 @@ def test_factors_are_rounded_where_the_cpu_can_and_nobody_elses() -> None:
     assert (rounded - exact).abs().max() > 1e-2
     expected = rounded if torch.ops.mkldnn._is_mkldnn_bf16_supported() else exact
     ours = Bfloat16Products()
-    torch.testing.assert_close(ours.multiply(a, b), expected)
-    torch.testing.assert_close(ours.linear(a, b.t(), torch.zeros(256)), expected)
+    with ours.at_work():
+        torch.testing.assert_close(ours.multiply(a, b), expected)
+        torch.testing.assert_close(ours.linear(a, b.t(), torch.zeros(256)), expected)
     torch.testing.assert_close(a @ b, exact, rtol=0, atol=0)
 
 

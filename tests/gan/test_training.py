@@ -135,6 +135,17 @@ def test_a_state_taken_through_tensors_goes_on_to_the_same_bits(recipe: str, pre
     assert all(torch.equal(ours, copied.tensors()[name]) for name, ours in state.tensors().items())
 
 
+@pytest.mark.parametrize("recipe", ["published", "tuned"])
+def test_in_bfloat16_two_threads_come_to_the_bits_of_one(recipe: str) -> None:
+    """Each operation is one thread's; which one takes an update is left to chance."""
+    threads = {}
+    for num_threads in (1, 2):
+        state, config, batches = begin(recipe, num_steps=30, precision="bfloat16")
+        list(train(state, config.model_copy(update={"num_threads": num_threads}), batches))
+        threads[num_threads] = state.tensors()
+    assert [name for name, one in threads[1].items() if not torch.equal(one, threads[2][name])] == []
+
+
 def test_a_nan_loss_stops_at_its_step() -> None:
     state, config, batches = begin("tuned", num_steps=30)
     training = train(state, config, batches)

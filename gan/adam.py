@@ -1,0 +1,74 @@
+"""How does Adam update a network, and after it the network's average, a layer at a time?"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Adam:
+    """Adam without the optimizer's bookkeeping, on the optimizer's own tensors, joined so that one call does many."""
+
+    def __init__(
+        self, optimizer: torch.optim.Adam, network: nn.Module, layers: Sequence[int], average: nn.Module | None = None
+    ) -> None:
+        """Join the network's floats, the moments and the average's, each into one tensor.
+
+        `layers` says how many parameters, in the order of parameters(), are updated at a time.
+        """
+        group = optimizer.param_groups[0]
+        self.betas, self.eps = group["betas"], group["eps"]
+        live = join(floats(network))
+        states = [optimizer.state[parameter] for parameter in group["params"]]
+        means, squares, self.num_steps = (join([s[k] for s in states]) for k in ("exp_avg", "exp_avg_sq", "step"))
+        grads = torch.zeros_like(means)
+        self.grads = split_like(grads, group["params"])  # in the order of parameters()
+        counts = iter(parameter.numel() for parameter in group["params"])
+        sizes = [sum(next(counts) for _ in range(layer)) for layer in layers]
+        adams = live[-len(means) :], grads, means, squares
+        self.parts = [*zip(*(torch.split(tensor, sizes) for tensor in adams), strict=True)]
+        sizes[0] += len(live) - len(means)  # a norm's running statistics are averaged, too
+        averaged = (live, join(floats(average))) if average is not None else ()
+        self.averaged = [*zip(*(torch.split(tensor, sizes) for tensor in averaged), strict=True)]
+
+    def begin(self, learning_rate: float | Tensor, ema_weight: float | Tensor) -> None:
+        """Begin a step: by these, each layer is to be updated once."""
+        self.num_steps.add_(1)
+        self.learning_rate, self.ema_weight = learning_rate, ema_weight
+
+    def update(self, layer: int) -> None:
+        """Update a layer's parameters by `grads`, and its average; with all layers in one, when it is the first's turn.
+
+        Layers share nothing: two threads may update two of them at once.
+        """
+        if layer >= len(self.parts):
+            return
+        parameters, grads, means, squares = self.parts[layer]
+        beta1, beta2 = self.betas
+        torch._fused_adam_(
+            [parameters], [grads], [means], [squares], [], [self.num_steps[0]], lr=self.learning_rate, beta1=beta1,
+            beta2=beta2, eps=self.eps, weight_decay=0.0, amsgrad=False, maximize=False,
+        )  # fmt: skip
+        if self.averaged:
+            live, average = self.averaged[layer]
+            average.lerp_(live, self.ema_weight)
+
+
+def floats(network: nn.Module) -> list[Tensor]:
+    """Return a network's running statistics and, after them, its parameters, themselves."""
+    tensors = [t for t in network.state_dict(keep_vars=True).values() if t.is_floating_point()]
+    return sorted(tensors, key=lambda t: isinstance(t, nn.Parameter))
+
+
+def join(tensors: Sequence[Tensor]) -> Tensor:
+    """Make tensors views of one new tensor, so that one operation changes them all."""
+    joined = torch.cat([t.data.flatten() for t in tensors])
+    for t, view in zip(tensors, split_like(joined, tensors), strict=True):
+        t.data = view
+    return joined
+
+
+def split_like(joined: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return the parts of a joined tensor, each in the shape of one of `tensors`."""
+    parts = torch.split(joined, [t.numel() for t in tensors])
+    return [part.view(t.shape) for part, t in zip(parts, tensors, strict=True)]

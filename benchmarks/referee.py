@@ -12,7 +12,9 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import get_args
 
+from benchmarks.timing import Precision
 from gan import mnist
 from gan.config import RecipeName, TrainConfig
 from gan.health import HealthEvent, stuck_steps
@@ -50,10 +52,17 @@ class Watched:
         return f"{self.recipe:9}  seed {self.seed:2}  {died:14}  {self.verdict:12}  {cost}  {said or 'nothing said'}"
 
 
-def watch(recipe: RecipeName, seed: int, num_steps: int, data: Mnist, snapshot_steps: int = 1000) -> Watched:
+def watch(
+    recipe: RecipeName,
+    seed: int,
+    num_steps: int,
+    data: Mnist,
+    precision: Precision = "float32",
+    snapshot_steps: int = 1000,
+) -> Watched:
     """Train on one thread, without being sent back, in a directory that is thrown away."""
-    config = TrainConfig(recipe=recipe, seed=seed, num_steps=num_steps, snapshot_steps=snapshot_steps, num_threads=1,
-                         on_collapse="ignore")  # fmt: skip
+    config = TrainConfig(recipe=recipe, seed=seed, num_steps=num_steps, precision=precision, num_threads=1,
+                         snapshot_steps=snapshot_steps, on_collapse="ignore")  # fmt: skip
     with tempfile.TemporaryDirectory() as folder, open_run(Path(folder) / "run", config, data) as run:
         snapshot = list(run.train())[-1]
         events = run.state.health.events
@@ -75,6 +84,7 @@ def main() -> int:
     parser.add_argument("--tuned-steps", type=int, default=10_000, metavar="N")
     parser.add_argument("--dcgan", type=int, default=2, metavar="SEEDS")
     parser.add_argument("--dcgan-steps", type=int, default=6000, metavar="N")
+    parser.add_argument("--precision", choices=get_args(Precision), default="float32")
     parser.add_argument("--jobs", type=int, default=2, help="Trainings at a time, one thread each.")
     args = parser.parse_args()
     data = mnist.load(args.data_dir)
@@ -84,7 +94,7 @@ def main() -> int:
         *(("dcgan", seed, args.dcgan_steps) for seed in range(args.dcgan)),
     ]
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-        running = [pool.submit(watch, *each, data) for each in plan]
+        running = [pool.submit(watch, *each, data, args.precision) for each in plan]
         found = []
         for future in running:
             found.append(future.result())

@@ -145,8 +145,7 @@ class Engine(ABC):
         That weight is greater in the first steps, when the average is still short. Both are numbers of the master's
         dtype, in which a GPU reads them.
         """
-        config = self.config
-        learning_rate = config.refine_learning_rate if config.refines_after(step) else config.learning_rate
+        learning_rate = self.config.learning_rate_after(step)
         ema_weight = 1 - min(self.ema_decay, (step + 1) / (step + 10))
         rounded = torch.tensor([learning_rate, ema_weight], dtype=self.master).tolist()
         return rounded[0], rounded[1]

@@ -2,6 +2,7 @@
 
 from statistics import NormalDist
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -143,8 +144,10 @@ class Reference:
         return g_loss.item(), d_loss.item()
 
     def _set_rate(self) -> None:
-        refines = self._is_past(self.config.refine_from)
-        rate = self.config.refine_learning_rate if refines else self.config.learning_rate
+        config, rate = self.config, self.config.learning_rate
+        if self._is_past(config.refine_from):
+            first, last = config.refine_from * config.num_steps, config.num_steps
+            rate = np.interp(self.num_steps, [first, last], [config.refine_learning_rate, config.final_learning_rate])
         for optimizer in (self.g_optimizer, self.d_optimizer):
             optimizer.param_groups[0]["lr"] = rate
 

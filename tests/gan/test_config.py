@@ -60,11 +60,17 @@ def test_published_is_the_table() -> None:
     assert (run.snapshot_steps, run.on_collapse) == (1000, "ignore")
 
 
-def test_refining_begins_at_its_share_of_the_steps() -> None:
-    run = resolved(TrainConfig(num_steps=100, refine_from=0.5))
-    assert [run.refines_after(step) for step in (0, 49, 50, 99)] == [False, False, True, True]
-    never = resolved(TrainConfig(num_steps=100, refine_from=1))
-    assert not never.refines_after(99)
+def test_the_step_size_falls_evenly_once_refining_has_begun() -> None:
+    run = resolved(
+        TrainConfig(
+            num_steps=100, refine_from=0.5, learning_rate=9e-3, refine_learning_rate=5e-3, final_learning_rate=1e-3
+        )
+    )
+    assert [run.learning_rate_after(step) for step in (0, 49, 50, 75, 100)] == pytest.approx(
+        [9e-3, 9e-3, 5e-3, 3e-3, 1e-3]
+    )
+    never = resolved(TrainConfig(num_steps=100, refine_from=1, learning_rate=9e-3))
+    assert never.learning_rate_after(99) == 9e-3
 
 
 def test_shifts_begin_at_a_share_of_their_own() -> None:

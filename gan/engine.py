@@ -91,6 +91,11 @@ class Engine(ABC):
         self.backward_g(fake_delta * g_slopes)
         return fake.view(-1, *IMAGE_SHAPE)
 
+    def flush(self) -> None:
+        """Set Adam's moments to 0 that are too small to matter."""
+        self.g_adam.flush()
+        self.d_adam.flush()
+
     def draw(self) -> Tensor:
         """Draw latents (B, latent_dim)."""
         shape = (self.config.batch_size, self.config.latent_dim)

@@ -8,7 +8,7 @@ from pydantic_core import PydanticCustomError
 from gan.errors import ConfigMismatchError
 
 PUBLISHED_STEPS = 99 * 937  # epochs 1..99 of 60,000 // 64 batches each
-NUM_TOLD = 10  # latents whose place the digit takes
+NUM_DIGITS = 10
 
 
 OnCollapse = Literal["ignore", "fail", "rollback", "restart"]
@@ -180,7 +180,7 @@ class TrainConfig(BaseModel):
         if recipe == "dcgan" and conditional is False:
             raise PydanticCustomError("always_told", "recipe dcgan is always told the digit: leave it out")
         is_told = RECIPES[recipe].conditional if recipe and conditional is None else conditional
-        if is_told and recipe != "dcgan" and latent_dim is not None and latent_dim <= NUM_TOLD:
+        if is_told and recipe != "dcgan" and latent_dim is not None and latent_dim <= NUM_DIGITS:
             raise PydanticCustomError(
                 "no_room", "the digit takes the place of ten latents: --latent-dim 11 or more, or --no-conditional"
             )
@@ -207,6 +207,16 @@ class TrainConfig(BaseModel):
         if self.precision == "auto":
             filled["precision"] = precision
         return self.model_copy(update={**filled, "device": device})
+
+    def completed(self) -> Self:
+        """Fill the fields that a run's version did not have by what it did, so that the run goes on as it began."""
+        did = {
+            "conditional": self.recipe == "dcgan",
+            "final_learning_rate": self.refine_learning_rate,
+            "shift_from": self.refine_from,
+            "on_collapse": RECIPES[self.recipe].on_collapse,
+        }
+        return self.model_copy(update={name: value for name, value in did.items() if getattr(self, name) is None})
 
     def learning_rate_after(self, step: int) -> float:
         """Return Adam's step size at the step that comes after `step`, of a resolved config."""

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan.config import TrainConfig
+from gan.config import NUM_DIGITS, TrainConfig
 
 IMAGE_SHAPE = (1, 28, 28)
 NUM_PIXELS = 28 * 28
@@ -14,7 +14,6 @@ HIDDEN_D = (512, 256, 128)  # widths of the linear D's hidden layers
 WIDTH = 32  # channels of the convolutional networks at 14x14; twice as many at 7x7
 HIDDEN_CONV = 256  # width of their linear layer that sees, or decides on, the whole image
 DIGIT_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # of 0 to 9 among the training images
-NUM_DIGITS = len(DIGIT_COUNTS)
 DIGIT_LENGTH = 3.0  # of the vector that tells G the digit, beside latents of about 10
 DIGIT_PIXEL = 10.0  # what tells the linear D the digit; more than 2, or G could draw it, too
 
@@ -115,8 +114,8 @@ class ConvGenerator(Generator):
 class MlpDiscriminator(nn.Module):
     """Four linear layers, rectified with `slope` between them.
 
-    Where it is told the digit, this is written over ten pixels of the frame, which are black in all reals: the layers
-    keep their sizes. Dropout is the engine's, which alone trains it; its own forward only looks.
+    Where it is told the digit, one of ten pixels of the frame, which are black in all reals, is lit: the layers keep
+    their sizes. Dropout is the engine's, which alone trains it; its own forward only looks.
     """
 
     codes: Tensor
@@ -140,7 +139,7 @@ class MlpDiscriminator(nn.Module):
         return logits.squeeze(1)
 
     def tell(self, images: Tensor, digits: Tensor) -> Tensor:
-        """Write the digits (B,) into images (B, 784), in place; return the images."""
+        """Light each image's (B, 784) pixel for its digit (B,), in place; return the images."""
         images[:, :NUM_DIGITS] += self.codes.to(images.dtype).index_select(0, digits)
         return images
 

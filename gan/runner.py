@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gan import checkpoint
 from gan.batches import Batches
-from gan.config import RECIPES, TrainConfig
+from gan.config import TrainConfig
 from gan.device import Device, choose_device, choose_num_threads, choose_precision
 from gan.errors import ConfigMismatchError, RunError, TrainingDivergedError
 from gan.evaluation import QuickEvaluation
@@ -213,10 +213,8 @@ def _open(run_dir: RunDir, config: TrainConfig, data: Mnist, from_scratch: bool,
     if run_dir.config_path.exists():
         made = run_dir.read_config()
         config.check_resumes(made, run_dir.path)
-        if made.on_collapse is None:  # begun before there was a referee
-            made = made.model_copy(update={"on_collapse": RECIPES[made.recipe].on_collapse})
         device = choose_device(made.device)
-        config = made
+        config = made.completed()
         if from_scratch:
             _clear(run_dir)
     else:

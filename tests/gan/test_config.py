@@ -73,6 +73,16 @@ def test_the_step_size_falls_evenly_once_refining_has_begun() -> None:
     assert never.learning_rate_after(99) == 9e-3
 
 
+def test_a_run_of_a_version_without_a_field_goes_on_as_it_began() -> None:
+    run = resolved(TrainConfig(num_steps=100))
+    newer = dict.fromkeys(["conditional", "final_learning_rate", "shift_from", "on_collapse"])
+    older = run.model_copy(update={**newer, "refine_from": 0.43}).completed()
+    assert [older.learning_rate_after(step) for step in (0, 50, 99)] == [6e-4, 2e-4, 2e-4]
+    assert [older.shifts_after(step) for step in (42, 43)] == [False, True]
+    assert (older.conditional, older.on_collapse) == (False, "restart")
+    assert run.completed() == run
+
+
 def test_shifts_begin_at_a_share_of_their_own() -> None:
     run = resolved(TrainConfig(num_steps=100, max_shift=1, shift_from=0.2, refine_from=0.5))
     assert [run.shifts_after(step) for step in (19, 20, 49, 50)] == [False, True, True, True]

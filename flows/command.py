@@ -1,6 +1,7 @@
 """How does a command run the flow, and what does it tell of the end?"""
 
-from typing import Any, Literal
+from collections.abc import Callable
+from typing import Any, Literal, TypeVar
 
 from prefect import tags
 from prefect.client.schemas.objects import State
@@ -14,6 +15,8 @@ from gan import checkpoint
 from gan.config import TrainConfig
 from gan.errors import RunError
 from gan.run_dir import RunDir
+
+T = TypeVar("T")
 
 
 class Outcome(BaseModel):
@@ -34,11 +37,15 @@ class Outcome(BaseModel):
 def run_flow(config: TrainConfig, workplace: Workplace) -> tuple[Outcome, BaseException | None]:
     """Run the flow in this process, with a Prefect server of its own if need be; return how it ended, and on what."""
     named = gan_train.with_options(flow_run_name=lambda: workplace.run_id)
+    returned: list[str | State[Any]] = []
+    named.fn = _keeping(returned, gan_train.fn)
     with prefect_api() as database:
         close_leftovers(database)
         with owned_runs(database, workplace.command) as tag, tags(tag):
             state: State[Any] = named(config, return_state=True)
-    result = state.result(raise_on_failure=False)
+    # Of a state whose report got no answer and was sent again, Prefect returns the server's form, which holds no data.
+    end = returned[0] if returned else state
+    result = end.result(raise_on_failure=False) if isinstance(end, State) else end
     error = result if isinstance(result, BaseException) else None
     outcome = Outcome(
         run_id=workplace.run_id,
@@ -50,6 +57,14 @@ def run_flow(config: TrainConfig, workplace: Workplace) -> tuple[Outcome, BaseEx
         message=str(error) if error else None,
     )
     return outcome, error
+
+
+def _keeping(returned: list[T], run: Callable[..., T]) -> Callable[..., T]:
+    def kept(config: TrainConfig) -> T:
+        returned.append(run(config))
+        return returned[-1]
+
+    return kept
 
 
 def _health(workplace: Workplace) -> list[str]:

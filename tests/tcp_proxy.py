@@ -17,15 +17,18 @@ class TcpProxy:
 
     delay_seconds: kept for so long is every piece, in both directions.
     cut_after: so many bytes of an answer are passed on; then the connection is reset, once.
+    lose_answer_to: a request with these bytes in it is passed on, and the connection reset when its answer comes, once.
     """
 
     def __init__(self, target_port: int) -> None:
         self.delay_seconds = 0.0
         self.cut_after: int | None = None
+        self.lose_answer_to: bytes | None = None
         self.bytes_sent = 0  # by clients
         self.requests: list[str] = []  # method and path of each HTTP request
         self._target_port = target_port
         self._sockets: set[socket.socket] = set()
+        self._losing: set[socket.socket] = set()  # clients whose next answer is lost
         self._lock = Lock()
         self._listener: socket.socket | None = None
         self.port = 0
@@ -78,6 +81,11 @@ class TcpProxy:
                     self.requests += [
                         f"{found[1].decode()} {found[2].decode()}" for found in REQUEST_LINE.finditer(piece)
                     ]
+                    if self.lose_answer_to and self.lose_answer_to in piece:
+                        self.lose_answer_to = None
+                        self._losing.add(source)
+                elif target in self._losing:
+                    break
                 time.sleep(self.delay_seconds)
                 num_passed += len(piece)
                 if not is_request and self.cut_after is not None and num_passed > self.cut_after:

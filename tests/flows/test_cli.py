@@ -16,6 +16,7 @@ from gan.mnist import load
 from gan.runner import open_run
 from tests.digits import write_mnist
 from tests.killing import Command, differing
+from tests.tcp_proxy import proxy_to
 
 GAN_TRAIN = str(Path(sys.executable).with_name("gan-train"))
 CONFIG = TrainConfig(num_steps=60, snapshot_steps=10, num_threads=1)
@@ -108,6 +109,23 @@ def test_an_interrupt_before_training(tmp_path: Path, data_dir: Path) -> None:
     assert command.process.wait(60) == 130
     assert command.wait_until_all_are_gone() == []
     assert "Traceback" not in command.log.read_text()
+
+
+@pytest.mark.parametrize(("num_steps", "report", "code"), [("60", b'"COMPLETED"', 0), ("70", b'"FAILED"', 2)])
+def test_an_end_that_prefect_was_told_twice(
+    tmp_path: Path, data_dir: Path, api: str, num_steps: str, report: bytes, code: int
+) -> None:
+    with open_run(tmp_path / "store/runs/mine", CONFIG, load(data_dir, pinned=False)) as run:
+        list(run.train())
+    options = ["--run-id", "mine", "--data-dir", str(data_dir), "--no-pinned-hash", "--num-steps", num_steps, "--json"]
+    with proxy_to(int(api.removesuffix("/api").rpartition(":")[2])) as proxy:
+        proxy.lose_answer_to = report
+        done = gan_train(tmp_path, *options, PREFECT_API_URL=f"{proxy.url}/api")
+        assert proxy.lose_answer_to is None
+    outcome = json.loads(done.stdout)
+    assert done.returncode == code, done.stderr
+    assert outcome["address"] == ("store/runs/mine/" if code == 0 else None)
+    assert (outcome["message"] is None) == (code == 0)
 
 
 def test_what_the_referee_has_found_is_said_at_the_end(tmp_path: Path, api: str) -> None:

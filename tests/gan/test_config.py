@@ -73,6 +73,25 @@ def test_the_step_size_falls_evenly_once_refining_has_begun() -> None:
     assert never.learning_rate_after(99) == 9e-3
 
 
+@pytest.mark.parametrize(
+    ("num_steps", "refine_from", "final_learning_rate"),
+    [(1_000_000, 0.15, 3e-5), (92_763, 0.15, 3e-5), (46_382, 0.29, 1.15e-4), (100, 0.43, 2e-4)],
+)
+def test_a_short_run_of_tuned_refines_later_and_less(
+    num_steps: int, refine_from: float, final_learning_rate: float
+) -> None:
+    run = resolved(TrainConfig(num_steps=num_steps))
+    assert run.refine_from == run.shift_from == pytest.approx(refine_from, abs=4e-4)
+    assert run.final_learning_rate == pytest.approx(final_learning_rate, rel=2e-3)
+    given_one = resolved(TrainConfig(num_steps=num_steps, refine_from=0.5))
+    assert (given_one.refine_from, given_one.shift_from) == (0.5, run.shift_from)
+
+
+def test_the_own_length_of_a_recipe_has_its_values_to_the_bit() -> None:
+    run = resolved(TrainConfig())
+    assert (run.num_steps, run.refine_from, run.shift_from, run.final_learning_rate) == (92_763, 0.15, 0.15, 3e-5)
+
+
 def test_a_run_of_a_version_without_a_field_goes_on_as_it_began() -> None:
     run = resolved(TrainConfig(num_steps=100))
     newer = dict.fromkeys(["conditional", "final_learning_rate", "shift_from", "on_collapse"])

@@ -24,6 +24,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "tuned": {},
     "without digits": {"conditional": False},
     "without R1": {"r1_gamma": 0},
+    "with shifts": {"shift_from": 0.37},
     "without shifts": {"max_shift": 0},
     "without refining": {"refine_from": 1},
     "without averaging": {"ema_decay": 0},

@@ -29,8 +29,8 @@ WON_STEPS = 3000  # as long as there is a slope at all, it may yet turn
 LEAST_DIVERSITY = 0.1
 WARM_UP_STEPS = 1000
 COLLAPSED_STEPS = 1000
-# The judge sees 1 class in the first samples (tuned), 3 after 500 steps, 7 or more after 1000, 10 after 2000. A run at a
-# tenth of the learning rate shall not be called collapsed.
+# The judge sees 1 class in the first samples (tuned), 3 after 500 steps, 7 or more after 1000, 10 after 2000. A run at
+# a tenth of the learning rate shall not be called collapsed.
 FEW_CLASSES = 3
 CLASSES_FROM = 10_000
 MAX_ATTEMPTS = 4

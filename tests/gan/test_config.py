@@ -74,17 +74,18 @@ def test_the_step_size_falls_evenly_once_refining_has_begun() -> None:
 
 
 @pytest.mark.parametrize(
-    ("num_steps", "refine_from", "final_learning_rate"),
-    [(1_000_000, 0.15, 3e-5), (92_763, 0.15, 3e-5), (46_382, 0.29, 1.15e-4), (100, 0.43, 2e-4)],
+    ("num_steps", "refine_from", "final_learning_rate", "shift_from"),
+    [(10**6, 0.15, 3e-5, 0.15), (92_763, 0.15, 3e-5, 0.15), (46_382, 0.29, 1.15e-4, 0.575), (100, 0.43, 2e-4, 1)],
 )
 def test_a_short_run_of_tuned_refines_later_and_less(
-    num_steps: int, refine_from: float, final_learning_rate: float
+    num_steps: int, refine_from: float, final_learning_rate: float, shift_from: float
 ) -> None:
     run = resolved(TrainConfig(num_steps=num_steps))
-    assert run.refine_from == run.shift_from == pytest.approx(refine_from, abs=4e-4)
+    assert run.refine_from == pytest.approx(refine_from, abs=4e-4)
+    assert run.shift_from == pytest.approx(shift_from, abs=1e-3)
     assert run.final_learning_rate == pytest.approx(final_learning_rate, rel=2e-3)
     given_one = resolved(TrainConfig(num_steps=num_steps, refine_from=0.5))
-    assert (given_one.refine_from, given_one.shift_from) == (0.5, run.shift_from)
+    assert (given_one.refine_from, given_one.final_learning_rate) == (0.5, run.final_learning_rate)
 
 
 def test_the_own_length_of_a_recipe_has_its_values_to_the_bit() -> None:
@@ -95,7 +96,7 @@ def test_the_own_length_of_a_recipe_has_its_values_to_the_bit() -> None:
 def test_a_run_of_a_version_without_a_field_goes_on_as_it_began() -> None:
     run = resolved(TrainConfig(num_steps=100))
     newer = dict.fromkeys(["conditional", "final_learning_rate", "shift_from", "on_collapse"])
-    older = run.model_copy(update={**newer, "refine_from": 0.43}).completed()
+    older = run.model_copy(update={**newer, "refine_from": 0.43, "max_shift": 2}).completed()
     assert [older.learning_rate_after(step) for step in (0, 50, 99)] == [6e-4, 2e-4, 2e-4]
     assert [older.shifts_after(step) for step in (42, 43)] == [False, True]
     assert (older.conditional, older.on_collapse) == (False, "restart")

@@ -17,7 +17,7 @@ LIVE_SEED = 0  # a seed whose published networks both live on these digits; on m
 
 
 def begin(recipe: str, dtype: torch.dtype = torch.float32, **fields: object) -> tuple[TrainState, TrainConfig, Batches]:
-    config = TrainConfig(recipe=recipe, **{"snapshot_steps": 10, **fields})
+    config = TrainConfig(recipe=recipe, **{"snapshot_steps": 10, "shift_from": 0.5, **fields})
     config = config.resolved(seed=LIVE_SEED, device="cpu", num_threads=1)
     return TrainState(config, dtype), config, Batches(*digits(512), config.batch_size, LIVE_SEED, dtype=dtype)
 
@@ -39,7 +39,7 @@ def test_losses_equal_the_plain_reading_over_500_steps_in_float64(recipe: str) -
 
 def test_dcgan_equals_the_plain_reading_over_20_steps_in_float64() -> None:
     """Shifted in the second half; R1 at every tenth step, in both halves."""
-    state, config, batches = begin("dcgan", torch.float64, num_steps=20, batch_size=25, shift_from=0.5)
+    state, config, batches = begin("dcgan", torch.float64, num_steps=20, batch_size=25)
     reference = Reference(state, config)
 
     expected = np.array([reference.step(batches(step)) for step in range(1, 21)])

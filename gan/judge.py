@@ -26,7 +26,8 @@ class Judge(nn.Module):
         super().__init__()
 
         def block(num_in: int, num_out: int) -> list[nn.Module]:
-            return [nn.Conv2d(num_in, num_out, 3, padding=1, bias=False), nn.BatchNorm2d(num_out), nn.ReLU()]
+            convolution = nn.Conv2d(num_in, num_out, 3, padding=1, bias=False)
+            return [convolution, nn.BatchNorm2d(num_out), nn.ReLU(inplace=True)]
 
         self.convolutions = nn.Sequential(
             *block(1, 32),
@@ -78,6 +79,9 @@ def load_judge(device: torch.device | str = "cpu") -> Judge:
 def look(judge: Judge, images: Tensor) -> Seen:
     """Show the judge images (N, 1, 28, 28) uint8; say what it sees in them."""
     device = judge.to_logits.weight.device
-    features = torch.cat([judge.features(from_uint8(part.to(device))) for part in torch.split(images, CHUNK)])
+    # Results get their place first: small ones left between large blocks keep these from being used again.
+    features = torch.empty(len(images), NUM_FEATURES, device=device)
+    for part, seen in zip(torch.split(images, CHUNK), torch.split(features, CHUNK), strict=True):
+        seen.copy_(judge.features(from_uint8(part.to(device))))
     probabilities = judge.to_logits(features).double().softmax(1)
     return Seen(features.double().cpu(), probabilities.cpu())

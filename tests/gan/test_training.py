@@ -8,6 +8,7 @@ from gan.batches import Batches
 from gan.config import TrainConfig
 from gan.engines import engine_for
 from gan.errors import TrainingDivergedError
+from gan.mlp_engine import MlpEngine
 from gan.state import TrainState
 from gan.training import train
 from tests.digits import digits
@@ -35,6 +36,19 @@ def test_losses_equal_the_plain_reading_over_500_steps_in_float64(recipe: str) -
     assert np.ptp(expected[-100:, 1]) > 1e-3, "the discriminator is dead: this compares ln 2 with ln 2"
     np.testing.assert_allclose(state.g_losses, expected[:, 0], rtol=0, atol=1e-6)
     np.testing.assert_allclose(state.d_losses, expected[:, 1], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("recipe", ["published", "tuned"])
+def test_with_activations_in_bfloat16_as_on_a_gpu_losses_differ_by_roundings(
+    recipe: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, config, batches = begin(recipe, num_steps=10, batch_size=32)
+    twin, narrow, _ = begin(recipe, num_steps=10, batch_size=32, precision="bfloat16")
+    monkeypatch.setattr(MlpEngine, "narrow_on", staticmethod(lambda device: True))
+    list(train(state, config, batches))
+    list(train(twin, narrow, batches))
+    assert np.abs(twin.g_losses - state.g_losses).max() < 0.02
+    assert 0 < np.abs(twin.d_losses - state.d_losses).max() < 0.02
 
 
 def test_dcgan_equals_the_plain_reading_over_20_steps_in_float64() -> None:

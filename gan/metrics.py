@@ -6,7 +6,7 @@ from typing import NamedTuple, Self
 import torch
 from torch import Tensor
 
-CHUNK = 400  # rows of a distance matrix at a time: 10,000 columns of float32 are 16 MB
+CHUNK = 100  # rows of a distance matrix at a time: 10,000 columns of float32 are 4 MB
 NUM_OTHERS = 1000  # its columns, where they are images: 3 MB of float32
 
 

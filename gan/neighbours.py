@@ -35,8 +35,10 @@ def write_neighbours(run: RunDir, step: int, train_images: np.ndarray) -> None:
 def nearest(images: Tensor, others: Tensor) -> Tensor:
     """Return, for each of images (N, 1, H, W) uint8, the one of others (M, 1, H, W) at the least L2 distance."""
     points = images.flatten(1).float()  # (N, H * W)
-    distances = [squared_distances(points, part.flatten(1).float()) for part in torch.split(others, CHUNK)]
-    return others[torch.cat(distances, 1).argmin(1)]
+    distances = points.new_empty(len(points), len(others))  # first: see judge.look
+    for part, to_part in zip(torch.split(others, CHUNK), torch.split(distances, CHUNK, 1), strict=True):
+        to_part.copy_(squared_distances(points, part.flatten(1).float()))
+    return others[distances.argmin(1)]
 
 
 def sheet_png(samples: Tensor, neighbours: Tensor) -> bytes:

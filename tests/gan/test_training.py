@@ -4,11 +4,13 @@ import numpy as np
 import pytest
 import torch
 
+from gan import mlp_engine
 from gan.batches import Batches
 from gan.config import TrainConfig
 from gan.engines import engine_for
 from gan.errors import TrainingDivergedError
 from gan.mlp_engine import MlpEngine
+from gan.products import TorchProducts
 from gan.state import TrainState
 from gan.training import train
 from tests.digits import digits
@@ -45,6 +47,7 @@ def test_with_activations_in_bfloat16_as_on_a_gpu_losses_differ_by_roundings(
     state, config, batches = begin(recipe, num_steps=10, batch_size=32)
     twin, narrow, _ = begin(recipe, num_steps=10, batch_size=32, precision="bfloat16")
     monkeypatch.setattr(MlpEngine, "narrow_on", staticmethod(lambda device: True))
+    monkeypatch.setattr(mlp_engine, "products_for", lambda *_, **__: TorchProducts())
     list(train(state, config, batches))
     list(train(twin, narrow, batches))
     assert np.abs(twin.g_losses - state.g_losses).max() < 0.02

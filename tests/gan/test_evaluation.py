@@ -82,13 +82,13 @@ def test_a_data_set_that_the_judge_does_not_know_is_refused() -> None:
         Evaluator(replace(DATA, test_images=255 - DATA.test_images))
 
 
-@pytest.mark.mnist
 def test_what_a_part_needed_serves_the_next_one() -> None:
     """Results left between the large blocks of the parts took up to 400 MB more in some runs, and none in others."""
     grown_kb = subprocess.run([sys.executable, "-c", MEASURE_TWICE], capture_output=True, check=True).stdout
     assert int(grown_kb) < 100_000
 
 
+@pytest.mark.mnist
 def test_on_all_of_mnist_it_is_accurate_and_quick(tmp_path: Path) -> None:
     mnist.download(tmp_path, mnist.mirrors_from_env())
     data = mnist.load(tmp_path)

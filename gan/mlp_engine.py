@@ -42,6 +42,11 @@ class Normed(NamedTuple):
     inv_std: Tensor  # (width,)
 
 
+def is_gpu(device: torch.device) -> bool:
+    """Tell a GPU, whose activations take the products' dtype; on a CPU, products round what they read."""
+    return device.type == "cuda"
+
+
 class MlpEngine(Engine):
     """Take steps on `published` and `tuned`."""
 
@@ -50,8 +55,8 @@ class MlpEngine(Engine):
 
         In float32, whose products take longer, it is quicker to spread each of them over all threads.
         """
-        on_gpu, rounded = state.device.type == "cuda", config.precision == "bfloat16"
-        dtype = torch.bfloat16 if rounded and self.narrow_on(state.device) else state.fixed_z.dtype
+        on_gpu, rounded = is_gpu(state.device), config.precision == "bfloat16"
+        dtype = torch.bfloat16 if rounded and on_gpu else state.fixed_z.dtype
         self.num_threads = config.num_threads or 1
         self.num_helping = self.num_threads // 2 if rounded and not on_gpu else 0
         by_layer = (G_LAYERS, D_LAYERS) if self.num_helping else ([sum(G_LAYERS)], [sum(D_LAYERS)])
@@ -72,11 +77,6 @@ class MlpEngine(Engine):
         self.d_grads = [*zip(self.d_adam.grads[::2], self.d_adam.grads[1::2], strict=True)]
         self.num_tracked = join([t for norm in self.norms if (t := norm.num_batches_tracked) is not None])
         self.g_updates, self.d_updates = lanes_of(self, 2, self.num_helping)
-
-    @staticmethod
-    def narrow_on(device: torch.device) -> bool:
-        """Tell whether bfloat16 is the dtype of activations and weights, or that to which products round these."""
-        return device.type == "cuda"
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -122,7 +122,7 @@ class MlpEngine(Engine):
     def forward_d(self, digits: Tensor) -> Tensor:
         """Return the logits (2B,) of `images`, before a rectified head; keep each layer's input."""
         self.d_updates.settle()
-        self.images = self.images.to(self.dtype)  # the reals come in the state's
+        self.images = self.images.to(self.dtype)  # fakes come in it, reals in the state's
         if self.config.conditional:
             self.tell(self.images, torch.cat([self.fake_digits, digits]))
         self.d_inputs = [self.images]

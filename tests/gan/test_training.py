@@ -9,7 +9,6 @@ from gan.batches import Batches
 from gan.config import TrainConfig
 from gan.engines import engine_for
 from gan.errors import TrainingDivergedError
-from gan.mlp_engine import MlpEngine
 from gan.products import TorchProducts
 from gan.state import TrainState
 from gan.training import train
@@ -46,7 +45,7 @@ def test_with_activations_in_bfloat16_as_on_a_gpu_losses_differ_by_roundings(
 ) -> None:
     state, config, batches = begin(recipe, num_steps=10, batch_size=32)
     twin, narrow, _ = begin(recipe, num_steps=10, batch_size=32, precision="bfloat16")
-    monkeypatch.setattr(MlpEngine, "narrow_on", staticmethod(lambda device: True))
+    monkeypatch.setattr(mlp_engine, "is_gpu", lambda device: True)
     monkeypatch.setattr(mlp_engine, "products_for", lambda *_, **__: TorchProducts())
     list(train(state, config, batches))
     list(train(twin, narrow, batches))

@@ -1,6 +1,7 @@
 """How does Adam update a network, and after it the network's average, a layer at a time?"""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -8,26 +9,49 @@ from torch import Tensor, nn
 # A moment below this moves no weight: by less than the step size times 1e-12. Where a gradient stays 0 it would shrink
 # until it is subnormal, and on those numbers a CPU is thirty times as slow.
 LEAST_MOMENT = 1e-20
+EPS = 1e-8
+
+
+class Moments(NamedTuple):
+    """What Adam remembers of a parameter, by the names that torch.optim.Adam has for it.
+
+    That class is not used itself: to make one imports torch's compiler, 150 MB and some seconds.
+    """
+
+    step: Tensor  # how many updates, a float32 ()
+    exp_avg: Tensor
+    exp_avg_sq: Tensor
+
+    @classmethod
+    def of(cls, network: nn.Module) -> "dict[str, Moments]":
+        """Make those that a network's parameters begin with, by name, in the order of parameters()."""
+        return {
+            name: cls(torch.zeros((), device=p.device), torch.zeros_like(p.data), torch.zeros_like(p.data))
+            for name, p in network.named_parameters()
+        }
 
 
 class Adam:
-    """Adam without the optimizer's bookkeeping, on the optimizer's own tensors, joined so that one call does many."""
+    """Adam (Kingma and Ba 2015) on tensors that are joined, so that one call does many."""
 
     def __init__(
-        self, optimizer: torch.optim.Adam, network: nn.Module, layers: Sequence[int], average: nn.Module | None = None
+        self,
+        network: nn.Module,
+        moments: Mapping[str, Moments],
+        betas: tuple[float, float],
+        layers: Sequence[int],
+        average: nn.Module | None = None,
     ) -> None:
         """Join the network's floats, the moments and the average's, each into one tensor.
 
         `layers` says how many parameters, in the order of parameters(), are updated at a time.
         """
-        group = optimizer.param_groups[0]
-        self.betas, self.eps = group["betas"], group["eps"]
+        self.betas = betas
         live = join(floats(network))
-        states = [optimizer.state[parameter] for parameter in group["params"]]
-        means, squares, self.num_steps = (join([s[k] for s in states]) for k in ("exp_avg", "exp_avg_sq", "step"))
-        grads = torch.zeros_like(means)
-        self.grads = split_like(grads, group["params"])  # in the order of parameters()
-        counts = iter(parameter.numel() for parameter in group["params"])
+        self.num_steps, means, squares = (join(each) for each in zip(*moments.values(), strict=True))
+        grads, parameters = torch.zeros_like(means), list(network.parameters())
+        self.grads = split_like(grads, parameters)  # in the order of parameters()
+        counts = iter(parameter.numel() for parameter in parameters)
         sizes = [sum(next(counts) for _ in range(layer)) for layer in layers]
         adams = live[-len(means) :], grads, means, squares
         self.moments = means, squares
@@ -52,7 +76,7 @@ class Adam:
         beta1, beta2 = self.betas
         torch._fused_adam_(
             [parameters], [grads], [means], [squares], [], [self.num_steps[0]], lr=self.learning_rate, beta1=beta1,
-            beta2=beta2, eps=self.eps, weight_decay=0.0, amsgrad=False, maximize=False,
+            beta2=beta2, eps=EPS, weight_decay=0.0, amsgrad=False, maximize=False,
         )  # fmt: skip
         if self.averaged:
             live, average = self.averaged[layer]

@@ -39,13 +39,15 @@ class Engine(ABC):
         `dtype` is that of activations; `layers` says how many parameters of G, and of D, are updated at a time.
         """
         assert config.ema_decay is not None and config.r1_gamma is not None
+        assert config.beta1 is not None and config.beta2 is not None
         self.state, self.config = state, config
         self.r1_gamma, self.ema_decay = config.r1_gamma, config.ema_decay
         self.period = R1_EVERY if config.r1_gamma else 1  # steps after which the same is done again
         self.master = state.fixed_z.dtype
         self.dtype = dtype
-        self.g_adam = Adam(state.g_optimizer, state.generator, layers[0], state.ema)
-        self.d_adam = Adam(state.d_optimizer, state.discriminator, layers[1])
+        betas = config.beta1, config.beta2
+        self.g_adam = Adam(state.generator, state.g_moments, betas, layers[0], state.ema)
+        self.d_adam = Adam(state.discriminator, state.d_moments, betas, layers[1])
         batch = config.batch_size
         self.images = torch.empty(2 * batch, NUM_PIXELS, device=state.device, dtype=self.dtype)
         self.shifts = Shifts(config.max_shift, self.images) if config.max_shift else None

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gan.adam import Moments
 from gan.config import TrainConfig
 from gan.errors import CheckpointError
 from gan.health import Health
@@ -24,8 +25,7 @@ class TrainState:
 
     def __init__(self, config: TrainConfig, dtype: torch.dtype = torch.float32) -> None:
         """Make the state before the first step of a resolved config, on its device."""
-        assert config.seed is not None and config.learning_rate is not None
-        assert config.beta1 is not None and config.beta2 is not None
+        assert config.seed is not None
         device = torch.device(config.device)
         with torch.random.fork_rng(devices=[]):
             # Drawn on the CPU in float32, so that every device and precision begins from the same weights.
@@ -34,9 +34,7 @@ class TrainState:
         self.generator.to(device, dtype)
         self.discriminator.to(device, dtype)
         self.ema: Generator | None = copy.deepcopy(self.generator).eval() if config.ema_decay else None
-        betas = (config.beta1, config.beta2)
-        self.g_optimizer = _adam(self.generator, config.learning_rate, betas)
-        self.d_optimizer = _adam(self.discriminator, config.learning_rate, betas)
+        self.g_moments, self.d_moments = Moments.of(self.generator), Moments.of(self.discriminator)
         self.random = generator(config.seed, "steps", device=device)  # latents and dropout
         fixed_z = torch.randn(NUM_FIXED, config.latent_dim, generator=generator(config.seed, "fixed_z"))
         self.fixed_z = fixed_z.to(device, dtype)
@@ -99,27 +97,12 @@ class TrainState:
         if self.ema is not None:
             networks["ema"] = self.ema
         live = {f"{prefix}.{name}": t for prefix, net in networks.items() for name, t in net.state_dict().items()}
-        for prefix, network, optimizer in (
-            ("g_adam", self.generator, self.g_optimizer),
-            ("d_adam", self.discriminator, self.d_optimizer),
-        ):
-            for name, parameter in network.named_parameters():
-                for key, tensor in optimizer.state[parameter].items():
-                    live[f"{prefix}.{name}.{key}"] = tensor
+        for prefix, moments in (("g_adam", self.g_moments), ("d_adam", self.d_moments)):
+            for name, of_parameter in moments.items():
+                live |= {f"{prefix}.{name}.{key}": tensor for key, tensor in of_parameter._asdict().items()}
         return live
 
 
 def health_in(tensors: dict[str, Tensor]) -> Health:
     """Return what the referee remembers in a state's tensors; nothing of a run that was begun before there was one."""
     return Health.model_validate_json(tensors["health"].numpy().tobytes()) if "health" in tensors else Health()
-
-
-def _adam(network: nn.Module, learning_rate: float, betas: tuple[float, float]) -> torch.optim.Adam:
-    optimizer = torch.optim.Adam(network.parameters(), learning_rate, betas, fused=True)
-    for parameter in network.parameters():  # what Adam itself makes at its first step, made now: always saved, loaded
-        optimizer.state[parameter] = {
-            "step": torch.zeros((), device=parameter.device),
-            "exp_avg": torch.zeros_like(parameter),
-            "exp_avg_sq": torch.zeros_like(parameter),
-        }
-    return optimizer

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gan.adam import Moments
 from gan.batches import Real
 from gan.config import TrainConfig
 from gan.engine import R1_EVERY
@@ -108,8 +109,8 @@ class Reference:
         betas = (config.beta1, config.beta2)
         self.g_optimizer = torch.optim.Adam(self.generator.parameters(), lr=config.learning_rate, betas=betas)
         self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=config.learning_rate, betas=betas)
-        _copy(state.generator, state.g_optimizer, self.generator, self.g_optimizer)
-        _copy(state.discriminator, state.d_optimizer, self.discriminator, self.d_optimizer)
+        _copy(state.generator, state.g_moments, self.generator, self.g_optimizer)
+        _copy(state.discriminator, state.d_moments, self.discriminator, self.d_optimizer)
         self.random = torch.Generator()
         self.random.set_state(state.random.get_state())
         self.dtype = state.fixed_z.dtype
@@ -191,8 +192,8 @@ def _shifted(images: Tensor, shifts: list[tuple[int, int]]) -> Tensor:
     return torch.stack(shifted)
 
 
-def _copy(source: nn.Module, source_adam: torch.optim.Adam, target: nn.Module, target_adam: torch.optim.Adam) -> None:
+def _copy(source: nn.Module, moments: dict[str, Moments], target: nn.Module, target_adam: torch.optim.Adam) -> None:
     target.to(next(source.parameters()).dtype)
-    for theirs, ours in zip(source.parameters(), target.parameters(), strict=True):
+    for (name, theirs), ours in zip(source.named_parameters(), target.parameters(), strict=True):
         ours.data.copy_(theirs.data)
-        target_adam.state[ours] = {name: moment.clone() for name, moment in source_adam.state[theirs].items()}
+        target_adam.state[ours] = {key: moment.clone() for key, moment in moments[name]._asdict().items()}

@@ -166,16 +166,16 @@ def test_in_bfloat16_two_threads_come_to_the_bits_of_one(recipe: str) -> None:
 def test_at_a_snapshot_moments_that_shrink_to_subnormal_numbers_become_0(recipe: str) -> None:
     """A dead discriminator's would, for the rest of a run, and a step on a CPU would take ten times as long."""
     state, config, batches = begin(recipe, num_steps=10)
-    moments = [state.d_optimizer.state[parameter] for parameter in state.discriminator.parameters()]
+    moments = list(state.d_moments.values())
     for parameter in state.discriminator.parameters():
         parameter.data.zero_()  # by which it has no gradient
     for moment in moments:
-        moment["exp_avg"].fill_(1e-38)
-        moment["exp_avg_sq"].fill_(1e-12)
+        moment.exp_avg.fill_(1e-38)
+        moment.exp_avg_sq.fill_(1e-12)
     list(train(state, config, batches))
-    no_grads = [moment for moment in moments if moment["exp_avg_sq"].max() < 1e-12]
-    assert no_grads and not any(moment["exp_avg"].any() for moment in no_grads)
-    assert all(moment["exp_avg_sq"].all() for moment in no_grads)
+    no_grads = [moment for moment in moments if moment.exp_avg_sq.max() < 1e-12]
+    assert no_grads and not any(moment.exp_avg.any() for moment in no_grads)
+    assert all(moment.exp_avg_sq.all() for moment in no_grads)
 
 
 def test_a_nan_loss_stops_at_its_step() -> None:
@@ -189,7 +189,7 @@ def test_a_nan_loss_stops_at_its_step() -> None:
 
 def test_an_infinite_weight_stops_even_where_the_loss_is_finite() -> None:
     state, config, batches = begin("tuned", num_steps=10, learning_rate=1e-5)
-    state.d_optimizer.state[state.discriminator.layers[0].weight]["exp_avg"].fill_(float("inf"))
+    state.d_moments["layers.0.weight"].exp_avg.fill_(float("inf"))
     training = train(state, config.model_copy(update={"snapshot_steps": 1}), batches)
     with pytest.raises(TrainingDivergedError, match="step 1: a weight is not finite"):
         next(training)

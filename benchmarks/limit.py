@@ -10,7 +10,7 @@ from torch import Tensor
 from benchmarks.timing import Precision, Run, Setting, timed
 from gan.config import TrainConfig
 from gan.networks import make_networks
-from gan.products import products_for
+from gan.products import multiply_for
 
 Kind = Literal["forward", "input grad", "weight grad"]
 Multiplier = Literal["gan.products", "torch.mm"]  # what the engine multiplies by, and the plain way
@@ -26,7 +26,7 @@ class Product(NamedTuple):
 
 
 def products_of_step(batch: int, latent: int) -> list[Product]:
-    """List the products of `MlpEngine.step` in its order; they are the same for `published` and `tuned`, without R1.
+    """List the products of a step in their order; they are the same for `published` and `tuned`, without R1.
 
     D sees the fakes and the reals at once, and nobody asks for the reals' gradients by pixel. Its head, one output
     wide, takes sums and no product.
@@ -90,10 +90,7 @@ def multiplications(
         right = matrix("in", n, k).t() if kind == "forward" else matrix("in", k, n)
         if multiplier == "torch.mm":
             return partial(torch.mm, left, right, out=matrix("out", m, n))
-        ours = products_for(torch.device(device), dtype)
-        if kind == "forward":
-            return partial(ours.linear, left, right.t(), matrix("bias", 1, n)[0])
-        return partial(ours.multiply, left, right)
+        return partial(multiply_for(dtype) if device == "cpu" else torch.mm, left, right)
 
     return [call_of(product) for product in products]
 

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan import kernels
 from gan.errors import DataError
 from gan.images import from_uint8
 from gan.seeds import generator
@@ -38,6 +39,7 @@ class Batches:
         if len(images) < batch_size:
             raise DataError(f"{len(images)} training images do not fill one batch of {batch_size}; lower --batch-size")
         self.images = torch.from_numpy(images).unsqueeze(1).to(device)  # (N, 1, 28, 28) uint8
+        self.rows = images.reshape(len(images), -1)
         self.digits = torch.from_numpy(labels).to(device, torch.int64)
         self.batch_size = batch_size
         self.seed = seed
@@ -64,5 +66,9 @@ class Batches:
 
     def gather(self, chosen: Tensor) -> Real:
         """Return the images that `chosen` (B,) names."""
-        images = from_uint8(self.images.index_select(0, chosen)).to(self.dtype)
+        if chosen.is_cuda:
+            images = from_uint8(self.images.index_select(0, chosen)).to(self.dtype)
+        else:
+            images = torch.empty(len(chosen), *self.images.shape[1:], dtype=self.dtype)
+            kernels.gather(self.rows, chosen.numpy(), images.flatten(1).numpy())
         return Real(images, self.digits.index_select(0, chosen))

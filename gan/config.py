@@ -177,8 +177,8 @@ class TrainConfig(BaseModel):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda where it is usable, else cpu.")
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         "float32",
-        description="Of products, and on a GPU of activations; weights stay float32. auto: bfloat16 where the device "
-        "multiplies faster in it (a CPU with AMX, one of AMD's with AVX512-bf16, a GPU since Ampere), else float32.",
+        description="Of products and what goes through them; weights and sums stay float32. auto: bfloat16 where that "
+        "multiplies faster (a CPU with AMX, one of AMD's with AVX512-bf16, a GPU since Ampere), else float32.",
     )
     num_threads: int | None = Field(
         None,

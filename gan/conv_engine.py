@@ -65,8 +65,9 @@ class ConvEngine(Engine):
             penalty = delta.to(self.master).square().sum() * (self.r1_gamma / 2 * R1_EVERY / len(real))
         return list(torch.autograd.grad(penalty, self.d_parameters[::2]))
 
-    def backward_g(self, delta: Tensor) -> None:
-        """Update G, given g_loss's gradients (B, 784) by the fakes."""
+    def backward_g(self, delta: Tensor, slopes: Tensor) -> None:
+        """Update G, given the logits' gradients (B, 784) by the fakes and g_loss's (B, 1) by the logits."""
+        delta = delta * slopes
         grads = torch.autograd.grad(self.fake, self.g_parameters, delta.view_as(self.fake).to(self.dtype))
         torch._foreach_copy_(self.g_adam.grads, grads)
         self.g_adam.update(0)

@@ -32,7 +32,12 @@ class Engine(ABC):
     """
 
     def __init__(
-        self, state: TrainState, config: TrainConfig, dtype: torch.dtype, layers: tuple[Sequence[int], Sequence[int]]
+        self,
+        state: TrainState,
+        config: TrainConfig,
+        dtype: torch.dtype,
+        layers: tuple[Sequence[int], Sequence[int]],
+        adam: type[Adam] = Adam,
     ) -> None:
         """Read the state as it is now: whoever changes it otherwise than by `step` makes another Engine.
 
@@ -46,8 +51,8 @@ class Engine(ABC):
         self.master = state.fixed_z.dtype
         self.dtype = dtype
         betas = config.beta1, config.beta2
-        self.g_adam = Adam(state.generator, state.g_moments, betas, layers[0], state.ema)
-        self.d_adam = Adam(state.discriminator, state.d_moments, betas, layers[1])
+        self.g_adam = adam(state.generator, state.g_moments, betas, layers[0], state.ema)
+        self.d_adam = adam(state.discriminator, state.d_moments, betas, layers[1])
         batch = config.batch_size
         self.images = torch.empty(2 * batch, NUM_PIXELS, device=state.device, dtype=self.dtype)
         self.shifts = Shifts(config.max_shift, self.images) if config.max_shift else None
@@ -90,7 +95,7 @@ class Engine(ABC):
         fake_delta = self.backward_d(d_slopes, penalised=step % self.period == 0 and self.r1_gamma > 0)  # (B, 784)
         if shifts:
             fake_delta = shifts.back(fake_delta, chosen[: len(fake)])
-        self.backward_g(fake_delta * g_slopes)
+        self.backward_g(fake_delta, g_slopes)
         return fake.view(-1, *IMAGE_SHAPE)
 
     def flush(self) -> None:
@@ -143,8 +148,8 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def backward_g(self, delta: Tensor) -> None:
-        """Update G, and its average, given g_loss's gradients (B, 784) by the fakes."""
+    def backward_g(self, delta: Tensor, slopes: Tensor) -> None:
+        """Update G, and its average, given the logits' gradients (B, 784) by the fakes, g_loss's (B, 1) by logits."""
 
     def rates(self, step: int) -> tuple[float, float]:
         """Return what changes from step to step: Adam's step size, and the live generator's weight in the average.

@@ -67,7 +67,7 @@ def train(
 def _grid_images(state: TrainState, config: TrainConfig, fake: Tensor) -> Tensor:
     images = fake[:NUM_FIXED] if config.recipe == "published" else state.sampler.eval()(state.fixed_z)
     state.generator.train()
-    return images.float().cpu()
+    return images.float().cpu().clone()  # the engine writes its next fakes over these
 
 
 def _check_finite(state: TrainState, losses: np.ndarray, first_step: int) -> None:

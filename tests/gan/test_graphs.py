@@ -10,10 +10,11 @@ from functools import partial
 import pytest
 import torch
 
-from gan import graphs, training
+from gan import engines, graphs, training
 from gan.batches import Batches
 from gan.config import TrainConfig
 from gan.engine import R1_EVERY
+from gan.gpu_engine import GpuEngine
 from gan.graphs import Capture, GraphSteps, Steps, capture_graph, steps_per_graph
 from gan.state import TrainState
 from gan.training import train
@@ -52,6 +53,12 @@ def result(state: TrainState, config: TrainConfig, batches: Batches, stop_at: in
     snapshots = train(state, config, batches, lambda: stop_at is not None and state.step >= stop_at)
     images = {f"grid {snapshot.step}": snapshot.images for snapshot in snapshots}
     return {name: tensor.numpy().tobytes() for name, tensor in (state.tensors() | images).items()}
+
+
+@pytest.fixture(autouse=True)
+def _gpu_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take a GPU's steps also where there is none."""
+    monkeypatch.setattr(engines, "CpuEngine", GpuEngine)
 
 
 @pytest.fixture

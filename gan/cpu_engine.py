@@ -124,10 +124,19 @@ class CpuEngine(MlpEngine):
         torch.set_num_threads(self.num_threads - self.num_helping)
         try:
             yield
-            self.g_updates.settle()
-            self.d_updates.settle()
+            self.settle()
         finally:
             torch.set_num_threads(self.num_threads)
+
+    def settle(self) -> None:
+        """Finish all updates of the steps taken."""
+        self.g_updates.settle()
+        self.d_updates.settle()
+
+    def flush(self) -> None:
+        """Finish all updates, then set Adam's moments to 0 that are too small to matter."""
+        self.settle()
+        super().flush()
 
     def forward_g(self, z: Tensor) -> Tensor:
         """Return fakes (B, 784) in [-1, 1]; keep each layer's output."""

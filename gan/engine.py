@@ -22,6 +22,7 @@ from gan.state import TrainState
 
 aten = torch.ops.aten
 NO_REDUCTION = 0  # as aten counts them
+FLUSH_EVERY = 50  # steps on a CPU between two looks for Adam's moments that are too small to matter
 R1_EVERY = 10  # steps between two gradient penalties, each as strong as all of them (Karras et al. 2020, lazily)
 
 
@@ -96,6 +97,8 @@ class Engine(ABC):
         if shifts:
             fake_delta = shifts.back(fake_delta, chosen[: len(fake)])
         self.backward_g(fake_delta, g_slopes)
+        if self.state.device.type == "cpu" and (step + 1) % FLUSH_EVERY == 0:
+            self.flush()
         return fake.view(-1, *IMAGE_SHAPE)
 
     def flush(self) -> None:

@@ -272,6 +272,13 @@ def judge(logits: Array, g_slopes: Array, d_slopes: Array, losses: Array) -> Non
     losses[0], losses[1] = g_loss / batch, d_loss / batch
 
 
+@exactly
+def flush(least: float, numbers: Array) -> None:
+    """Set those of numbers (N,) to 0 that are less, however signed; NaN is not."""
+    for index in range(numbers.size):
+        numbers[index] = 0 if abs(numbers[index]) < least else numbers[index]
+
+
 @compiled
 def adam(
     step: float, learning_rate: float, beta1: float, beta2: float, eps: float, ema_weight: float,

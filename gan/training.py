@@ -57,7 +57,6 @@ def train(
         _check_finite(state, interval, first)
         state.record(interval[:, 0], interval[:, 1])
         if state.step == goal:
-            engine.flush()
             since = (goal - 1) // config.snapshot_steps * config.snapshot_steps
             g_loss, d_loss = float(state.g_losses[since:].mean()), float(state.d_losses[since:].mean())
             yield Snapshot(goal, _grid_images(state, config, fake), g_loss, d_loss, taken, seconds)

@@ -8,10 +8,11 @@ from torch import Tensor, nn
 
 from gan import kernels
 
-# A moment below this moves no weight: by less than the step size times 1e-12. Where a gradient stays 0 it would shrink
-# until it is subnormal, and on those numbers a CPU is thirty times as slow; beta1 being 0.5, after 60 steps.
-LEAST_MOMENT = 1e-20
 EPS = 1e-8
+# Less than these, a mean moves a weight by less than the step size times 1e-12, and the root of a square is lost beside
+# EPS. Where a gradient stays 0 both would shrink until they are subnormal, a mean with a beta1 of 0.5 within 60 steps,
+# and on those numbers a CPU is thirty times as slow.
+LEAST_MEAN, LEAST_SQUARE = 1e-20, 1e-32
 
 
 class Moments(NamedTuple):
@@ -86,8 +87,8 @@ class Adam:
 
     def flush(self) -> None:
         """Set the moments to 0, on a CPU, that are too small to matter, of dead units say."""
-        for moment in self.moments:
-            kernels.flush(LEAST_MOMENT, moment.numpy())
+        for moments, least in zip(self.moments, (LEAST_MEAN, LEAST_SQUARE), strict=True):
+            kernels.flush(least, moments.numpy())
 
 
 def floats(network: nn.Module) -> list[Tensor]:

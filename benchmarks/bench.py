@@ -30,7 +30,7 @@ from gan.provenance import git_commit
 STEPS = {"cpu": 200, "cuda": 1000}
 WORKFLOW_STEPS = {"cpu": 3000, "cuda": 30_000}
 SETTLE_SECONDS = 0.5  # a DataLoader's workers fill their queues after a window
-PACKAGES = ("gan-train", "torch", "torchvision", "numpy")
+PACKAGES = ("gan-train", "torch", "torchvision", "numpy", "numba")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})

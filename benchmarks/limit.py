@@ -88,9 +88,8 @@ def multiplications(
         kind, m, k, n = product
         left = matrix("in", k, m).t() if kind == "weight grad" else matrix("in", m, k)
         right = matrix("in", n, k).t() if kind == "forward" else matrix("in", k, n)
-        if multiplier == "torch.mm":
-            return partial(torch.mm, left, right, out=matrix("out", m, n))
-        return partial(multiply_for(dtype) if device == "cpu" else torch.mm, left, right)
+        multiply = torch.mm if multiplier == "torch.mm" or device != "cpu" else multiply_for(dtype)
+        return partial(multiply, left, right, out=matrix("out", m, n))
 
     return [call_of(product) for product in products]
 

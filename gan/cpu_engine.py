@@ -73,9 +73,9 @@ class Layer:
         self.weight_grad, bias_grad, *norm_grads = grads
         self.weight, self.weight_t, self.bias, self.bias_grad = weight, weight.t(), bias.numpy(), bias_grad.numpy()
         self.norm = Norm.of(norm, norm_grads) if norm else None
-        output, raw, delta, weighted = (Matrix.of(rows, len(weight), weight.dtype) for _ in range(4))
+        output, delta, weighted = (Matrix.of(rows, len(weight), weight.dtype) for _ in range(3))
         self.output = output  # as the next layer reads it
-        self.raw = raw if norm else output  # before the norm
+        self.raw = Matrix.of(rows, len(weight), weight.dtype) if norm else output  # before the norm
         self.delta, self.delta_t = delta, delta.tensor.t()  # gradients by raw
         self.weighted, self.weighted_t = weighted, weighted.tensor.t()  # the same, by d_loss
 

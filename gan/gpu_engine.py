@@ -83,7 +83,6 @@ class GpuEngine(MlpEngine):
             if self.masks:
                 hidden.mul_(self.masks[index])
             self.d_inputs.append(hidden)
-        # A sum of products, not a product of matrices: of these, the factors may be rounded.
         return (self.d_inputs[-1].to(self.master) * self.head.weight).sum(1).add_(self.head.bias)
 
     def backward_d(self, slopes: Tensor, *, penalised: bool) -> Tensor:

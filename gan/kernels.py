@@ -1,4 +1,4 @@
-"""How is what lies between a step's products computed on the CPU, each part in one pass and without Python?
+"""How is what lies between a step's products computed on the CPU, without Python?
 
 Compiled by Numba for the dtypes at hand when first called, and kept for the next process. None of these starts a
 thread or holds Python's lock. B is the batch size; what a function writes it takes last. Numba has no bfloat16: what
@@ -47,7 +47,7 @@ def _wide(number: types.Type) -> Callable[..., Any]:
 
 
 def narrow(number: Any, out: Array) -> Any:
-    """Return a number as one of `out`, in bfloat16 the nearest, of two the even one."""
+    """Return a number as one of `out`, in bfloat16 the nearest, of two the even one; a NaN of arithmetic stays."""
 
 
 @overload(narrow, inline="always", strict=False)

@@ -1,7 +1,7 @@
 """How do two threads share the work of a step, without waiting for each other after each operation?
 
-An operation that is spread over cores ends when the last of them is done, and most of a step's hundred are too small to
-be spread. So each thread does whole operations by itself: one goes forward and back, the other takes the updates that
+An operation that is spread over cores ends when the last of them is done, and most of a step's are too small to be
+spread. So each thread does whole operations by itself: one goes forward and back, the other takes the updates that
 come of it, and where the first has to wait for these it takes some, too.
 """
 

@@ -21,7 +21,7 @@ def by_onednn(a: Tensor, b: Tensor, /, *, out: Tensor | None = None) -> Tensor:
 
 
 def multiply_for(dtype: torch.dtype) -> Multiply:
-    """Choose by dtype and the CPU's maker: else torch's own way, MKL in float32 and oneDNN in bfloat16."""
+    """Return oneDNN's way for float32 on a CPU that is not Intel's; else torch's own, by MKL, or oneDNN in bfloat16."""
     if dtype == torch.float32 and not is_intel() and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return by_onednn
     multiply: Multiply = torch.mm

@@ -4,6 +4,7 @@ import os
 import platform
 import subprocess
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, Self
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from gan import __version__
 
-PACKAGES = {"torch": torch.__version__, "numpy": np.__version__}
+PACKAGES = {"torch": torch.__version__, "numpy": np.__version__, "numba": version("numba")}
 
 
 class Provenance(BaseModel):

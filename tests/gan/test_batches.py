@@ -6,7 +6,7 @@ import torch
 
 from gan.batches import Batches
 from gan.errors import DataError
-from gan.images import to_uint8
+from gan.images import from_uint8, to_uint8
 from tests.digits import digits
 
 DIGITS = digits(130)
@@ -27,6 +27,13 @@ def test_an_image_comes_with_its_digit() -> None:
     images, labels = numbered(130), np.arange(130, dtype=np.uint8)
     real = Batches(images, labels, batch_size=32, seed=0)(2)
     assert torch.equal(to_uint8(real.images)[:, 0, 0, 0].long(), real.digits)
+
+
+def test_a_batch_holds_its_images_pixel_by_pixel() -> None:
+    images = np.random.default_rng(0).integers(256, size=(64, 28, 28), dtype=np.uint8)
+    batches = Batches(images, np.arange(64), batch_size=32, seed=0)
+    expected = from_uint8(torch.from_numpy(images)[batches.chosen(2)].unsqueeze(1))
+    assert torch.equal(batches(2).images, expected)
 
 
 def test_epochs_are_shuffled_differently() -> None:

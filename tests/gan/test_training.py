@@ -41,7 +41,7 @@ def test_losses_equal_the_plain_reading_over_500_steps_in_float64(recipe: str) -
 
 @pytest.mark.parametrize("recipe", ["published", "tuned"])
 def test_what_runs_on_a_gpu_takes_the_same_steps(recipe: str) -> None:
-    """With dropout, R1, and shifts in the second half; on the CPU, where it runs as well."""
+    """With dropout, and in tuned R1, and shifts in the second half; on the CPU, where it runs as well."""
     ours, config, batches = begin(recipe, torch.float64, num_steps=40, batch_size=32, dropout=0.3)
     theirs = TrainState(config, torch.float64)
     losses = torch.empty(2, 40, 2, dtype=torch.float64)
@@ -54,6 +54,18 @@ def test_what_runs_on_a_gpu_takes_the_same_steps(recipe: str) -> None:
     torch.testing.assert_close(losses[0], losses[1], rtol=0, atol=1e-9)
     for name, tensor in ours.tensors().items():
         torch.testing.assert_close(tensor, theirs.tensors()[name], rtol=0, atol=1e-7, msg=name)
+
+
+@pytest.mark.parametrize("recipe", ["published", "tuned"])
+def test_both_engines_judge_alike_also_where_a_sigmoid_is_0_or_1(recipe: str) -> None:
+    state, config, _ = begin(recipe, batch_size=32)
+    some = [0.0, 1e-3, 5.0, 16.0, 17.0, 40.0, 90.0, 200.0]
+    logits = torch.tensor([*some, *(-each for each in some)] * 4)[torch.randperm(64)]
+    judged = []
+    for engine in (CpuEngine(state, config), GpuEngine(state, config)):
+        slopes = engine.judge(logits, losses := torch.empty(2))
+        judged.append([losses, *slopes])
+    torch.testing.assert_close(judged[0], judged[1], rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("engine_class", [CpuEngine, GpuEngine])
@@ -159,7 +171,7 @@ def test_stopping_keeps_every_step_taken() -> None:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("recipe", ["published", "tuned", "dcgan"])
 def test_a_state_taken_through_tensors_goes_on_to_the_same_bits(recipe: str, precision: str) -> None:
-    state, config, batches = begin(recipe, num_steps=30, precision=precision)
+    state, config, batches = begin(recipe, num_steps=60, precision=precision)
     training = train(state, config, batches)
     next(training)
     copied = TrainState(config).load({name: t.clone() for name, t in state.tensors().items()})
@@ -173,7 +185,7 @@ def test_in_bfloat16_two_threads_come_to_the_bits_of_one(recipe: str) -> None:
     """Each operation is one thread's; which one takes an update is left to chance."""
     threads = {}
     for num_threads in (1, 2):
-        state, config, batches = begin(recipe, num_steps=30, precision="bfloat16")
+        state, config, batches = begin(recipe, num_steps=60, precision="bfloat16")
         list(train(state, config.model_copy(update={"num_threads": num_threads}), batches))
         threads[num_threads] = state.tensors()
     assert [name for name, one in threads[1].items() if not torch.equal(one, threads[2][name])] == []
@@ -182,16 +194,16 @@ def test_in_bfloat16_two_threads_come_to_the_bits_of_one(recipe: str) -> None:
 @pytest.mark.parametrize("recipe", ["published", "dcgan"])
 def test_moments_that_shrink_to_subnormal_numbers_become_0_at_every_50th_step(recipe: str) -> None:
     """A dead discriminator's would, for the rest of a run, and a step on a CPU would take ten times as long."""
-    state, config, batches = begin(recipe, num_steps=50, batch_size=25)
+    state, config, batches = begin(recipe, num_steps=50, batch_size=25, learning_rate=1e-9)
     moments = list(state.d_moments.values())
     for parameter in state.discriminator.parameters():
         parameter.data.zero_()  # by which it has no gradient
     for moment in moments:
-        moment.exp_avg.fill_(1e-36)
+        moment.exp_avg.fill_(1e-26)
         moment.exp_avg_sq.fill_(1e-12)
     shown = train(state, config, batches)
     next(shown)
-    assert any(moment.exp_avg.any() and moment.exp_avg.max() < 1e-36 for moment in moments)
+    assert any(moment.exp_avg.any() and moment.exp_avg.max() < 1e-26 for moment in moments)
     list(shown)
     no_grads = [moment for moment in moments if moment.exp_avg_sq.max() < 1e-12]
     assert no_grads and not any(moment.exp_avg.any() for moment in no_grads)

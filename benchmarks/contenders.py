@@ -36,7 +36,7 @@ def contenders() -> list[Contender]:
         *(loader(num_workers) for num_workers in NUM_WORKERS),
         Contender("memory", "published loop, data in memory", "float32", published_loop.in_memory),
         *(our_recipe(recipe, precision) for precision in precisions for recipe in LINEAR),
-        *(the_limit(multiplier, precision) for precision in precisions for multiplier in get_args(limit.Multiplier)),
+        *(the_limit(multiplier, precision) for precision in precisions for multiplier in limit.multipliers(precision)),
     ]
 
 

@@ -14,6 +14,7 @@ from gan.products import multiply_for
 
 Kind = Literal["forward", "input grad", "weight grad"]
 Multiplier = Literal["gan.products", "torch.mm"]  # what the engine multiplies by, and the plain way
+DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Product(NamedTuple):
@@ -59,6 +60,11 @@ def products_of_step(batch: int, latent: int) -> list[Product]:
     ]
 
 
+def multipliers(precision: Precision) -> list[Multiplier]:
+    """Name the ways to multiply on this machine: the plain one, and the engine's where that is another."""
+    return ["torch.mm"] if multiply_for(DTYPES[precision]) is torch.mm else ["gan.products", "torch.mm"]
+
+
 def limit(setting: Setting, precision: Precision, multiplier: Multiplier) -> Run:
     """Prepare the products of a step of our engine, and Adam; on a GPU in one CUDA graph."""
     config = TrainConfig(precision=precision)
@@ -78,7 +84,7 @@ def multiplications(
     products: list[Product], precision: Precision, multiplier: Multiplier, device: str
 ) -> list[Callable[[], object]]:
     """Return each product as a call; matrices of one shape are one tensor, so that caches serve as well as they can."""
-    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    dtype = DTYPES[precision]
 
     @cache
     def matrix(role: str, rows: int, columns: int) -> Tensor:

@@ -12,7 +12,7 @@ from benchmarks.timing import Precision
 NOTES = """\
 Steps per second, the median of all rounds ({rounds}) with the least and the greatest. In a round all take turns, each
 in a process of its own. The published loop reads both losses at every step and writes no TensorBoard. The limit is
-every matrix product of a step of ours and one fused Adam, nothing else, by the quicker of the two multipliers."""
+every matrix product of a step of ours and one fused Adam, nothing else; of two multipliers the quicker counts."""
 
 
 class Machine(BaseModel):

@@ -103,9 +103,13 @@ def test_a_window_is_timed_step_by_step() -> None:
     assert len(steps) == 7
 
 
-def test_every_way_is_listed_once() -> None:
-    assert Counter(contender.group for contender in contenders()) == {"loader": 3, "memory": 1, "ours": 4, "limit": 4}
-    assert len({(contender.name, contender.precision) for contender in contenders()}) == 12
+@pytest.mark.parametrize(("intel", "num_limits"), [(True, 2), (False, 3)])
+def test_every_way_is_listed_once(intel: bool, num_limits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gan.products.is_intel", lambda: intel)
+    listed = contenders()
+    groups = {"loader": 3, "memory": 1, "ours": 4, "limit": num_limits}
+    assert Counter(contender.group for contender in listed) == groups
+    assert len({(contender.name, contender.precision) for contender in listed}) == len(listed)
 
 
 def test_a_commands_memory_is_its_own() -> None:

@@ -33,26 +33,26 @@ class ConvEngine(Engine):
         images: Tensor = self.fake.detach().flatten(1)
         return images
 
-    def forward_d(self, digits: Tensor) -> Tensor:
-        """Return the logits (2B,) of `images`; keep the graphs of both halves. The head is in the state's own dtype."""
-        halves = torch.split(self.images.view(-1, *IMAGE_SHAPE), self.config.batch_size)
+    def forward_d(self, fakes: Tensor) -> Tensor:
+        """Return the logits (2B,); keep the graphs of both halves. The head is in the state's own dtype."""
+        halves = torch.split(self.images_of(fakes).view(-1, *IMAGE_SHAPE), self.config.batch_size)
         self.pixels = [half.detach().requires_grad_() for half in halves]
         with torch.enable_grad():
             with self.autocast():
                 hidden = [self.discriminator.layers(pixels) for pixels in self.pixels]
             self.logits = [
                 self.discriminator.judge(each.to(self.master), of_half)
-                for each, of_half in zip(hidden, (self.fake_digits, digits), strict=True)
+                for each, of_half in zip(hidden, (self.fake_digits, self.real.digits), strict=True)
             ]
         return torch.cat(self.logits).detach()
 
-    def backward_d(self, slopes: Tensor, *, penalised: bool) -> Tensor:
+    def backward_d(self, slopes: Tensor) -> Tensor:
         """Update D; return the gradients (B, 784) of the fakes' logits by pixel."""
         fake, by_logit = self.logits[0], torch.split(slopes.squeeze(1), self.config.batch_size)
         (delta,) = torch.autograd.grad(fake, self.pixels[0], torch.ones_like(fake), retain_graph=True)
         grads = torch.autograd.grad(self.logits, self.d_parameters, by_logit, retain_graph=True)
         torch._foreach_copy_(self.d_adam.grads, grads)
-        if penalised:
+        if self.penalised:
             torch._foreach_add_(self.d_adam.grads[::2], self.penalty_grads())
         self.d_adam.update(0)
         return delta.flatten(1)

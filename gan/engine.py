@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -16,7 +17,7 @@ from torch.nn import functional as F
 from gan.adam import Adam
 from gan.batches import Real
 from gan.config import TrainConfig
-from gan.networks import IMAGE_SHAPE, NUM_PIXELS
+from gan.networks import IMAGE_SHAPE
 from gan.shifts import Shifts
 from gan.state import TrainState
 
@@ -50,13 +51,13 @@ class Engine(ABC):
         self.r1_gamma, self.ema_decay = config.r1_gamma, config.ema_decay
         self.period = R1_EVERY if config.r1_gamma else 1  # steps after which the same is done again
         self.master = state.fixed_z.dtype
+        self.rounded = np.float32 if self.master == torch.float32 else np.float64
         self.dtype = dtype
         betas = config.beta1, config.beta2
         self.g_adam = adam(state.generator, state.g_moments, betas, layers[0], state.ema)
         self.d_adam = adam(state.discriminator, state.d_moments, betas, layers[1])
         batch = config.batch_size
-        self.images = torch.empty(2 * batch, NUM_PIXELS, device=state.device, dtype=self.dtype)
-        self.shifts = Shifts(config.max_shift, self.images) if config.max_shift else None
+        self.shifts = Shifts(config.max_shift or 0, state.device)
         # Rows to judge: the fakes as G wants them, the fakes as D should see them, the reals; and each row's share
         # in g_loss and in d_loss.
         like = state.fixed_z
@@ -83,19 +84,19 @@ class Engine(ABC):
         """
         step = self.state.step + ahead
         learning_rate, ema_weight = rates or self.rates(step)
-        fake = self.forward_g(self.draw())  # (B, 784)
-        self.images = torch.cat([fake, real.images.flatten(1)])
-        shifts = self.shifts if self.config.shifts_after(step) else None
-        if shifts:
-            chosen = shifts.draw(len(self.images), self.state.random)
-            self.images = shifts.there(self.images, chosen)
-        logits = self.forward_d(real.digits)  # (2B,)
+        self.penalised = self.r1_gamma > 0 and step % self.period == 0
+        z = self.draw()  # (B, latent_dim)
+        shifted = self.config.shifts_after(step)
+        self.chosen = self.shifts.draw(2 * len(z), self.state.random) if shifted else None  # (2B,)
+        self.show(real)
+        fake = self.forward_g(z)  # (B, 784)
+        logits = self.forward_d(fake)  # (2B,)
         g_slopes, d_slopes = self.judge(logits, losses)  # (B, 1), (2B, 1)
         self.g_adam.begin(learning_rate, ema_weight)
         self.d_adam.begin(learning_rate, ema_weight)
-        fake_delta = self.backward_d(d_slopes, penalised=step % self.period == 0 and self.r1_gamma > 0)  # (B, 784)
-        if shifts:
-            fake_delta = shifts.back(fake_delta, chosen[: len(fake)])
+        fake_delta = self.backward_d(d_slopes)  # (B, 784)
+        if self.chosen is not None:
+            fake_delta = self.shifts.back(fake_delta, self.chosen[: len(fake)])
         self.backward_g(fake_delta, g_slopes)
         if self.state.device.type == "cpu" and (step + 1) % FLUSH_EVERY == 0:
             self.flush()
@@ -112,16 +113,25 @@ class Engine(ABC):
         z = torch.randn(shape, generator=self.state.random, device=self.state.device, dtype=self.master)
         return z.to(self.dtype)
 
+    def show(self, real: Real) -> None:
+        """Let D see the reals, for which it need not wait for the fakes; shifted by the last of those chosen."""
+        self.real = real
+
     @abstractmethod
     def forward_g(self, z: Tensor) -> Tensor:
         """Return fakes (B, 784) in [-1, 1], without a graph; keep what the way back reads."""
 
     @abstractmethod
-    def forward_d(self, digits: Tensor) -> Tensor:
-        """Return the logits (2B,) of `images`, before a rectified head; keep what the way back reads.
+    def forward_d(self, fakes: Tensor) -> Tensor:
+        """Return the logits (2B,) of fakes (B, 784) and of the reals, before a rectified head; keep what to go back by.
 
-        A D that is told the digits of images judges the reals as these (B,), the fakes as what G was asked for.
+        A D that is told the digits of images judges the reals as their own, the fakes as what G was asked for.
         """
+
+    def images_of(self, fakes: Tensor) -> Tensor:
+        """Return what D sees, (2B, 784): the fakes and the reals, shifted where this step shifts them."""
+        images = torch.cat([fakes, self.real.images.flatten(1)]).to(self.dtype)
+        return images if self.chosen is None else self.shifts.there(images, self.chosen)
 
     def judge(self, logits: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
         """Write (g_loss, d_loss); return the derivatives of g_loss (B, 1) and of d_loss (2B, 1) by the logits."""
@@ -141,8 +151,8 @@ class Engine(ABC):
         return slopes[:batch], slopes[batch:]
 
     @abstractmethod
-    def backward_d(self, slopes: Tensor, *, penalised: bool) -> Tensor:
-        """Update D by d_loss, given its derivatives (2B, 1) by the logits, and by R1 where it is to be penalised.
+    def backward_d(self, slopes: Tensor) -> Tensor:
+        """Update D by d_loss, given its derivatives (2B, 1) by the logits, and by R1 where it is `penalised`.
 
         R1 is the reals' mean squared gradient by pixel times gamma / 2 (Mescheder et al. 2018); it stands for R1_EVERY
         steps. Rectifiers have no curvature: by biases it is 0.
@@ -162,5 +172,4 @@ class Engine(ABC):
         """
         learning_rate = self.config.learning_rate_after(step)
         ema_weight = 1 - min(self.ema_decay, (step + 1) / (step + 10))
-        rounded = torch.tensor([learning_rate, ema_weight], dtype=self.master).tolist()
-        return rounded[0], rounded[1]
+        return float(self.rounded(learning_rate)), float(self.rounded(ema_weight))

@@ -72,12 +72,12 @@ class GpuEngine(MlpEngine):
         self.fake = F.linear(hidden, *self.g_layers[4]).tanh_()
         return self.fake
 
-    def forward_d(self, digits: Tensor) -> Tensor:
-        """Return the logits (2B,) of `images`, before a rectified head; keep each layer's input."""
-        self.images = self.images.to(self.dtype)  # the reals come in the state's
+    def forward_d(self, fakes: Tensor) -> Tensor:
+        """Return the logits (2B,), before a rectified head; keep each layer's input."""
+        images = self.images_of(fakes)
         if self.config.conditional:
-            self.tell(self.images, torch.cat([self.fake_digits, digits]))
-        self.d_inputs = [self.images]
+            self.tell(images, torch.cat([self.fake_digits, self.real.digits]))
+        self.d_inputs = [images]
         for index, layer in enumerate(self.d_layers[:3]):
             hidden = F.leaky_relu_(F.linear(self.d_inputs[-1], *layer), self.slope)
             if self.masks:
@@ -85,7 +85,7 @@ class GpuEngine(MlpEngine):
             self.d_inputs.append(hidden)
         return (self.d_inputs[-1].to(self.master) * self.head.weight).sum(1).add_(self.head.bias)
 
-    def backward_d(self, slopes: Tensor, *, penalised: bool) -> Tensor:
+    def backward_d(self, slopes: Tensor) -> Tensor:
         """Update D; return the gradients (B, 784) of the fakes' logits by pixel.
 
         D does not mix rows, so one way back, of each logit on its own, serves both losses: times d_loss's slope by
@@ -93,7 +93,7 @@ class GpuEngine(MlpEngine):
         """
         layers = self.deltas_d()
         penalties: list[Tensor | None] = [None] * 4
-        if penalised:
+        if self.penalised:
             layers = iter([*layers])  # all of the way back first: the penalty reads every layer as it was
             penalties = [*self.penalty_grads()]
         narrow = slopes.to(self.dtype)

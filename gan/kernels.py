@@ -169,11 +169,11 @@ def weigh_tanh(delta: Array, slopes: Array, fake: Array, out: Array) -> None:
 
 
 @compiled
-def add(bias: Array, out: Array) -> None:
-    """Add a bias (D,) to each row of out (B, D)."""
+def add(raw: Array, bias: Array, out: Array) -> None:
+    """Write each row of raw (B, D) plus a bias (D,) into out (B, D)."""
     for row in range(out.shape[0]):
         for column in range(out.shape[1]):
-            out[row, column] = narrow(wide(out[row, column]) + bias[column], out)
+            out[row, column] = narrow(wide(raw[row, column]) + bias[column], out)
 
 
 @compiled

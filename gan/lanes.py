@@ -1,13 +1,12 @@
 """How do two threads share the work of a step, without waiting for each other after each operation?
 
 An operation that is spread over cores ends when the last of them is done, and most of a step's are too small to be
-spread. So each thread does whole operations by itself: one goes forward and back, the other takes the updates that
-come of it, and where the first has to wait for these it takes some, too.
+spread. So each thread does whole operations by itself: one goes forward and back, the other takes what need not be
+done at once, and where the first comes to need something that nobody has begun it does that itself.
 """
 
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable
 from queue import SimpleQueue
 
@@ -17,47 +16,47 @@ Task = Callable[[], None]
 
 
 class Lane:
-    """Hold tasks for two threads to take; none reads what another one writes, so that no order changes a bit."""
+    """Hold a task for the first of two threads that comes for it."""
 
     def __init__(self, tokens: SimpleQueue[bool] | None) -> None:
         """Put a token there for each task; without, a task is run when it is added."""
         self.tokens = tokens
-        self.tasks: deque[Task] = deque()
+        self.task: Task | None = None
         self.in_hand = threading.Lock()
         self.error: Exception | None = None
 
     def add(self, task: Task) -> None:
-        """Let a task be run until `settle` returns."""
+        """Let a task be run until `settle` returns; the one before it must have been settled."""
         if self.tokens is None:
             return task()
-        self.tasks.append(task)
+        self.task = task
         self.tokens.put(True)
 
     def settle(self) -> None:
-        """Run what is left and return when all is done. Raises what a task raised."""
-        while self.tasks:
-            self._run_next()
-        with self.in_hand:  # until then the helper is at its last one
+        """Return when the task is done; run it if nobody has. Raises what it raised."""
+        with self.in_hand:  # by the helper, until it is done
+            self._run()
             error, self.error = self.error, None
         if error:
             raise error
 
     def help(self) -> bool:
-        """Run a task, if there is one."""
-        with self.in_hand:
-            try:
-                return self._run_next()
-            except Exception as error:  # noqa: BLE001 - the thread that waits raises it
-                self.error = error
-                return True
-
-    def _run_next(self) -> bool:
-        try:
-            task = self.tasks.popleft()
-        except IndexError:  # the other thread was quicker
+        """Run the task, if there is one that nobody has in hand."""
+        if not self.task or not self.in_hand.acquire(blocking=False):
             return False
-        task()
-        return True
+        try:
+            return self._run()
+        except Exception as error:  # noqa: BLE001 - the thread that waits raises it
+            self.error = error
+            return True
+        finally:
+            self.in_hand.release()
+
+    def _run(self) -> bool:
+        task, self.task = self.task, None
+        if task:
+            task()
+        return task is not None
 
 
 def lanes_of(owner: object, count: int, num_threads: int) -> list[Lane]:

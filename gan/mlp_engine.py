@@ -35,10 +35,11 @@ class MlpEngine(Engine):
         assert config.dropout is not None and isinstance(state.discriminator, MlpDiscriminator)
         self.dropout, self.slope, self.tell = config.dropout, state.discriminator.slope, state.discriminator.tell
         self.norms = [layer for layer in state.generator.layers if isinstance(layer, nn.BatchNorm1d)]
+        self.fake_digits = torch.empty(0)  # (B,), where G is told them
         self.num_tracked = join([t for norm in self.norms if (t := norm.num_batches_tracked) is not None])
 
     def draw(self) -> Tensor:
         """Draw latents (B, latent_dim), and dropout masks (2B, width) for D's hidden layers or none."""
         z = super().draw()
-        self.masks = dropout_masks(len(self.images), self.dropout, self.state.random, self.images)
+        self.masks = dropout_masks(2 * len(z), self.dropout, self.state.random, z)
         return z

@@ -5,6 +5,7 @@ What both kinds undergo, G need not imitate (Zhao et al. 2020, DiffAugment).
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 SIDE = 28
 NUM_PIXELS = SIDE * SIDE
@@ -14,10 +15,8 @@ BACKGROUND = -1.0  # black
 class Shifts:
     """Shift images (N, 784) by up to `reach` pixels each way, and gradients by pixel back."""
 
-    def __init__(self, reach: int, like: Tensor) -> None:
-        """Make room for as many images as `like` (N, 784) holds, of its device and dtype."""
-        self.sources = sources(reach).to(like.device)
-        self.framed = like.new_empty(len(like), NUM_PIXELS + 1)
+    def __init__(self, reach: int, device: torch.device) -> None:
+        self.sources = sources(reach).to(device)
 
     def draw(self, count: int, random: torch.Generator) -> Tensor:
         """Draw the number (count,) of each image's shift."""
@@ -32,9 +31,7 @@ class Shifts:
         return self._taken(deltas, len(self.sources) - 1 - chosen, 0.0)
 
     def _taken(self, images: Tensor, chosen: Tensor, outside: float) -> Tensor:
-        framed = self.framed[: len(images)]
-        framed[:, :NUM_PIXELS] = images
-        framed[:, NUM_PIXELS] = outside
+        framed = F.pad(images, (0, 1), value=outside)  # what lies outside is pixel 784
         return framed.gather(1, self.sources.index_select(0, chosen))
 
 

@@ -15,19 +15,33 @@ class Owner:
 
 def test_every_task_is_done_once_by_either_thread() -> None:
     owner, done = Owner(), list[tuple[int, str]]()
-    first, second = lanes_of(owner, 2, 1)
+    lanes = lanes_of(owner, 4, 1)
 
     def task(number: int) -> None:
         time.sleep(0.001)
         done.append((number, threading.current_thread().name))
 
-    for number in range(100):
-        (first, second)[number % 2].add(lambda number=number: task(number))
-    first.settle()
-    assert {number for number, _ in done} >= set(range(0, 100, 2))
-    second.settle()
+    for number in range(0, 100, 4):
+        for place, lane in enumerate(lanes):
+            lane.add(lambda number=number + place: task(number))
+        for place, lane in enumerate(lanes):
+            lane.settle()
+            assert number + place in {number for number, _ in done}
     assert sorted(number for number, _ in done) == list(range(100))
     assert {name for _, name in done} == {"lanes", "MainThread"}
+
+
+def test_the_helper_takes_the_most_urgent_task_first() -> None:
+    owner, began, may_end, order = Owner(), threading.Event(), threading.Event(), list[str]()
+    first, second, third = lanes_of(owner, 3, 1)
+    third.add(lambda: (began.set(), may_end.wait()))
+    began.wait()  # the helper has it in hand
+    second.add(lambda: order.append("second"))
+    first.add(lambda: order.append("first"))
+    may_end.set()
+    while len(order) < 2:
+        time.sleep(0.001)
+    assert order == ["first", "second"]
 
 
 def test_settling_waits_for_what_the_helper_has_in_hand() -> None:
@@ -52,15 +66,15 @@ def test_an_error_in_a_task_is_raised_where_its_end_is_waited_for(taken_by: str)
 
     def task() -> None:
         began.set()
-        time.sleep(0.05)  # so that the other thread takes the next one
         if threading.current_thread().name == taken_by:
             raise ValueError("no room")
 
-    for _ in range(4):
-        lane.add(task)
-    began.wait()
     with pytest.raises(ValueError, match="no room"):
-        lane.settle()
+        for _ in range(100):  # until it was that thread's turn
+            lane.add(task)
+            if taken_by == "lanes":
+                began.wait()
+            lane.settle()
 
 
 def test_without_a_helper_a_task_is_done_when_it_is_added() -> None:

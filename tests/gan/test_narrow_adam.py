@@ -51,5 +51,5 @@ def test_kernels_round_to_bfloat16_as_torch_does() -> None:
     numbers = np.concatenate([some.view(np.float32), halfway.view(np.float32), special])
     numbers = numbers[~np.isnan(numbers) | (numbers.view(np.uint32) == special.view(np.uint32)[4])]
     out = torch.zeros(1, len(numbers), dtype=NARROW)
-    kernels.add(numbers, bits(out))
+    kernels.add(numbers[np.newaxis], np.full_like(numbers, -0.0), bits(out))
     torch.testing.assert_close(out[0], torch.from_numpy(numbers).to(NARROW), rtol=0, atol=0, equal_nan=True)

@@ -9,7 +9,7 @@ EACH = torch.arange(25)
 
 
 def shifts() -> Shifts:
-    return Shifts(2, IMAGES)
+    return Shifts(2, IMAGES.device)
 
 
 def test_an_image_goes_by_two_rows_and_a_column_and_black_comes_in() -> None:

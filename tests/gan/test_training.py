@@ -82,6 +82,20 @@ def test_in_bfloat16_losses_differ_by_roundings(recipe: str, engine_class: type[
     assert 0 < (losses[0] - losses[1]).abs().max() < 0.02
 
 
+@pytest.mark.parametrize("recipe", ["published", "tuned"])
+def test_two_threads_take_the_steps_of_one(recipe: str) -> None:
+    """In bfloat16, where the second takes the reals through D; with dropout, R1, and shifts in the second half."""
+    losses = torch.empty(2, 10, 2)
+    for num_threads, found in zip((1, 2), losses, strict=True):
+        state, config, batches = begin(recipe, num_steps=10, precision="bfloat16", dropout=0.3)
+        engine = CpuEngine(state, config.model_copy(update={"num_threads": num_threads}))
+        with engine.at_work():
+            for step in range(10):
+                engine.step(batches(step + 1), found[step])
+                state.step = step + 1
+    torch.testing.assert_close(losses[0], losses[1], rtol=0, atol=1e-3)
+
+
 def test_dcgan_equals_the_plain_reading_over_20_steps_in_float64() -> None:
     """Shifted in the second half; R1 at every tenth step, in both halves."""
     state, config, batches = begin("dcgan", torch.float64, num_steps=20, batch_size=25)

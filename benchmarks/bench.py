@@ -18,7 +18,7 @@ import torch
 from benchmarks.chart import svg
 from benchmarks.contenders import contenders
 from benchmarks.costs import measure
-from benchmarks.process import running
+from benchmarks.process import PACES, running
 from benchmarks.published_loop import lay_out
 from benchmarks.results import Machine, Results, Row
 from benchmarks.timing import WINDOW, Setting
@@ -39,7 +39,7 @@ PACKAGES = ("gan-train", "torch", "torchvision", "numpy", "numba")
 @click.option(
     "--steps",
     type=click.IntRange(min=WINDOW),
-    help=f"Of a window; a {WINDOW}th as many warm up. On a GPU ours take 20 times as many. Default {STEPS}.",
+    help=f"Of a window; a {WINDOW}th as many warm up. Ours take {PACES} times as many. Default {STEPS}.",
 )
 @click.option("--workflow-steps", type=click.IntRange(min=3), help=f"Of the gan-train run. Default {WORKFLOW_STEPS}.")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: as training chooses.")

@@ -29,14 +29,15 @@ class Contender:
     prepare: Callable[[Setting], Run]
 
 
-def contenders() -> list[Contender]:
-    """List them in the order in which they run in each round."""
+def contenders(device: str) -> list[Contender]:
+    """List those on a device in the order in which they run in each round."""
     precisions: tuple[Precision, ...] = get_args(Precision)
+    limits = [(multiplier, each) for each in precisions for multiplier in limit.multipliers(each, device)]
     return [
         *(loader(num_workers) for num_workers in NUM_WORKERS),
         Contender("memory", "published loop, data in memory", "float32", published_loop.in_memory),
         *(our_recipe(recipe, precision) for precision in precisions for recipe in LINEAR),
-        *(the_limit(multiplier, precision) for precision in precisions for multiplier in limit.multipliers(precision)),
+        *(the_limit(multiplier, precision) for multiplier, precision in limits),
     ]
 
 

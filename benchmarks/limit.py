@@ -29,8 +29,8 @@ class Product(NamedTuple):
 def products_of_step(batch: int, latent: int) -> list[Product]:
     """List the products of a step in their order; they are the same for `published` and `tuned`, without R1.
 
-    D sees the fakes and the reals at once, and nobody asks for the reals' gradients by pixel. Its head, one output
-    wide, takes sums and no product.
+    D sees the fakes and the reals at once, as it does where no helper takes the reals, and nobody asks for the reals'
+    gradients by pixel. Its head, one output wide, takes sums and no product.
     """
     both = 2 * batch
     return [
@@ -60,9 +60,10 @@ def products_of_step(batch: int, latent: int) -> list[Product]:
     ]
 
 
-def multipliers(precision: Precision) -> list[Multiplier]:
-    """Name the ways to multiply on this machine: the plain one, and the engine's where that is another."""
-    return ["torch.mm"] if multiply_for(DTYPES[precision]) is torch.mm else ["gan.products", "torch.mm"]
+def multipliers(precision: Precision, device: str) -> list[Multiplier]:
+    """Name the ways to multiply on a device: the plain one, and the engine's where that is another."""
+    plain = device != "cpu" or multiply_for(DTYPES[precision]) is torch.mm
+    return ["torch.mm"] if plain else ["gan.products", "torch.mm"]
 
 
 def limit(setting: Setting, precision: Precision, multiplier: Multiplier) -> Run:
@@ -94,7 +95,7 @@ def multiplications(
         kind, m, k, n = product
         left = matrix("in", k, m).t() if kind == "weight grad" else matrix("in", m, k)
         right = matrix("in", n, k).t() if kind == "forward" else matrix("in", k, n)
-        multiply = torch.mm if multiplier == "torch.mm" or device != "cpu" else multiply_for(dtype)
+        multiply = torch.mm if multiplier == "torch.mm" else multiply_for(dtype)
         return partial(multiply, left, right, out=matrix("out", m, n))
 
     return [call_of(product) for product in products]

@@ -103,10 +103,10 @@ def test_a_window_is_timed_step_by_step() -> None:
     assert len(steps) == 7
 
 
-@pytest.mark.parametrize(("intel", "num_limits"), [(True, 2), (False, 3)])
-def test_every_way_is_listed_once(intel: bool, num_limits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("device", "intel", "num_limits"), [("cpu", True, 2), ("cpu", False, 3), ("cuda", False, 2)])
+def test_every_way_is_listed_once(device: str, intel: bool, num_limits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gan.products.is_intel", lambda: intel)
-    listed = contenders()
+    listed = contenders(device)
     groups = {"loader": 3, "memory": 1, "ours": 4, "limit": num_limits}
     assert Counter(contender.group for contender in listed) == groups
     assert len({(contender.name, contender.precision) for contender in listed}) == len(listed)

@@ -55,16 +55,23 @@ class CpuEngine(MlpEngine):
         self.fake_delta = Matrix.of(batch, NUM_PIXELS, self.dtype)
         self.g_slopes, self.d_slopes = Matrix.of(batch, 1, self.master), Matrix.of(2 * batch, 1, self.master)
         self.judge_kernel = kernels.judge_rectified if config.recipe == "published" else kernels.judge
-        *lanes, self.looking = lanes_of(self, len(G_LAYERS) + len(D_LAYERS) + 1, self.num_helping)
-        self.g_updates, self.d_updates = lanes[len(G_LAYERS) - 1 :: -1], lanes[len(G_LAYERS) :]
+        # G's last layer is the first to be updated; this thread, which needs its first layer first, comes to meet it.
+        self.lanes = lanes_of(self, len(G_LAYERS) + len(D_LAYERS) + 1, self.num_helping)
+        *updates, self.looking = self.lanes
+        self.g_updates, self.d_updates = updates[: len(G_LAYERS)][::-1], updates[len(G_LAYERS) :]
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
-        """Compute on the run's threads while steps are taken; then finish all updates."""
-        torch.set_num_threads(self.num_threads - self.num_helping)
+        """Compute on the run's threads while steps are taken; then finish all updates, or none after an error."""
+        # As many as the helper's, since the bits must not depend on who takes a task.
+        torch.set_num_threads(self.num_helping or self.num_threads)
         try:
             yield
             self.settle()
+        except BaseException:
+            for lane in self.lanes:
+                lane.drop()
+            raise
         finally:
             torch.set_num_threads(self.num_threads)
 
@@ -92,7 +99,7 @@ class CpuEngine(MlpEngine):
 
     def forward_g(self, z: Tensor) -> Tensor:
         """Return fakes (B, 784) in [-1, 1]; keep each layer's output."""
-        self.g_updates[0].settle()
+        self.g_updates[0].settle()  # it reads z and the norms' running statistics
         if self.config.conditional:
             self.fake_digits = self.state.generator.digits(z)
             z = self.state.generator.inputs(z, self.fake_digits)

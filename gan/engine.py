@@ -1,7 +1,7 @@
 """How does a step go: latents, fakes, logits, losses, the way back, Adam, EMA?
 
 This is what all recipes have in common; how networks of a kind go forward and back stands in an engine of their own.
-B is the batch size; D sees 2B images at once, first the fakes, then the reals. A `delta` is the gradient by a layer's
+B is the batch size; D sees 2B images a step, the fakes being the first half. A `delta` is the gradient by a layer's
 output, a row an image.
 """
 
@@ -114,7 +114,7 @@ class Engine(ABC):
         return z.to(self.dtype)
 
     def show(self, real: Real) -> None:
-        """Let D see the reals, for which it need not wait for the fakes; shifted by the last of those chosen."""
+        """Let D see the reals, for which it need not wait for the fakes; shifted by the second half of `chosen`."""
         self.real = real
 
     @abstractmethod
@@ -129,7 +129,7 @@ class Engine(ABC):
         """
 
     def images_of(self, fakes: Tensor) -> Tensor:
-        """Return what D sees, (2B, 784): the fakes and the reals, shifted where this step shifts them."""
+        """Return what D sees, (2B, 784), shifted if it is to be, in an engine that takes fakes and reals together."""
         images = torch.cat([fakes, self.real.images.flatten(1)]).to(self.dtype)
         return images if self.chosen is None else self.shifts.there(images, self.chosen)
 

@@ -26,10 +26,11 @@ class Lane:
         self.error: Exception | None = None
 
     def add(self, task: Task) -> None:
-        """Let a task be run until `settle` returns; the one before it must have been settled."""
+        """Have a task run by the time `settle` returns; the one before it must have been settled."""
         if self.tokens is None:
             return task()
-        self.task = task
+        with self.in_hand:
+            self.task = task
         self.tokens.put(True)
 
     def settle(self) -> None:
@@ -39,6 +40,11 @@ class Lane:
             error, self.error = self.error, None
         if error:
             raise error
+
+    def drop(self) -> None:
+        """Return when nobody has the task in hand; nobody will begin it, nor hear of its error."""
+        with self.in_hand:
+            self.task = self.error = None
 
     def help(self) -> bool:
         """Run the task, if there is one that nobody has in hand."""

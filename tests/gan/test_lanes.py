@@ -34,14 +34,41 @@ def test_every_task_is_done_once_by_either_thread() -> None:
 def test_the_helper_takes_the_most_urgent_task_first() -> None:
     owner, began, may_end, order = Owner(), threading.Event(), threading.Event(), list[str]()
     first, second, third = lanes_of(owner, 3, 1)
-    third.add(lambda: (began.set(), may_end.wait()))
-    began.wait()  # the helper has it in hand
+
+    def task() -> None:
+        began.set()
+        may_end.wait(5)
+
+    third.add(task)
+    assert began.wait(5)  # the helper has it in hand
     second.add(lambda: order.append("second"))
     first.add(lambda: order.append("first"))
     may_end.set()
-    while len(order) < 2:
+    deadline = time.monotonic() + 5
+    while len(order) < 2 and time.monotonic() < deadline:
         time.sleep(0.001)
     assert order == ["first", "second"]
+
+
+def test_what_is_dropped_is_not_begun_and_what_is_in_hand_is_waited_for() -> None:
+    owner, began, done = Owner(), threading.Event(), list[str]()
+    first, second = lanes_of(owner, 2, 1)
+
+    def task() -> None:
+        began.set()
+        time.sleep(0.1)
+        done.append("first")
+        raise ValueError("nobody hears of it")
+
+    first.add(task)
+    assert began.wait(5)
+    second.add(lambda: done.append("second"))
+    second.drop()
+    first.drop()
+    assert done == ["first"]
+    first.settle()
+    second.settle()
+    assert done == ["first"]
 
 
 def test_settling_waits_for_what_the_helper_has_in_hand() -> None:

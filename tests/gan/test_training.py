@@ -1,5 +1,9 @@
 """Does training compute what the table says, and end as it should?"""
 
+import random
+import time
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -84,7 +88,7 @@ def test_in_bfloat16_losses_differ_by_roundings(recipe: str, engine_class: type[
 
 @pytest.mark.parametrize("recipe", ["published", "tuned"])
 def test_two_threads_take_the_steps_of_one(recipe: str) -> None:
-    """In bfloat16, where the second takes the reals through D; with dropout, R1, and shifts in the second half."""
+    """In bfloat16, where the second takes the reals; with dropout, in tuned R1, and shifts in the second half."""
     losses = torch.empty(2, 10, 2)
     for num_threads, found in zip((1, 2), losses, strict=True):
         state, config, batches = begin(recipe, num_steps=10, precision="bfloat16", dropout=0.3)
@@ -94,6 +98,31 @@ def test_two_threads_take_the_steps_of_one(recipe: str) -> None:
                 engine.step(batches(step + 1), found[step])
                 state.step = step + 1
     torch.testing.assert_close(losses[0], losses[1], rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("recipe", ["published", "tuned"])
+def test_which_of_two_threads_takes_what_and_when_changes_no_bit(recipe: str) -> None:
+    extras = {"dropout": 0.3, "max_shift": 2, "r1_gamma": 0.1, "ema_decay": 0.9}
+    found = []
+    for helped in (False, True):
+        state, config, batches = begin(recipe, num_steps=20, precision="bfloat16", batch_size=25, **extras)
+        engine, chance = CpuEngine(state, config.model_copy(update={"num_threads": 2})), random.Random(0)
+
+        def late(*args: Any, multiply: Any = engine.multiply, chance: Any = chance, **kwargs: Any) -> Any:
+            time.sleep(chance.choice([0, 0, 0.002]))
+            return multiply(*args, **kwargs)
+
+        engine.multiply = late
+        if not helped:
+            for lane in engine.lanes:
+                lane.tokens = None  # so that a task is run when it is added
+        losses = torch.empty(20, 2)
+        with engine.at_work():
+            for step in range(20):
+                engine.step(batches(step + 1), losses[step])
+                state.step = step + 1
+        found.append({**state.tensors(), "losses": losses})
+    assert [name for name, tensor in found[0].items() if not torch.equal(tensor, found[1][name])] == []
 
 
 def test_dcgan_equals_the_plain_reading_over_20_steps_in_float64() -> None:

@@ -28,7 +28,7 @@ class CpuEngine(MlpEngine):
     """Take steps on a CPU: products of the config's precision, everything between them in the weights' own."""
 
     def __init__(self, state: TrainState, config: TrainConfig) -> None:
-        """Start a helper in bfloat16 on two or more threads: it takes half of these.
+        """Start a helper in bfloat16 on two or more threads: it has half of these, the thread that takes steps as many.
 
         In float32, whose products take longer, it is quicker to spread each of them over all threads.
         """

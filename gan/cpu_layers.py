@@ -96,12 +96,14 @@ class Rows(NamedTuple):
 
 
 def linears_of(network: nn.Module) -> list[nn.Linear]:
+    """List a network's linear layers in their order."""
     return [module for module in network.modules() if isinstance(module, nn.Linear)]
 
 
 def layers_of(
     linears: list[nn.Linear], adam: Adam, counts: Sequence[int], rows: int, norms: Sequence[nn.BatchNorm1d | None]
 ) -> list[Layer]:
+    """Lay out linear layers for so many rows, given how many parameters of each `adam` updates, and the norms after."""
     weights = adam.copies if isinstance(adam, NarrowAdam) else [linear.weight.data for linear in linears]
     grads = iter(adam.grads)
     return [

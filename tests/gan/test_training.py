@@ -1,6 +1,7 @@
 """Does training compute what the table says, and end as it should?"""
 
 import random
+import threading
 import time
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from gan.batches import Batches
 from gan.config import TrainConfig
 from gan.cpu_engine import CpuEngine
+from gan.engine import Engine
 from gan.engines import engine_for
 from gan.errors import TrainingDivergedError
 from gan.gpu_engine import GpuEngine
@@ -26,6 +28,14 @@ def begin(recipe: str, dtype: torch.dtype = torch.float32, **fields: object) -> 
     config = TrainConfig(recipe=recipe, **{"snapshot_steps": 10, "shift_from": 0.5, **fields})
     config = config.resolved(seed=LIVE_SEED, device="cpu", num_threads=1)
     return TrainState(config, dtype), config, Batches(*digits(512), config.batch_size, LIVE_SEED, dtype=dtype)
+
+
+def take(engine: Engine, batches: Batches, losses: torch.Tensor) -> None:
+    """Take a step for each row of losses."""
+    with engine.at_work():
+        for row in losses:
+            engine.step(batches(engine.state.step + 1), row)
+            engine.state.step += 1
 
 
 @pytest.mark.parametrize("recipe", ["published", "tuned"])
@@ -50,11 +60,7 @@ def test_what_runs_on_a_gpu_takes_the_same_steps(recipe: str) -> None:
     theirs = TrainState(config, torch.float64)
     losses = torch.empty(2, 40, 2, dtype=torch.float64)
     for state, engine, found in zip((ours, theirs), (CpuEngine, GpuEngine), losses, strict=True):
-        taken = engine(state, config)
-        with taken.at_work():
-            for step in range(40):
-                taken.step(batches(step + 1), found[step])
-                state.step = step + 1
+        take(engine(state, config), batches, found)
     torch.testing.assert_close(losses[0], losses[1], rtol=0, atol=1e-9)
     for name, tensor in ours.tensors().items():
         torch.testing.assert_close(tensor, theirs.tensors()[name], rtol=0, atol=1e-7, msg=name)
@@ -78,11 +84,7 @@ def test_in_bfloat16_losses_differ_by_roundings(recipe: str, engine_class: type[
     losses = torch.empty(2, 10, 2)
     for precision, found in zip(("float32", "bfloat16"), losses, strict=True):
         state, config, batches = begin(recipe, num_steps=10, precision=precision)
-        engine = engine_class(state, config)
-        with engine.at_work():
-            for step in range(10):
-                engine.step(batches(step + 1), found[step])
-                state.step = step + 1
+        take(engine_class(state, config), batches, found)
     assert 0 < (losses[0] - losses[1]).abs().max() < 0.02
 
 
@@ -92,11 +94,7 @@ def test_two_threads_take_the_steps_of_one(recipe: str) -> None:
     losses = torch.empty(2, 10, 2)
     for num_threads, found in zip((1, 2), losses, strict=True):
         state, config, batches = begin(recipe, num_steps=10, precision="bfloat16", dropout=0.3)
-        engine = CpuEngine(state, config.model_copy(update={"num_threads": num_threads}))
-        with engine.at_work():
-            for step in range(10):
-                engine.step(batches(step + 1), found[step])
-                state.step = step + 1
+        take(CpuEngine(state, config.model_copy(update={"num_threads": num_threads})), batches, found)
     torch.testing.assert_close(losses[0], losses[1], rtol=0, atol=1e-3)
 
 
@@ -116,13 +114,34 @@ def test_which_of_two_threads_takes_what_and_when_changes_no_bit(recipe: str) ->
         if not helped:
             for lane in engine.lanes:
                 lane.tokens = None  # so that a task is run when it is added
-        losses = torch.empty(20, 2)
-        with engine.at_work():
-            for step in range(20):
-                engine.step(batches(step + 1), losses[step])
-                state.step = step + 1
+        take(engine, batches, losses := torch.empty(20, 2))
         found.append({**state.tensors(), "losses": losses})
     assert [name for name, tensor in found[0].items() if not torch.equal(tensor, found[1][name])] == []
+
+
+def test_after_an_error_in_a_step_nothing_changes_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    state, config, batches = begin("tuned", num_steps=10, precision="bfloat16")
+    engine = CpuEngine(state, config.model_copy(update={"num_threads": 2}))
+    began, multiply = threading.Event(), engine.multiply
+
+    def slowly(*args: Any, **kwargs: Any) -> Any:
+        if threading.current_thread().name == "lanes":
+            began.set()
+            time.sleep(0.05)
+        return multiply(*args, **kwargs)
+
+    def fail(delta: torch.Tensor, slopes: torch.Tensor) -> None:
+        began.clear()
+        assert began.wait(5)  # the helper has an update of D in hand, and others before it
+        raise ValueError("no room")
+
+    monkeypatch.setattr(engine, "multiply", slowly)
+    monkeypatch.setattr(engine, "backward_g", fail)
+    with pytest.raises(ValueError, match="no room"):
+        take(engine, batches, torch.empty(1, 2))
+    left = {name: tensor.clone() for name, tensor in state.tensors().items()}
+    time.sleep(0.3)
+    assert [name for name, tensor in state.tensors().items() if not torch.equal(tensor, left[name])] == []
 
 
 def test_dcgan_equals_the_plain_reading_over_20_steps_in_float64() -> None:

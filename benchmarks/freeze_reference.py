@@ -1,4 +1,4 @@
-"""What does the judge see in MNIST's test images? Writes what gan.reference reads; comes after train_judge.
+"""What are samples of MNIST measured against? Writes what gan.reference reads; comes after train_judge.
 
 Another kind of processor rounds otherwise and gives other bytes, which then have to be pinned as gan.reference.SHA256.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from gan import mnist
-from gan.evaluation import NUM_QUICK, Evaluator
+from gan.evaluation import NUM_QUICK, NUM_SAMPLES, Evaluator
 from gan.reference import PATH, is_mnist
 
 
@@ -25,8 +25,10 @@ def main() -> None:
     assert is_mnist(data)
     torch.set_num_threads(1)  # the number of threads changes bits
     evaluator = Evaluator(replace(data, sha256={}))  # unnamed, it is looked at
-    evaluator.distance_floor(NUM_QUICK)
-    content = evaluator.reference.encode()
+    for count in (NUM_QUICK, NUM_SAMPLES):
+        evaluator.floor(count)
+    evaluator.neighbour_floor(NUM_SAMPLES)
+    content = evaluator.reference._replace(nearest=evaluator.nearest).encode()
     args.out.write_bytes(content)
     print(f"{args.out}: {len(content)} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}")  # noqa: T201
 

@@ -77,7 +77,7 @@ class QuickEvaluation(BaseModel):
 
 
 class Evaluator:
-    """Measure samples against a data set; what the judge sees in the real images is computed once, when needed."""
+    """Measure samples against a data set; what is not known of its real images is computed once, when needed."""
 
     def __init__(self, data: Mnist, device: str = "cpu") -> None:
         """Take the reference that is frozen with the judge for MNIST; look at the test images of another set.
@@ -88,7 +88,7 @@ class Evaluator:
         self.device = device
         self.judge = judge.load_judge(device)
         self.train_images, self.test_images = _tensor(data.train_images), _tensor(data.test_images)
-        self._floors: dict[int, judge.Seen] = {}
+        self._seen: dict[int, judge.Seen] = {}
         if is_mnist(data):
             self.reference = load_reference()
             return
@@ -114,7 +114,7 @@ class Evaluator:
             judge=judge.SHA256,
             num_samples=len(images),
             distance=distance,
-            distance_floor=self.distance_floor(len(images)),
+            distance_floor=self.floor(len(images))[0],
             histogram_distance=histogram_distance,
             classes_covered=int((shares > COVERED_SHARE).sum()),
             class_shares=shares.tolist(),
@@ -122,15 +122,15 @@ class Evaluator:
 
     def full(self, images: Tensor, seen: judge.Seen | None = None) -> Evaluation:
         """Measure samples (N, 1, 28, 28) uint8 in every way; `seen` is what the judge sees in them, where known."""
-        seen, floor = seen or judge.look(self.judge, images), self._floor(len(images))
+        seen = seen or judge.look(self.judge, images)
         shares = metrics.class_shares(seen.probabilities)
         cheap = [
             Metric(value=value, error=error, floor=of_real)
             for value, error, of_real in zip(
-                self._cheap(seen), self._cheap_errors(seen), self._cheap(floor), strict=True
+                self._cheap(seen), self._cheap_errors(seen), self.floor(len(images)), strict=True
             )
         ]
-        precision, recall = self._precision_recall(seen, floor)
+        precision, recall = self._precision_recall(seen)
         memorised, neighbour_ratio = self._memorisation(images)
         return Evaluation(
             judge=judge.SHA256,
@@ -146,11 +146,28 @@ class Evaluator:
             class_shares=shares.tolist(),
         )
 
-    def distance_floor(self, count: int) -> float:
-        """Return the distance of as many training images, below which no samples can be told from real ones."""
+    def floor(self, count: int) -> tuple[float, ...]:
+        """Return distance, score and histogram distance of as many training images.
+
+        Below that distance no samples can be told from real ones.
+        """
         if count not in self.reference.floors:
-            self.reference.floors[count] = self._cheap(self._floor(count))[0]
+            self.reference.floors[count] = self._cheap(self._training(count))
         return self.reference.floors[count]
+
+    def neighbour_floor(self, count: int) -> tuple[float, ...]:
+        """Return precision and recall of as many training images."""
+        if count not in self.reference.neighbour_floors:
+            self.reference.neighbour_floors[count] = self._neighbours(self._training(count))
+        return self.reference.neighbour_floors[count]
+
+    @cached_property
+    def nearest(self) -> tuple[float, ...]:
+        """Test images' distances to the nearest training image, in pixels: what 1 % of them, and a half, are below."""
+        if self.reference.nearest:
+            return self.reference.nearest
+        found = self._nearest(self.test_images)
+        return float(found.quantile(CLOSE_SHARE)), float(found.median())
 
     def _cheap(self, seen: judge.Seen) -> tuple[float, float, float]:
         """Return distance, score, histogram distance."""
@@ -166,22 +183,21 @@ class Evaluator:
 
         return metrics.bootstrap_errors(statistics, len(seen.features), RESAMPLES, generator(0, "bootstrap"))
 
-    def _precision_recall(self, seen: judge.Seen, floor: judge.Seen) -> tuple[Metric, Metric]:
-        real = self.test.features.float().to(self.device)
-        found = metrics.precision_recall(real, seen.features.float().to(self.device))
-        of_real = metrics.precision_recall(real, floor.features.float().to(self.device))
+    def _precision_recall(self, seen: judge.Seen) -> tuple[Metric, Metric]:
+        counts = len(seen.features), len(self.test.features)
         precision, recall = (
-            Metric(value=value, error=(value * (1 - value) / count) ** 0.5, floor=low)
-            for value, low, count in zip(found, of_real, (len(seen.features), len(real)), strict=True)
+            Metric(value=value, error=(value * (1 - value) / count) ** 0.5, floor=floor)
+            for value, floor, count in zip(self._neighbours(seen), self.neighbour_floor(counts[0]), counts, strict=True)
         )
         return precision, recall
 
+    def _neighbours(self, seen: judge.Seen) -> tuple[float, float]:
+        real, found = (each.features.float().to(self.device) for each in (self.test, seen))
+        return metrics.precision_recall(real, found)
+
     def _memorisation(self, images: Tensor) -> tuple[Metric, Metric]:
         """Compare distances, in pixels, to the nearest training image; the floor is that of unseen test images."""
-        train = self.train_images.to(self.device).flatten(1)  # (60000, 784)
-        test = metrics.nearest_distances(self._flat(self.test_images[:NUM_MEMORISED]), train).cpu()
-        found = metrics.nearest_distances(self._flat(images[:NUM_MEMORISED]), train).cpu()
-        close, middle = test.quantile(CLOSE_SHARE), test.median()
+        found, (close, middle) = self._nearest(images), self.nearest
 
         def statistics(indices: Tensor) -> tuple[float, ...]:
             return float((found[indices] < close).float().mean()), float(found[indices].median() / middle)
@@ -195,15 +211,17 @@ class Evaluator:
         )
         return memorised, ratio
 
-    def _floor(self, count: int) -> judge.Seen:
-        """Say what the judge sees in as many training images."""
-        if count not in self._floors:
-            chosen = torch.randperm(len(self.train_images), generator=generator(0, "floor"))[:count]
-            self._floors[count] = judge.look(self.judge, self.train_images[chosen])
-        return self._floors[count]
+    def _nearest(self, images: Tensor) -> Tensor:
+        """Return the distances (NUM_MEMORISED,) of the first images to the nearest training image, in pixels."""
+        train, some = (each.to(self.device).flatten(1) for each in (self.train_images, images[:NUM_MEMORISED]))
+        return metrics.nearest_distances(some.float(), train).cpu()
 
-    def _flat(self, images: Tensor) -> Tensor:
-        return images.to(self.device, torch.float32).flatten(1)  # (N, 784)
+    def _training(self, count: int) -> judge.Seen:
+        """Say what the judge sees in as many training images."""
+        if count not in self._seen:
+            chosen = torch.randperm(len(self.train_images), generator=generator(0, "floor"))[:count]
+            self._seen[count] = judge.look(self.judge, self.train_images[chosen])
+        return self._seen[count]
 
 
 def _tensor(images: np.ndarray) -> Tensor:

@@ -1,4 +1,4 @@
-"""What does the judge see in MNIST's test images? Frozen with it, so that a training need not look at them again."""
+"""What are samples of MNIST measured against? Frozen with the judge, so that nobody need look at real images again."""
 
 import hashlib
 from pathlib import Path
@@ -14,29 +14,37 @@ from gan.metrics import Gaussian, class_shares
 from gan.mnist import FILES, Mnist
 
 PATH = Path(__file__).with_name("judge_reference.safetensors")  # made by benchmarks/freeze_reference.py
-SHA256 = "e6272f2b550f8b1a507e630f09338416bc74174149baa33b441f471162c57c79"
+SHA256 = "e8d73cf2ff6ce58323e2fcd83860693806928fdd46dac16f23dad5c0a04681ba"
 
 
 class Reference(NamedTuple):
-    """What samples are measured against: the test images of a data set, as the judge sees them."""
+    """What samples are measured against: the test images of a data set, as the judge sees them.
+
+    And what real images are measured as, where it is known: a count of training images leads to their figures.
+    """
 
     features: Gaussian
     class_shares: Tensor  # (10,)
-    floors: dict[int, float]  # distance of so many training images, where it is known
+    floors: dict[int, tuple[float, ...]]  # distance, score, histogram distance
+    neighbour_floors: dict[int, tuple[float, ...]]  # precision, recall
+    nearest: tuple[float, ...] | None  # test images' distances to the nearest training image: 1st percentile, median
 
     @classmethod
     def of(cls, seen: Seen) -> Self:
-        """Reduce what the judge sees in test images; no floor is known yet."""
-        return cls(Gaussian.of(seen.features), class_shares(seen.probabilities), {})
+        """Reduce what the judge sees in test images; what real images are measured as is not known yet."""
+        return cls(Gaussian.of(seen.features), class_shares(seen.probabilities), {}, {}, None)
 
     def encode(self) -> bytes:
         """Return the content of the file at PATH."""
+        floors, near = self.floors.values(), self.neighbour_floors.values()
+        figures = {"floors": floors, "neighbour_floors": near, "nearest": self.nearest or ()}
         tensors = {
             "mean": self.features.mean,
             "covariance": self.features.covariance,
             "class_shares": self.class_shares,
             "floor_counts": torch.tensor(list(self.floors)),
-            "floor_distances": torch.tensor(list(self.floors.values()), dtype=torch.float64),
+            "neighbour_floor_counts": torch.tensor(list(self.neighbour_floors)),
+            **{name: torch.tensor([*found], dtype=torch.float64) for name, found in figures.items()},
         }
         return safetensors.torch.save(tensors)
 
@@ -57,5 +65,9 @@ def load_reference() -> Reference:
     if found != SHA256:
         raise ChecksumError(f"{PATH}: SHA-256 is {found}, expected {SHA256}; install gan-train anew")
     tensors = safetensors.torch.load(data)
-    floors = zip(tensors["floor_counts"].tolist(), tensors["floor_distances"].tolist(), strict=True)
-    return Reference(Gaussian(tensors["mean"], tensors["covariance"]), tensors["class_shares"], dict(floors))
+    floors, neighbour_floors = (
+        {count: tuple(figures) for count, figures in zip(tensors[counts].tolist(), tensors[name].tolist(), strict=True)}
+        for counts, name in (("floor_counts", "floors"), ("neighbour_floor_counts", "neighbour_floors"))
+    )
+    features = Gaussian(tensors["mean"], tensors["covariance"])
+    return Reference(features, tensors["class_shares"], floors, neighbour_floors, tuple(tensors["nearest"].tolist()))

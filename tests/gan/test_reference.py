@@ -8,7 +8,7 @@ import safetensors.torch
 import torch
 
 from gan import mnist
-from gan.evaluation import NUM_QUICK, Evaluator
+from gan.evaluation import NUM_QUICK, NUM_SAMPLES, Evaluator
 from gan.reference import is_mnist, load_reference
 from tests.real_digits import real_digits
 
@@ -18,7 +18,8 @@ def test_what_is_encoded_is_loaded() -> None:
     found = safetensors.torch.load(frozen.encode())
     assert torch.equal(found["covariance"], frozen.features.covariance) and found["mean"].shape == (128,)
     assert found["class_shares"].sum() == pytest.approx(1)
-    assert list(frozen.floors) == [NUM_QUICK]
+    assert list(frozen.floors) == [NUM_QUICK, NUM_SAMPLES] and list(frozen.neighbour_floors) == [NUM_SAMPLES]
+    assert [tuple(figures) for figures in found["floors"].tolist()] == [*frozen.floors.values()]
 
 
 def test_only_mnist_itself_is_mnist() -> None:
@@ -36,4 +37,7 @@ def test_it_is_what_the_judge_sees(tmp_path: Path) -> None:
     assert torch.allclose(frozen.reference.features.mean, seen.reference.features.mean, atol=1e-4)
     assert torch.allclose(frozen.reference.features.covariance, seen.reference.features.covariance, atol=1e-3)
     assert torch.equal(frozen.reference.class_shares, seen.reference.class_shares)
-    assert frozen.distance_floor(NUM_QUICK) == pytest.approx(seen.distance_floor(NUM_QUICK), rel=1e-4)
+    for count in (NUM_QUICK, NUM_SAMPLES):
+        assert frozen.floor(count) == pytest.approx(seen.floor(count), rel=1e-4)
+    assert frozen.neighbour_floor(NUM_SAMPLES) == pytest.approx(seen.neighbour_floor(NUM_SAMPLES), abs=2e-4)
+    assert frozen.nearest == pytest.approx(seen.nearest, rel=1e-5)

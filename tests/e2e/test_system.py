@@ -94,7 +94,7 @@ def test_a_scheduled_run_takes_its_seed_from_its_time(stack: Stack) -> None:
 
 
 def test_one_training_at_a_time_the_other_waits_and_is_told_of(stack: Stack, receiver: Receiver) -> None:
-    first, second = stack.run(num_steps=5000), stack.run("nightly", num_steps=300, snapshot_steps=300)
+    first, second = stack.run(num_steps=2500), stack.run("nightly", num_steps=300, snapshot_steps=300)
     most = 0
     while stack.read(second).state_type not in FINAL:
         most = max(most, stack.trainers())

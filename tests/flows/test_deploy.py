@@ -34,31 +34,38 @@ def deploy(api: str, work_dir: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.fixture(scope="module")
+def deployed(api: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Deploy once; return the folder in which flows are to run."""
+    work_dir = tmp_path_factory.mktemp("work")
+    deploy(api, work_dir)
+    return work_dir
+
+
 def test_a_second_deploy_doubles_nothing_and_undoes_nothing(
-    api: str, client: SyncPrefectClient, tmp_path: Path
+    api: str, client: SyncPrefectClient, deployed: Path
 ) -> None:
-    deploy(api, tmp_path)
     nightly = client.read_deployment_by_name("gan-train/nightly")
     assert [schedule.slug for schedule in nightly.schedules] == ["nightly"]
     assert client.read_work_pool(POOL).concurrency_limit == 1
     client.update_deployment_schedule(nightly.id, nightly.schedules[0].id, active=False)
     client.update_work_pool(POOL, WorkPoolUpdate(concurrency_limit=2))
 
-    deploy(api, tmp_path)
+    deploy(api, deployed)
 
     again = client.read_deployment_by_name("gan-train/nightly")
     assert [(each.id, each.active) for each in again.schedules] == [(nightly.schedules[0].id, False)]
     pool = client.read_work_pool(POOL)
     assert pool.concurrency_limit == 2
-    assert pool.base_job_template["variables"]["properties"]["working_dir"]["default"] == str(tmp_path)
+    assert pool.base_job_template["variables"]["properties"]["working_dir"]["default"] == str(deployed)
     (killed,) = client.read_automations_by_name(KILLED)
     assert killed.trigger.match_related.root == {  # type: ignore[union-attr]
         "prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{again.tags[0]}"
     }  # fmt: skip
 
 
-def test_the_form_of_a_run_has_bounds_and_help(api: str, client: SyncPrefectClient, tmp_path: Path) -> None:
-    deploy(api, tmp_path)
+@pytest.mark.usefixtures("deployed")
+def test_the_form_of_a_run_has_bounds_and_help(client: SyncPrefectClient) -> None:
     schema = client.read_deployment_by_name("gan-train/default").parameter_openapi_schema
     steps = schema["definitions"]["TrainConfig"]["properties"]["num_steps"]
     assert steps["description"].startswith("Steps to train")

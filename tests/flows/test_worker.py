@@ -18,7 +18,7 @@ from gan.runner import open_run
 from tests.flows.test_deploy import deploy
 from tests.killing import differing
 
-CONFIG = {"num_steps": 1200, "snapshot_steps": 50, "num_threads": 1, "batch_size": 32}
+CONFIG = {"num_steps": 400, "snapshot_steps": 50, "num_threads": 1, "batch_size": 32}
 
 
 @contextmanager

@@ -27,7 +27,7 @@ def main() -> None:
     evaluator = Evaluator(replace(data, sha256={}))  # unnamed, it is looked at
     for count in (NUM_QUICK, NUM_SAMPLES):
         evaluator.floor(count)
-    evaluator.neighbour_floor(NUM_SAMPLES)
+    evaluator.precision_recall_floor(NUM_SAMPLES)
     content = evaluator.reference._replace(nearest=evaluator.nearest).encode()
     args.out.write_bytes(content)
     print(f"{args.out}: {len(content)} bytes, SHA-256 {hashlib.sha256(content).hexdigest()}")  # noqa: T201

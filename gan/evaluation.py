@@ -130,7 +130,7 @@ class Evaluator:
                 self._cheap(seen), self._cheap_errors(seen), self.floor(len(images)), strict=True
             )
         ]
-        precision, recall = self._precision_recall(seen)
+        precision, recall = self._precision_recall_metrics(seen)
         memorised, neighbour_ratio = self._memorisation(images)
         return Evaluation(
             judge=judge.SHA256,
@@ -155,11 +155,11 @@ class Evaluator:
             self.reference.floors[count] = self._cheap(self._training(count))
         return self.reference.floors[count]
 
-    def neighbour_floor(self, count: int) -> tuple[float, ...]:
+    def precision_recall_floor(self, count: int) -> tuple[float, ...]:
         """Return precision and recall of as many training images."""
-        if count not in self.reference.neighbour_floors:
-            self.reference.neighbour_floors[count] = self._neighbours(self._training(count))
-        return self.reference.neighbour_floors[count]
+        if count not in self.reference.precision_recall_floors:
+            self.reference.precision_recall_floors[count] = self._precision_recall(self._training(count))
+        return self.reference.precision_recall_floors[count]
 
     @cached_property
     def nearest(self) -> tuple[float, ...]:
@@ -183,15 +183,17 @@ class Evaluator:
 
         return metrics.bootstrap_errors(statistics, len(seen.features), RESAMPLES, generator(0, "bootstrap"))
 
-    def _precision_recall(self, seen: judge.Seen) -> tuple[Metric, Metric]:
-        counts = len(seen.features), len(self.test.features)
+    def _precision_recall_metrics(self, seen: judge.Seen) -> tuple[Metric, Metric]:
+        count = len(seen.features)
+        found, floors = self._precision_recall(seen), self.precision_recall_floor(count)
         precision, recall = (
-            Metric(value=value, error=(value * (1 - value) / count) ** 0.5, floor=floor)
-            for value, floor, count in zip(self._neighbours(seen), self.neighbour_floor(counts[0]), counts, strict=True)
+            Metric(value=value, error=(value * (1 - value) / of) ** 0.5, floor=floor)
+            for value, floor, of in zip(found, floors, (count, len(self.test_images)), strict=True)
         )
         return precision, recall
 
-    def _neighbours(self, seen: judge.Seen) -> tuple[float, float]:
+    def _precision_recall(self, seen: judge.Seen) -> tuple[float, float]:
+        """Return precision, recall."""
         real, found = (each.features.float().to(self.device) for each in (self.test, seen))
         return metrics.precision_recall(real, found)
 

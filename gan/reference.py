@@ -14,7 +14,7 @@ from gan.metrics import Gaussian, class_shares
 from gan.mnist import FILES, Mnist
 
 PATH = Path(__file__).with_name("judge_reference.safetensors")  # made by benchmarks/freeze_reference.py
-SHA256 = "e8d73cf2ff6ce58323e2fcd83860693806928fdd46dac16f23dad5c0a04681ba"
+SHA256 = "cb9170d68297644f5a09bc06addeab0e43219005527442875f41254e5055388f"
 
 
 class Reference(NamedTuple):
@@ -26,7 +26,7 @@ class Reference(NamedTuple):
     features: Gaussian
     class_shares: Tensor  # (10,)
     floors: dict[int, tuple[float, ...]]  # distance, score, histogram distance
-    neighbour_floors: dict[int, tuple[float, ...]]  # precision, recall
+    precision_recall_floors: dict[int, tuple[float, ...]]  # precision, recall
     nearest: tuple[float, ...] | None  # test images' distances to the nearest training image: 1st percentile, median
 
     @classmethod
@@ -36,15 +36,15 @@ class Reference(NamedTuple):
 
     def encode(self) -> bytes:
         """Return the content of the file at PATH."""
-        floors, near = self.floors.values(), self.neighbour_floors.values()
-        figures = {"floors": floors, "neighbour_floors": near, "nearest": self.nearest or ()}
         tensors = {
             "mean": self.features.mean,
             "covariance": self.features.covariance,
             "class_shares": self.class_shares,
-            "floor_counts": torch.tensor(list(self.floors)),
-            "neighbour_floor_counts": torch.tensor(list(self.neighbour_floors)),
-            **{name: torch.tensor([*found], dtype=torch.float64) for name, found in figures.items()},
+            "floor_counts": torch.tensor([*self.floors]),
+            "floors": torch.tensor([*self.floors.values()], dtype=torch.float64),
+            "precision_recall_counts": torch.tensor([*self.precision_recall_floors]),
+            "precision_recall_floors": torch.tensor([*self.precision_recall_floors.values()], dtype=torch.float64),
+            "nearest": torch.tensor(self.nearest or (), dtype=torch.float64),
         }
         return safetensors.torch.save(tensors)
 
@@ -65,9 +65,14 @@ def load_reference() -> Reference:
     if found != SHA256:
         raise ChecksumError(f"{PATH}: SHA-256 is {found}, expected {SHA256}; install gan-train anew")
     tensors = safetensors.torch.load(data)
-    floors, neighbour_floors = (
-        {count: tuple(figures) for count, figures in zip(tensors[counts].tolist(), tensors[name].tolist(), strict=True)}
-        for counts, name in (("floor_counts", "floors"), ("neighbour_floor_counts", "neighbour_floors"))
+
+    def floors(counts: str, figures: str) -> dict[int, tuple[float, ...]]:
+        return dict(zip(tensors[counts].tolist(), map(tuple, tensors[figures].tolist()), strict=True))
+
+    return Reference(
+        Gaussian(tensors["mean"], tensors["covariance"]),
+        tensors["class_shares"],
+        floors("floor_counts", "floors"),
+        floors("precision_recall_counts", "precision_recall_floors"),
+        tuple(tensors["nearest"].tolist()),
     )
-    features = Gaussian(tensors["mean"], tensors["covariance"])
-    return Reference(features, tensors["class_shares"], floors, neighbour_floors, tuple(tensors["nearest"].tolist()))

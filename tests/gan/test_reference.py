@@ -18,7 +18,7 @@ def test_what_is_encoded_is_loaded() -> None:
     found = safetensors.torch.load(frozen.encode())
     assert torch.equal(found["covariance"], frozen.features.covariance) and found["mean"].shape == (128,)
     assert found["class_shares"].sum() == pytest.approx(1)
-    assert list(frozen.floors) == [NUM_QUICK, NUM_SAMPLES] and list(frozen.neighbour_floors) == [NUM_SAMPLES]
+    assert list(frozen.floors) == [NUM_QUICK, NUM_SAMPLES] and list(frozen.precision_recall_floors) == [NUM_SAMPLES]
     assert [tuple(figures) for figures in found["floors"].tolist()] == [*frozen.floors.values()]
 
 
@@ -39,5 +39,6 @@ def test_it_is_what_the_judge_sees(tmp_path: Path) -> None:
     assert torch.equal(frozen.reference.class_shares, seen.reference.class_shares)
     for count in (NUM_QUICK, NUM_SAMPLES):
         assert frozen.floor(count) == pytest.approx(seen.floor(count), rel=1e-4)
-    assert frozen.neighbour_floor(NUM_SAMPLES) == pytest.approx(seen.neighbour_floor(NUM_SAMPLES), abs=2e-4)
+    near, expected = (each.precision_recall_floor(NUM_SAMPLES) for each in (frozen, seen))
+    assert near == pytest.approx(expected, abs=2e-4)
     assert frozen.nearest == pytest.approx(seen.nearest, rel=1e-5)

@@ -22,10 +22,10 @@ from benchmarks.process import PACES, running
 from benchmarks.published_loop import lay_out
 from benchmarks.results import Machine, Results, Row
 from benchmarks.timing import WINDOW, Setting
+from gan.cli.options import run_command
+from gan.data.download import download, load
 from gan.device import choose_device, choose_num_threads, cpu_name
-from gan.mnist import download, load
-from gan.options import run_command
-from gan.provenance import git_commit
+from gan.runs.provenance import git_commit
 
 STEPS = {"cpu": 200, "cuda": 1000}
 WORKFLOW_STEPS = {"cpu": 3000, "cuda": 30_000}

@@ -7,11 +7,11 @@ from typing import Literal, get_args
 
 from benchmarks import limit, published_loop
 from benchmarks.timing import Precision, Run, Setting
-from gan.batches import Batches
 from gan.config import RecipeName, TrainConfig
-from gan.mnist import load
-from gan.state import TrainState
-from gan.training import train
+from gan.data.batches import Batches
+from gan.data.download import load
+from gan.engine.state import TrainState
+from gan.training.loop import train
 
 Group = Literal["loader", "memory", "ours", "limit"]
 NUM_WORKERS = (0, 2, 8)
@@ -59,7 +59,7 @@ def the_limit(multiplier: limit.Multiplier, precision: Precision) -> Contender:
 
 
 def ours(setting: Setting, recipe: RecipeName, precision: Precision) -> Run:
-    """Prepare gan.training.train, timed by its own clock, which stops while a snapshot is taken."""
+    """Prepare gan.training.loop.train, timed by its own clock, which stops while a snapshot is taken."""
     steps = setting.warm_up_steps
     asked = TrainConfig(recipe=recipe, precision=precision, snapshot_steps=steps, num_steps=MAX_STEPS)
     config = asked.resolved(seed=0, device=setting.device, num_threads=setting.num_threads)

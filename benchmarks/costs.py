@@ -17,7 +17,7 @@ from benchmarks import usage
 from benchmarks.timing import Setting
 from benchmarks.usage import Usage
 from gan.config import PUBLISHED_STEPS
-from gan.run_dir import RunDir, SnapshotMetrics
+from gan.runs.run_dir import RunDir, SnapshotMetrics
 
 SNAPSHOT_STEPS = 1000
 

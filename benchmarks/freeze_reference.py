@@ -1,6 +1,6 @@
-"""What are samples of MNIST measured against? Writes what gan.reference reads; comes after train_judge.
+"""What are samples of MNIST measured against? Writes what gan.evaluation.reference reads; comes after train_judge.
 
-Another kind of processor rounds otherwise and gives other bytes, which then have to be pinned as gan.reference.SHA256.
+Another kind of processor rounds differently and gives other bytes. Pin these as gan.evaluation.reference.SHA256.
 """
 
 import argparse
@@ -10,9 +10,9 @@ from pathlib import Path
 
 import torch
 
-from gan import mnist
-from gan.evaluation import NUM_QUICK, NUM_SAMPLES, Evaluator
-from gan.reference import PATH, is_mnist
+from gan.data import download as mnist
+from gan.evaluation.evaluator import NUM_QUICK, NUM_SAMPLES, Evaluator
+from gan.evaluation.reference import PATH, is_mnist
 
 
 def main() -> None:

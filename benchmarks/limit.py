@@ -9,11 +9,11 @@ from torch import Tensor
 
 from benchmarks.timing import Precision, Run, Setting, timed
 from gan.config import TrainConfig
-from gan.networks import make_networks
-from gan.products import multiply_for
+from gan.engine.cpu.matmul import multiply_for
+from gan.recipes.networks import make_networks
 
 Kind = Literal["forward", "input grad", "weight grad"]
-Multiplier = Literal["gan.products", "torch.mm"]  # what the engine multiplies by, and the plain way
+Multiplier = Literal["gan.engine.cpu.matmul", "torch.mm"]  # what the engine multiplies by, and the plain way
 DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -63,7 +63,7 @@ def products_of_step(batch: int, latent: int) -> list[Product]:
 def multipliers(precision: Precision, device: str) -> list[Multiplier]:
     """Name the ways to multiply on a device: the plain one, and the engine's where that is another."""
     plain = device != "cpu" or multiply_for(DTYPES[precision]) is torch.mm
-    return ["torch.mm"] if plain else ["gan.products", "torch.mm"]
+    return ["torch.mm"] if plain else ["gan.engine.cpu.matmul", "torch.mm"]
 
 
 def limit(setting: Setting, precision: Precision, multiplier: Multiplier) -> Run:

@@ -15,10 +15,10 @@ from torchvision import transforms
 from torchvision.datasets import MNIST
 
 from benchmarks.timing import Run, Setting, timed
-from gan import idx
+from gan.data import idx
+from gan.data.download import FILES, Mnist, load
 from gan.images import from_uint8
-from gan.mnist import FILES, Mnist, load
-from tests.reference import generator, published_discriminator
+from tests.support.reference import generator, published_discriminator
 
 BATCH_SIZE = 64
 LATENT_DIM = 100

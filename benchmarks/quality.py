@@ -12,12 +12,12 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from gan import mnist
 from gan.config import TrainConfig
-from gan.evaluation import NUM_SAMPLES, Evaluation, Evaluator
-from gan.mnist import Mnist
-from gan.runner import open_run
-from gan.sampling import draw
+from gan.data import download as mnist
+from gan.data.download import Mnist
+from gan.evaluation.evaluator import NUM_SAMPLES, Evaluation, Evaluator
+from gan.runs.runner import open_run
+from gan.runs.sampling import draw
 
 SEED = 0  # of the samples, as `gan evaluate` has it
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import get_args
 
 from benchmarks.timing import Precision
-from gan import mnist
 from gan.config import RecipeName, TrainConfig
+from gan.data import download as mnist
+from gan.data.download import Mnist
 from gan.health import HealthEvent, stuck_steps
-from gan.mnist import Mnist
-from gan.runner import open_run
+from gan.runs.runner import open_run
 
 IN_TIME_STEPS = 2000
 

@@ -1,7 +1,7 @@
 """How was the judge made? Trains it on MNIST's training split and writes its weights: some 8 minutes on one core.
 
 The same machine and torch give the same bytes again; another kind of processor rounds otherwise and gives a judge of
-the same quality with another hash, which then has to be pinned as gan.judge.SHA256.
+the same quality with another hash, which then has to be pinned as gan.evaluation.classifier.SHA256.
 """
 
 import argparse
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gan import mnist
+from gan.data import download as mnist
+from gan.evaluation.classifier import WEIGHTS, Judge
 from gan.images import from_uint8
-from gan.judge import WEIGHTS, Judge
 from gan.seeds import derive_seed, generator
 
 SEED = 0

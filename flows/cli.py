@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gan import __version__
+from gan.cli.options import config_from, config_options, run_command
 from gan.errors import StorageError
-from gan.manifest import check_run_id
-from gan.options import config_from, config_options, run_command
+from gan.runs.manifest import check_run_id
 
 if TYPE_CHECKING:
-    from flows.workplace import Workplace
+    from flows.settings import Workplace
     from gan.config import TrainConfig
 
 PREFECT_SETTINGS = {
@@ -65,7 +65,7 @@ def gan_train(dry_run: bool, as_json: bool, debug: bool, **options: Any) -> int:
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # through every `finally`
     _log_to_stderr(debug)
     if dry_run:
-        from gan.runner import resolve
+        from gan.runs.runner import resolve
 
         click.echo(resolve(config)[0].model_dump_json(indent=2))
         return 0
@@ -108,7 +108,7 @@ def _log_to_stderr(debug: bool) -> None:
 
 def _check_names(run_id: str | None, store: str | None, **_others: object) -> None:
     """Raise click.UsageError where a run id or a store makes no sense."""
-    from gan.stores import open_store
+    from gan.storage.address import open_store
 
     try:
         check_run_id(run_id or "new")
@@ -127,7 +127,7 @@ def _workplace(
     from_scratch: bool,
 ) -> "Workplace":
     """Put the options into the environment, where the flow reads them, and read what is then there."""
-    from flows.workplace import Workplace
+    from flows.settings import Workplace
 
     given = {
         "GAN_RUN_ID": run_id or os.environ.get("GAN_RUN_ID") or _new_run_id(config),

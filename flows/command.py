@@ -8,13 +8,13 @@ from prefect.client.schemas.objects import State
 from pydantic import BaseModel, ConfigDict, Field
 
 from flows.gan_train import gan_train
-from flows.leftovers import close_leftovers, owned_runs
+from flows.orphans import close_leftovers, owned_runs
 from flows.server import prefect_api
-from flows.workplace import Workplace
-from gan import checkpoint
+from flows.settings import Workplace
 from gan.config import TrainConfig
 from gan.errors import RunError
-from gan.run_dir import RunDir
+from gan.runs.run_dir import RunDir
+from gan.training import checkpoint
 
 T = TypeVar("T")
 

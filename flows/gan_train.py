@@ -10,7 +10,8 @@ from prefect.exceptions import TerminationSignal
 from prefect.runtime import deployment
 from prefect.states import Cancelled, Failed
 
-from flows.resume import is_cancelling, put_back
+from flows.recovery import is_cancelling, put_back
+from flows.settings import Workplace
 from flows.tasks import (
     Stopped,
     download_mnist,
@@ -21,7 +22,6 @@ from flows.tasks import (
     train_gan,
     validate_mnist,
 )
-from flows.workplace import Workplace
 from gan.config import TrainConfig
 from gan.errors import GanError
 

@@ -12,12 +12,14 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.runtime import task_run as this_task_run
 from prefect.states import Cancelled
 
-from flows.progress import publish_progress, show_decision, show_film, show_report
-from flows.workplace import Workplace
-from gan import mnist, report
-from gan.cache import REPORT
-from gan.champion import me
+from flows.artifacts import publish_progress, show_decision, show_film, show_report
+from flows.settings import Workplace
+from gan.cli.progress import show_download, show_progress
+from gan.cli.signals import stop_on_signals
 from gan.config import TrainConfig
+from gan.data import download as mnist
+from gan.data.download import Mnist
+from gan.data.shared import keep_mnist, take_mnist
 from gan.device import choose_device
 from gan.errors import (
     CheckpointError,
@@ -31,20 +33,19 @@ from gan.errors import (
     TrainingCollapsedError,
     TrainingDivergedError,
 )
-from gan.evaluation import Evaluator
-from gan.lease import hold
-from gan.mnist import Mnist
-from gan.mnist_store import keep_mnist, take_mnist
-from gan.progress import show_download, show_progress
-from gan.promotion import Contender, measure, meeting, promote
-from gan.publish import publish, run_prefix
-from gan.resume import fetch_run
-from gan.run_dir import RunDir
-from gan.runner import Run, open_run
-from gan.signals import stop_on_signals
-from gan.store import LocalStore
-from gan.stores import link_to, open_store
-from gan.uploader import Uploader, uploading
+from gan.evaluation.evaluator import Evaluator
+from gan.registry.champion import me
+from gan.registry.promotion import Contender, measure, meeting, promote
+from gan.report import page as report
+from gan.runs.run_dir import RunDir
+from gan.runs.runner import Run, open_run
+from gan.storage.address import link_to, open_store
+from gan.storage.base import LocalStore
+from gan.sync.cache import REPORT
+from gan.sync.lease import hold
+from gan.sync.publish import publish, run_prefix
+from gan.sync.resume import fetch_run
+from gan.sync.uploader import Uploader, uploading
 
 FLUSH_SECONDS = 60.0  # at the end of a training; publish_run sends what is still missing then
 FLUSH_STOPPED_SECONDS = 5.0  # of a training that a signal has ended: who sent it will not wait long

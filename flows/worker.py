@@ -1,8 +1,8 @@
 """How does a machine take runs from the work pool, and what becomes of a run when the machine stops?
 
 `python -m flows.worker` starts Prefect's worker, and again when it gives up; it also puts runs back into the queue
-whose processes were killed (flows.resume). On SIGTERM it passes that on to the run in hand, which saves and puts itself
-back, and waits for it. So it is what a container runs: with the first process everything there ends.
+whose processes were killed (flows.recovery). On SIGTERM it passes that on to the run in hand, which saves and puts
+itself back, and waits for it. So it is what a container runs: with the first process everything there ends.
 """
 
 import logging
@@ -21,10 +21,10 @@ import httpx
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
-from flows.resume import recover
-from flows.workplace import store_from_env
+from flows.recovery import recover
+from flows.settings import store_from_env
+from gan.cli.options import WAITING
 from gan.errors import GanError
-from gan.options import WAITING
 
 POOL = "gpu"
 WORKER = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--limit", "1",

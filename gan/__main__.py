@@ -2,6 +2,6 @@
 
 import sys
 
-from gan.cli import main
+from gan.cli.main import main
 
 sys.exit(main())

@@ -1,7 +1,7 @@
 """Is this training alive: is the discriminator dead, has it won for good, are the samples all alike?
 
-Pure: what is measured at a snapshot (gan.vitals) goes in, a diagnosis comes out. A sign of illness counts only when it
-has been there at every snapshot for so many steps; how long it has, is part of the training's state.
+Pure: what is measured at a snapshot (gan.training.vitals) goes in, a diagnosis comes out. A sign of illness counts
+only when it has been there at every snapshot for so many steps; how long it has, is part of the training's state.
 """
 
 import math

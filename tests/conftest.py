@@ -9,7 +9,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the commands set it, befor
 import pytest
 import torch
 
-from tests.browser import installed
+from tests.support.browser import installed
 
 
 def _docker_answers() -> bool:

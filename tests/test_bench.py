@@ -22,12 +22,12 @@ from benchmarks.published_loop import drawn, lay_out, loaded, train
 from benchmarks.results import Machine, Results, Row
 from benchmarks.timing import timed
 from benchmarks.usage import Usage
-from gan.batches import Batches
 from gan.config import TrainConfig
-from gan.engines import engine_for
-from gan.run_dir import SnapshotMetrics
-from gan.state import TrainState
-from tests.digits import digits, mnist
+from gan.data.batches import Batches
+from gan.engine.factory import engine_for
+from gan.engine.state import TrainState
+from gan.runs.run_dir import SnapshotMetrics
+from tests.support.digits import digits, mnist
 
 BATCH = 32
 aten = torch.ops.aten
@@ -60,7 +60,7 @@ def products_in(call: Callable[[], object]) -> Counter[tuple[int, int, int]]:
     return counter.found
 
 
-@pytest.mark.parametrize("multiplier", ["gan.products", "torch.mm"])
+@pytest.mark.parametrize("multiplier", ["gan.engine.cpu.matmul", "torch.mm"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("recipe", ["published", "tuned"])
 def test_the_limit_has_the_products_of_the_engines_step(recipe: Any, precision: Any, multiplier: Any) -> None:
@@ -105,7 +105,7 @@ def test_a_window_is_timed_step_by_step() -> None:
 
 @pytest.mark.parametrize(("device", "intel", "num_limits"), [("cpu", True, 2), ("cpu", False, 3), ("cuda", False, 2)])
 def test_every_way_is_listed_once(device: str, intel: bool, num_limits: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gan.products.is_intel", lambda: intel)
+    monkeypatch.setattr("gan.engine.cpu.matmul.is_intel", lambda: intel)
     listed = contenders(device)
     groups = {"loader": 3, "memory": 1, "ours": 4, "limit": num_limits}
     assert Counter(contender.group for contender in listed) == groups

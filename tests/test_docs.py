@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from flows.cli import gan_train
-from gan.champion_cli import champion
-from gan.cli import gan
+from gan.cli.champion_commands import champion
+from gan.cli.main import gan
 from gan.config import TrainConfig
 
 ROOT = Path(__file__).parent.parent

@@ -1,19 +1,51 @@
-"""Do imports point down, and does each file say which question it answers?"""
+"""Check the architecture: imports point down, files say what they answer, and nothing grows too large."""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
-import pytest
-
 ROOT = Path(__file__).parent.parent
-FILES = sorted([*(ROOT / "gan").rglob("*.py"), *(ROOT / "flows").rglob("*.py")])
-SOURCES = [path for path in FILES if path.name != "__init__.py"]
+# Bottom to top: each package imports only itself and those before it. docs/architecture.md draws the same order.
+LAYERS = (
+    "gan",  # the base modules: errors, files, seeds, images, device, health, config
+    "gan.storage",
+    "gan.data",
+    "gan.recipes",
+    "gan.engine",
+    "gan.evaluation",
+    "gan.training",
+    "gan.runs",
+    "gan.report",
+    "gan.sync",
+    "gan.registry",
+    "gan.cli",
+    "flows",
+    "stack",
+    "benchmarks",
+)
+# The base modules may import each other and nothing above.
+BASE_MODULES = {"errors", "files", "seeds", "images", "device", "health", "config"}
+SHARED_NAMES = {"base", "cpu", "gpu", "main"}  # module names that may occur in several packages
+MAX_MODULES = 12  # in one folder of gan/
 MAX_LINES = 350
 MAX_FUNCTION_LINES = 60
+
+FILES = sorted(path for top in ("gan", "flows", "stack", "benchmarks") for path in (ROOT / top).rglob("*.py"))
+SOURCES = [path for path in FILES if path.name != "__init__.py"]
 
 
 def module_of(path: Path) -> str:
     return ".".join(path.relative_to(ROOT).with_suffix("").parts)
+
+
+MODULES = {module_of(path): path for path in SOURCES}
+
+
+def layer_of(module: str) -> str:
+    """Return the layer that a module belongs to: gan/engine/cpu belongs to gan.engine; `python -m gan` is a command."""
+    if module == "gan.__main__":
+        return "gan.cli"
+    return max((layer for layer in LAYERS if f"{module}.".startswith(f"{layer}.")), key=len)
 
 
 def imports(path: Path, *, deferred: bool = True) -> set[str]:
@@ -29,36 +61,66 @@ def imports(path: Path, *, deferred: bool = True) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_of)
-def test_a_file_says_which_question_it_answers(path: Path) -> None:
-    first = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n\n")[0]
-    assert "?" in first, f"{path}: its docstring must begin with the question it answers"
+# The modules of our own that each module imports.
+EDGES = {name: imports(path) & MODULES.keys() - {name} for name, path in MODULES.items()}
 
 
-@pytest.mark.parametrize("path", [p for p in SOURCES if p.parts[-2] == "gan"], ids=module_of)
-def test_the_product_knows_no_orchestration(path: Path) -> None:
-    assert not {name for name in imports(path) if name.split(".")[0] in ("prefect", "flows")}
-
-
-@pytest.mark.parametrize("path", [p for p in SOURCES if not p.name.endswith("cli.py")], ids=module_of)
-def test_only_the_commands_defer_imports(path: Path) -> None:
-    assert imports(path) == imports(path, deferred=False)
+def test_imports_point_down() -> None:
+    upward = [
+        f"{name} imports {target}"
+        for name, targets in EDGES.items()
+        for target in targets
+        if LAYERS.index(layer_of(target)) > LAYERS.index(layer_of(name))
+    ]
+    assert not upward
 
 
 def test_imports_have_no_cycle() -> None:
-    modules = {module_of(path): path for path in SOURCES}
-    edges = {name: imports(path) & modules.keys() - {name} for name, path in modules.items()}
-    while edges:
-        leaves = [name for name, needs in edges.items() if not needs & edges.keys()]
-        assert leaves, f"a cycle among {sorted(edges)}"
+    waiting = dict(EDGES)
+    while waiting:
+        leaves = [name for name, needs in waiting.items() if not needs & waiting.keys()]
+        assert leaves, f"a cycle among {sorted(waiting)}"
         for name in leaves:
-            del edges[name]
+            del waiting[name]
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=module_of)
-def test_files_and_functions_stay_small(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= MAX_LINES
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno is not None
-            assert node.end_lineno - node.lineno < MAX_FUNCTION_LINES, f"{path}: {node.name}"
+def test_the_base_layer_holds_the_base_modules_alone() -> None:
+    found = {path.stem for path in SOURCES if layer_of(module_of(path)) == "gan"}
+    assert found == BASE_MODULES
+
+
+def test_the_product_knows_no_orchestration() -> None:
+    product = [path for path in SOURCES if module_of(path).startswith("gan.")]
+    tops = {name.split(".")[0] for path in product for name in imports(path)}
+    assert not tops & {"prefect", "flows", "stack", "benchmarks"}
+
+
+def test_only_the_commands_defer_imports() -> None:
+    commands = {"flows.cli", *(name for name in MODULES if layer_of(name) == "gan.cli")}
+    others = [path for name, path in MODULES.items() if name not in commands]
+    assert [path for path in others if imports(path) != imports(path, deferred=False)] == []
+
+
+def test_a_folder_holds_a_dozen_modules_at_most() -> None:
+    counts = Counter(path.parent for path in SOURCES if module_of(path).startswith("gan."))
+    assert {str(folder): count for folder, count in counts.items() if count > MAX_MODULES} == {}
+
+
+def test_a_module_name_occurs_once() -> None:
+    counts = Counter(path.stem for path in SOURCES if module_of(path).startswith(("gan.", "flows.")))
+    assert {name for name, count in counts.items() if count > 1} <= SHARED_NAMES
+
+
+def test_a_file_says_which_question_it_answers() -> None:
+    product = [path for path in SOURCES if module_of(path).startswith(("gan.", "flows."))]
+    silent = [path for path in product if "?" not in (ast.get_docstring(ast.parse(path.read_text())) or "")]
+    assert not silent
+
+
+def test_files_and_functions_stay_small() -> None:
+    for path in FILES:
+        assert len(path.read_text().splitlines()) <= MAX_LINES, path
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                assert node.end_lineno is not None
+                assert node.end_lineno - node.lineno < MAX_FUNCTION_LINES, f"{path}: {node.name}"

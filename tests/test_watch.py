@@ -4,7 +4,7 @@ import pytest
 
 from benchmarks.referee import Watched, watch
 from gan.health import HealthEvent, Kind
-from tests.digits import mnist
+from tests.support.digits import mnist
 
 
 def said(kind: Kind, step: int) -> HealthEvent:

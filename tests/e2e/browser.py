@@ -6,8 +6,8 @@ from contextlib import contextmanager
 
 from playwright.sync_api import Browser, Error, Locator, Page, Request, ViewportSize, expect
 
-from tests.browser import chromium
 from tests.e2e.stack import wait_for
+from tests.support.browser import chromium
 
 WINDOW: ViewportSize = {"width": 1280, "height": 900}
 PATIENCE = 30_000  # ms for a page to show something; a busy server is slow

@@ -3,7 +3,7 @@
 import shutil
 from collections.abc import Iterator
 
-from tests.prefect_home import HOME  # isort: skip  # before anything imports prefect
+from tests.support.prefect_home import HOME  # isort: skip  # before anything imports prefect
 
 import pytest
 

@@ -21,7 +21,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
-from tests.s3_server import free_ports
+from tests.support.s3_server import free_ports
 
 ROOT = Path(__file__).parents[2]
 PROJECT = "gan-train-e2e"

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from gan.config import TrainConfig
-from gan.mnist import load
-from gan.runner import open_run
-from tests.digits import write_mnist
-from tests.killing import differing, kill_until_done
+from gan.data.download import load
+from gan.runs.runner import open_run
+from tests.support.digits import write_mnist
+from tests.support.killing import differing, kill_until_done
 
 BIN = Path(sys.executable).parent
 OPTIONS = "--num-steps 240 --snapshot-steps 12 --no-pinned-hash"

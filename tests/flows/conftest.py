@@ -4,16 +4,16 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.prefect_home import HOME  # isort: skip  # before anything imports prefect
+from tests.support.prefect_home import HOME  # isort: skip  # before anything imports prefect
 
 import pytest
 
 from flows.server import embedded_server
-from tests.digits import write_mnist
-from tests.mirror_server import mirror as mirror
-from tests.s3_server import minio as minio
-from tests.s3_server import s3 as s3
-from tests.s3_server import seaweedfs as seaweedfs
+from tests.support.digits import write_mnist
+from tests.support.mirror_server import mirror as mirror
+from tests.support.s3_server import minio as minio
+from tests.support.s3_server import s3 as s3
+from tests.support.s3_server import seaweedfs as seaweedfs
 
 
 @pytest.fixture(scope="session", autouse=True)

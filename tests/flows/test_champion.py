@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tests.prefect_home import HOME as HOME  # isort: skip  # before anything imports prefect
+from tests.support.prefect_home import HOME as HOME  # isort: skip  # before anything imports prefect
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -13,15 +13,15 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRun
 from prefect.client.schemas.objects import State
 
 from flows.gan_train import gan_train
-from gan import mnist
-from gan.champion import read_champion
 from gan.config import TrainConfig
+from gan.data import download as mnist
 from gan.errors import StorageError
-from gan.evaluation import Evaluator
-from gan.manifest import verify
-from gan.promotion import measure
-from gan.store import LocalStore
-from tests.real_digits import real_digits
+from gan.evaluation.evaluator import Evaluator
+from gan.registry.champion import read_champion
+from gan.registry.promotion import measure
+from gan.runs.manifest import verify
+from gan.storage.base import LocalStore
+from tests.support.real_digits import real_digits
 
 pytestmark = [pytest.mark.usefixtures("api"), pytest.mark.mnist]
 

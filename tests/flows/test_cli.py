@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 from gan.config import TrainConfig
-from gan.mnist import load
-from gan.runner import open_run
-from tests.digits import write_mnist
-from tests.killing import Command, differing
-from tests.tcp_proxy import proxy_to
+from gan.data.download import load
+from gan.runs.runner import open_run
+from tests.support.digits import write_mnist
+from tests.support.killing import Command, differing
+from tests.support.tcp_proxy import proxy_to
 
 GAN_TRAIN = str(Path(sys.executable).with_name("gan-train"))
 CONFIG = TrainConfig(num_steps=60, snapshot_steps=10, num_threads=1)

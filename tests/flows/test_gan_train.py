@@ -22,9 +22,10 @@ from prefect.client.schemas.objects import State
 from prefect.utilities.callables import parameter_schema
 
 from flows.gan_train import gan_train
+from flows.settings import Workplace
 from flows.tasks import Stopped, can_pass, download_mnist, publish_run
-from flows.workplace import Workplace
 from gan.config import TrainConfig
+from gan.data.download import load
 from gan.errors import (
     CheckpointError,
     ChecksumError,
@@ -34,16 +35,15 @@ from gan.errors import (
     TrainingCollapsedError,
     TrainingDivergedError,
 )
-from gan.manifest import verify
-from gan.mnist import load
-from gan.publish import seal
-from gan.report import render
-from gan.run_dir import RunDir
-from gan.runner import open_run
-from gan.store import LocalStore
-from tests.digits import write_mnist
-from tests.killing import differing
-from tests.mirror_server import MirrorServer, status
+from gan.report.page import render
+from gan.runs.manifest import verify
+from gan.runs.run_dir import RunDir
+from gan.runs.runner import open_run
+from gan.storage.base import LocalStore
+from gan.sync.publish import seal
+from tests.support.digits import write_mnist
+from tests.support.killing import differing
+from tests.support.mirror_server import MirrorServer, status
 
 pytestmark = pytest.mark.usefixtures("api")
 CONFIG = TrainConfig(num_steps=20, snapshot_steps=10, batch_size=32, num_threads=1)

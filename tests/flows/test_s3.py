@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from gan.config import TrainConfig
-from gan.lease import hold
-from gan.manifest import verify
-from gan.mnist import load
-from gan.runner import open_run
-from gan.stores import open_store
-from tests.killing import Command, differing
-from tests.s3_server import S3Server, new_address
-from tests.tcp_proxy import proxy_to
+from gan.data.download import load
+from gan.runs.manifest import verify
+from gan.runs.runner import open_run
+from gan.storage.address import open_store
+from gan.sync.lease import hold
+from tests.support.killing import Command, differing
+from tests.support.s3_server import S3Server, new_address
+from tests.support.tcp_proxy import proxy_to
 
 BIN = Path(sys.executable).parent
 CONFIG = TrainConfig(num_steps=60, snapshot_steps=10, num_threads=1)

@@ -11,7 +11,7 @@ import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
 from flows.server import ServerError, embedded_server, prefect_api
-from tests.killing import Command
+from tests.support.killing import Command
 
 HOLD = """
 import sys, time

@@ -13,10 +13,10 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
 from gan.config import TrainConfig
-from gan.mnist import load
-from gan.runner import open_run
+from gan.data.download import load
+from gan.runs.runner import open_run
 from tests.flows.test_deploy import deploy
-from tests.killing import differing
+from tests.support.killing import differing
 
 CONFIG = {"num_steps": 400, "snapshot_steps": 50, "num_threads": 1, "batch_size": 32}
 

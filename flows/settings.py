@@ -1,0 +1,87 @@
+"""Where does a run happen: which store, which data, which run? What is not config, read in one place."""
+
+import os
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from prefect.runtime import flow_run
+
+from gan.data.download import mirrors_from_env
+from gan.runs.manifest import check_run_id
+from gan.storage.address import is_remote, open_store
+
+DEFAULT_STORE = "store"
+DEFAULT_DATA_DIR = Path("data")
+
+
+@dataclass(frozen=True)
+class Workplace:
+    """Hold all that a flow run takes from its environment."""
+
+    run_id: str
+    store: str
+    data_dir: Path
+    mirrors: tuple[str, ...]
+    pinned: bool  # MNIST itself, not another set of 28x28 images
+    from_scratch: bool
+    default_seed: int = 0  # of a run whose config has none
+
+    @classmethod
+    def from_env(cls) -> Self:
+        """Read the environment.
+
+        Raises:
+            StorageError: GAN_RUN_ID cannot be the name of a folder, or GAN_STORE is no store.
+        """
+        run_id = os.environ.get("GAN_RUN_ID") or str(flow_run.id)
+        check_run_id(run_id)
+        store = store_from_env()
+        open_store(store)
+        return cls(
+            run_id=run_id,
+            store=store,
+            data_dir=Path(os.environ.get("GAN_DATA_DIR") or DEFAULT_DATA_DIR),
+            mirrors=tuple(mirrors_from_env()),
+            pinned=os.environ.get("GAN_NO_PINNED_HASH") != "1",
+            from_scratch=os.environ.get("GAN_FROM_SCRATCH") == "1",
+            default_seed=_scheduled_seed() if os.environ.get("GAN_SEED_BY_SCHEDULE") == "1" else 0,
+        )
+
+    @property
+    def run_path(self) -> Path:
+        """Return the run directory: in a local store the place where it is published, else ./store/runs/RUN-ID."""
+        return run_path_in(self.store, self.run_id)
+
+    @property
+    def is_remote(self) -> bool:
+        """Tell whether the store is elsewhere, and the run directory only where the run is worked on."""
+        return is_remote(self.store)
+
+    @property
+    def command(self) -> str:
+        """Return the command that goes on with this run, or publishes it when it is trained."""
+        words = ["gan-train", "--run-id", self.run_id]
+        if self.store != DEFAULT_STORE:
+            words += ["--store", self.store]
+        if self.data_dir != DEFAULT_DATA_DIR:
+            words += ["--data-dir", str(self.data_dir)]
+        if not self.pinned:
+            words.append("--no-pinned-hash")
+        return shlex.join(words)
+
+
+def store_from_env() -> str:
+    """Return the address of the store."""
+    return os.environ.get("GAN_STORE") or DEFAULT_STORE
+
+
+def run_path_in(store: str, run_id: str) -> Path:
+    """Return the directory in which a run of a store is worked on."""
+    return Path(DEFAULT_STORE if is_remote(store) else store, "runs", run_id)
+
+
+def _scheduled_seed() -> int:
+    """Return the time for which this flow run was scheduled, as a number that reads like it: 202611240300, UTC."""
+    return int(f"{flow_run.scheduled_start_time:%Y%m%d%H%M}")

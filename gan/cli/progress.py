@@ -1,0 +1,100 @@
+"""What does a person see of long work: a download, a training?"""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import click
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from gan.runs.runner import Run
+
+REFRESH_SECONDS = 0.5
+
+
+@contextmanager
+def show_progress(run: Run, note: Callable[[], str] = str) -> Iterator[Callable[[], None]]:
+    """Show on stderr how far a run is: a live line on a terminal, else one plain line a snapshot.
+
+    Yields what is to be called after each snapshot. The live line is drawn by a thread of its own, which reads
+    `run.state.step`; training never waits for it. What `note` returns stands at the end of the line.
+    """
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield lambda: click.echo("  ".join(filter(None, (_plain_line(run), note()))), err=True)
+        return
+    columns = (
+        TextColumn("step"), MofNCompleteColumn(), BarColumn(), TextColumn("{task.fields[figures]}"),
+        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+    )  # fmt: skip
+    done = threading.Event()
+    with Progress(*columns, console=console, auto_refresh=False) as bar:
+        task = bar.add_task("train", total=run.num_steps, completed=run.state.step, figures="")
+
+        def redraw() -> None:
+            speed = bar.tasks[task].speed
+            bar.update(task, completed=run.state.step, figures=_figures(run, speed, note()), refresh=True)
+
+        def redraw_until_done() -> None:
+            while not done.wait(REFRESH_SECONDS):
+                redraw()
+
+        thread = threading.Thread(target=redraw_until_done, name="progress", daemon=True)
+        thread.start()
+        try:
+            yield lambda: None
+        finally:
+            done.set()
+            thread.join()
+            redraw()
+
+
+@contextmanager
+def show_download() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show on stderr how far each file is, on a terminal; yields `progress(name, bytes so far, bytes in all)`."""
+    tasks: dict[str, TaskID] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+
+        def progress(name: str, done: int, total: int | None) -> None:
+            if name not in tasks:
+                tasks[name] = bar.add_task(name)
+            bar.update(tasks[name], completed=done, total=total)
+
+        yield progress
+
+
+def _figures(run: Run, steps_per_second: float | None, note: str) -> str:
+    speed = f"{steps_per_second:.0f} steps/s" if steps_per_second else ""
+    metrics = run.metrics  # another thread may take it away
+    losses = f"g_loss {metrics.g_loss:.3f}  d_loss {metrics.d_loss:.3f}" if metrics else ""
+    return "  ".join(filter(None, (speed, losses, distance_note(run), note)))
+
+
+def _plain_line(run: Run) -> str:
+    metrics = run.metrics
+    assert metrics is not None
+    seconds = (run.num_steps - metrics.step) / metrics.steps_per_second
+    return (
+        f"step {metrics.step}/{run.num_steps}  g_loss {metrics.g_loss:.4f}  d_loss {metrics.d_loss:.4f}  "
+        f"{metrics.steps_per_second:.1f} steps/s  {seconds / 60:.1f} min left"
+    ) + (f"  {distance_note(run)}" if metrics.evaluation else "")
+
+
+def distance_note(run: Run) -> str:
+    """Say how good the samples were when they were last evaluated; empty where they were not."""
+    if run.evaluated is None:
+        return ""
+    step, found = run.evaluated
+    return f"distance {found.distance:.1f} at step {step}"

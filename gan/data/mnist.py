@@ -1,0 +1,125 @@
+"""Which four files are MNIST, and is this one of them?"""
+
+import hashlib
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gan.data import idx
+from gan.errors import ChecksumError, DataError, IdxFormatError
+
+MAX_UNPINNED_ITEMS = 500_000  # 392 MB of images: several times MNIST, and no danger to a machine's memory
+
+
+class MnistFile(NamedTuple):
+    """One of the four: its name without .gz, its array's shape, the SHA-256 of its unpacked content."""
+
+    name: str
+    shape: tuple[int, ...]
+    sha256: str
+
+
+FILES = (
+    MnistFile(
+        "train-images-idx3-ubyte",
+        (60_000, 28, 28),
+        "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    ),
+    MnistFile(
+        "train-labels-idx1-ubyte",
+        (60_000,),
+        "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+    ),
+    MnistFile(
+        "t10k-images-idx3-ubyte",
+        (10_000, 28, 28),
+        "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+    ),
+    MnistFile(
+        "t10k-labels-idx1-ubyte",
+        (10_000,),
+        "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    ),
+)
+
+
+class Content(NamedTuple):
+    """What a checked file holds."""
+
+    array: NDArray[np.uint8]
+    sha256: str  # unpacked
+    num_bytes: int  # as it was, gzipped or not
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a file has to be; None: anything goes."""
+
+    name: str
+    item_shape: tuple[int, ...]  # of an image; of a label ()
+    num_items: int | None
+    sha256: str | None
+
+    @classmethod
+    def of(cls, file: MnistFile, pinned: bool, num_before: int | None) -> Self:
+        """Ask for MNIST's own file, or else for any of its kind: as many labels as the file before it has images."""
+        item_shape = file.shape[1:]
+        if pinned:
+            return cls(file.name, item_shape, file.shape[0], file.sha256)
+        return cls(file.name, item_shape, None if item_shape else num_before, None)
+
+    @property
+    def max_items(self) -> int:
+        return self.num_items or MAX_UNPINNED_ITEMS
+
+    @property
+    def max_bytes(self) -> int:
+        """Return the most that the file may have, gzipped or not; gzip adds little to what does not shrink."""
+        raw = 16 + self.max_items * math.prod(self.item_shape)
+        return raw + raw // 1000 + 1024
+
+    def paths(self, data_dir: Path) -> tuple[Path, Path]:
+        """Return where the file may lie in a folder; the first one counts."""
+        return data_dir / f"{self.name}.gz", data_dir / self.name
+
+    def read(self, path: Path) -> Content | None:
+        """Read and check a file on disk; None where there is none.
+
+        Raises:
+            IdxFormatError, ChecksumError: it is not what is wanted.
+            DataError: it cannot be read.
+        """
+        try:
+            with path.open("rb") as file:
+                size = os.fstat(file.fileno()).st_size
+                if size > self.max_bytes:
+                    raise IdxFormatError(f"{path}: found {size:,} bytes, expected at most {self.max_bytes:,}")
+                data = file.read()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise DataError(f"{path}: cannot be read ({error.strerror}). Check its permissions.") from error
+        return self.check(data, str(path))
+
+    def check(self, data: bytes, where: str) -> Content:
+        """Check every byte of a file's content.
+
+        Raises:
+            IdxFormatError, ChecksumError: it is not what is wanted; names `where`, found and expected.
+        """
+        raw = idx.unpack(data, where, self.item_shape, self.max_items)
+        array = idx.decode(raw, where, self.item_shape, self.max_items)
+        if self.num_items not in (None, len(array)):
+            raise IdxFormatError(f"{where}: found {len(array):,} items, expected {self.num_items:,}")
+        if not self.item_shape and array.max() > 9:
+            index = int(np.argmax(array > 9))
+            raise IdxFormatError(f"{where}: found label {array[index]} at index {index:,}, expected 0 to 9")
+        sha256 = hashlib.sha256(raw).hexdigest()
+        if self.sha256 not in (None, sha256):
+            raise ChecksumError(f"{where}: found content of SHA-256 {sha256}, expected {self.sha256}")
+        return Content(array, sha256, len(data))

@@ -1,0 +1,47 @@
+"""Which training images are nearest to a run's last samples: has it learned, or learned by heart?"""
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from gan.errors import RunError
+from gan.evaluation.metrics import squared_distances
+from gan.files import atomic_write
+from gan.images import grid_cells, grid_png
+from gan.runs.run_dir import RunDir
+
+CHUNK = 1000  # training images a pass: 3 MB of float32
+GAP_PIXELS = 2
+FRAME_GREY = 96
+
+
+def write_neighbours(run: RunDir, step: int, train_images: np.ndarray) -> None:
+    """Write neighbours.png: each sample of a step's grid, and beside it the nearest of uint8 (N, 28, 28) by pixels.
+
+    Raises:
+        RunError: the grid is missing or damaged.
+        StorageError: the disk refuses.
+    """
+    path = run.grid_path(step)
+    try:
+        samples = grid_cells(path.read_bytes())
+    except (OSError, ValueError, SyntaxError) as error:
+        raise RunError(f"{path}: not a whole PNG ({error}). Take it from a copy, or train the run again.") from error
+    neighbours = nearest(samples, torch.from_numpy(train_images).unsqueeze(1))
+    atomic_write(run.neighbours_path, sheet_png(samples, neighbours))
+
+
+def nearest(images: Tensor, others: Tensor) -> Tensor:
+    """Return, for each of images (N, 1, H, W) uint8, the one of others (M, 1, H, W) at the least L2 distance."""
+    points = images.flatten(1).float()  # (N, H * W)
+    distances = points.new_empty(len(points), len(others))  # first: see judge.look
+    for part, to_part in zip(torch.split(others, CHUNK), torch.split(distances, CHUNK, 1), strict=True):
+        to_part.copy_(squared_distances(points, part.flatten(1).float()))
+    return others[distances.argmin(1)]
+
+
+def sheet_png(samples: Tensor, neighbours: Tensor) -> bytes:
+    """Draw pairs of images (N, 1, H, W) uint8, five a row, each pair in a thin frame; return the bytes of a PNG."""
+    pairs = torch.cat([pad(samples, (0, GAP_PIXELS)), neighbours], 3)  # (N, 1, H, 2 W + 2)
+    return grid_png(pad(pairs, (1, 1, 1, 1), value=FRAME_GREY), padding=4)

@@ -1,0 +1,88 @@
+"""How does a training go, step after step, and when does it show itself or end?"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gan.config import TrainConfig
+from gan.data.batches import Batches
+from gan.engine.cuda_graphs import steps_for
+from gan.engine.factory import engine_for
+from gan.engine.state import NUM_FIXED, TrainState
+from gan.errors import TrainingDivergedError
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What a training shows at a multiple of `snapshot_steps` and at its last step."""
+
+    step: int
+    images: Tensor  # (25, 1, 28, 28) in [-1, 1], on the CPU
+    g_loss: float  # means over the steps since the last snapshot
+    d_loss: float
+    num_steps: int  # steps that `seconds` were spent on
+    seconds: float  # of the loop alone, without what its caller does with snapshots
+
+
+def train(
+    state: TrainState, config: TrainConfig, batches: Batches, should_stop: Callable[[], bool] = lambda: False
+) -> Iterator[Snapshot]:
+    """Train from `state.step` to `config.num_steps`, yielding a Snapshot every `snapshot_steps` and at the end.
+
+    Changes `state` in place; between two snapshots and after the end it is whole, and may be saved. When
+    `should_stop` answers true the loop ends after the step in hand, on a GPU after the graph in hand, without a
+    Snapshot.
+
+    Raises:
+        TrainingDivergedError: a loss or weight is NaN or infinite; nothing since the last snapshot should be kept.
+    """
+    assert config.num_steps is not None
+    losses = torch.empty(config.snapshot_steps, 2, device=state.device, dtype=state.fixed_z.dtype)
+    engine = engine_for(state, config)
+    steps = steps_for(engine, batches, losses)
+    while state.step < config.num_steps and not should_stop():
+        first = state.step
+        goal = min(first - first % config.snapshot_steps + config.snapshot_steps, config.num_steps)
+        began = time.perf_counter()
+        with engine.at_work():
+            while state.step < goal and not should_stop():
+                fake = steps.take(goal)
+        taken, row = state.step - first, first % config.snapshot_steps
+        interval = losses[row : row + taken].cpu().numpy()  # waits for the device, once a snapshot
+        seconds = time.perf_counter() - began
+        _check_finite(state, interval, first)
+        state.record(interval[:, 0], interval[:, 1])
+        if state.step == goal:
+            since = (goal - 1) // config.snapshot_steps * config.snapshot_steps
+            g_loss, d_loss = float(state.g_losses[since:].mean()), float(state.d_losses[since:].mean())
+            yield Snapshot(goal, _grid_images(state, config, fake), g_loss, d_loss, taken, seconds)
+
+
+@torch.no_grad()
+def _grid_images(state: TrainState, config: TrainConfig, fake: Tensor) -> Tensor:
+    images = fake[:NUM_FIXED] if config.recipe == "published" else state.sampler.eval()(state.fixed_z)
+    state.generator.train()
+    return images.float().cpu().clone()  # the engine writes its next fakes over these
+
+
+def _check_finite(state: TrainState, losses: np.ndarray, first_step: int) -> None:
+    bad = ~np.isfinite(losses).all(axis=1)
+    if bad.any():
+        step = first_step + int(bad.argmax()) + 1
+        g_loss, d_loss = losses[bad.argmax()]
+        found = f"g_loss is {g_loss}, d_loss is {d_loss}"
+    else:
+        tensors = [*state.generator.parameters(), *state.discriminator.parameters()]
+        if bool(torch.stack([t.isfinite().all() for t in tensors]).all()):  # bool() waits for the device, once
+            return
+        step, found = state.step, "a weight is not finite"
+    raise TrainingDivergedError(
+        f"training diverged at step {step}: {found}. The checkpoint before it is intact; "
+        "start another run with a lower --learning-rate or another --seed.",
+        step,
+        found,
+    )

@@ -1,0 +1,61 @@
+"""Does an API that is slow, or away, keep out of training's way?"""
+
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+
+from flows import artifacts as progress
+from gan.config import TrainConfig
+from gan.data.download import load
+from gan.runs.runner import open_run
+from tests.support.sample_run import write_sample_run
+
+CONFIG = TrainConfig(num_steps=20, snapshot_steps=10, num_threads=1)
+
+
+@pytest.mark.filterwarnings("ignore:Artifact creation outside of a flow:FutureWarning")
+def test_an_api_that_never_answers_holds_nothing_up(
+    tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LAST_UPDATE_SECONDS", 0.1)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        temporary_settings({PREFECT_API_URL: address(silent), PREFECT_CLIENT_MAX_RETRIES: 0}),
+        open_run(tmp_path / "run", CONFIG, load(data_dir, pinned=False)) as run,
+    ):
+        with progress.publish_progress(run), silent.accept()[0] as request:
+            assert request.recv(1000).startswith(b"GET /api/")
+            assert [snapshot.step for snapshot in run.train()] == [10, 20]
+            began = time.monotonic()
+        assert time.monotonic() - began < 1
+    for thread in threading.enumerate():
+        if thread.name == "artifacts":
+            thread.join()
+
+
+@pytest.mark.parametrize(
+    ("evaluated", "rows"),
+    [
+        ([], []),
+        ([2000], ["| 2,000 | 200.00 | 2.50 | 9 of 10 |"]),
+        ([1000, 2000, 3000], ["| 3,000 | 133.33 | 2.50 | 10 of 10 |"]),
+    ],
+)
+def test_the_last_evaluation_is_a_table(tmp_path: Path, evaluated: list[int], rows: list[str]) -> None:
+    table = progress.evaluation_table(write_sample_run(tmp_path / "run", evaluated=evaluated))
+    assert table.splitlines()[2:] == rows
+
+
+def test_the_best_stands_beside_the_last(tmp_path: Path) -> None:
+    run = write_sample_run(tmp_path / "run", evaluated=[1000, 2000, 3000])
+    (run.checkpoints_dir / "step-003000.safetensors").unlink()
+    table = progress.evaluation_table(run)
+    assert [row.split()[1] for row in table.splitlines()[2:]] == ["2,000", "3,000"]
+
+
+def address(server: socket.socket) -> str:
+    return f"http://127.0.0.1:{server.getsockname()[1]}/api"

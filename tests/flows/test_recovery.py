@@ -1,0 +1,107 @@
+"""Which flow runs of a deployment are put back into the queue, and which are let be?"""
+
+import os
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Running
+
+from flows import recovery as resume
+from flows.deploy import make_pool
+from flows.gan_train import gan_train
+from flows.recovery import MAX_CRASHES, PATIENCE_SECONDS, recover
+from flows.worker import POOL
+from gan.runs.run_dir import RunDir
+from gan.storage.address import open_store
+from gan.sync.lease import Timing, hold
+from tests.support.s3_server import S3Server, new_address
+
+pytestmark = pytest.mark.usefixtures("api")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Name a store, and let no run hang for long."""
+    monkeypatch.setattr(resume, "PATIENCE_SECONDS", dict.fromkeys(PATIENCE_SECONDS, 0.0))
+    return str(tmp_path / "store")
+
+
+def new_run(*states: State) -> FlowRun:
+    """Make a flow run of a deployment and lead it through some states."""
+    with get_client(sync_client=True) as client:
+        make_pool(client, Path())
+        flow_id = client.create_flow(gan_train)
+        deployment_id = client.create_deployment(flow_id, "tested", work_pool_name=POOL)
+        run = client.create_flow_run_from_deployment(deployment_id)
+        for state in states:
+            client.set_flow_run_state(run.id, state, force=True)
+    return run
+
+
+def state_of(run: FlowRun) -> State:
+    with get_client(sync_client=True) as client:
+        state = client.read_flow_run(run.id).state
+    assert state is not None
+    return state
+
+
+@pytest.mark.parametrize(
+    ("states", "follows"),
+    [
+        ([Running(), Crashed()], "AwaitingRetry"),
+        ([Running(), *MAX_CRASHES * [Crashed(), Running()], Crashed(message="out of memory")], "Failed"),
+        ([Running(), Cancelling()], "Cancelled"),
+        ([Running(), Cancelling(), Crashed()], "Cancelled"),
+        ([Pending()], "AwaitingRetry"),
+        ([Running()], "Running"),
+        ([Running(), Failed()], "Failed"),
+        ([Running(), Completed()], "Completed"),
+    ],
+)  # fmt: skip
+def test_what_follows_on_what(store: str, states: list[State], follows: str) -> None:
+    run = new_run(*states)
+    recover(POOL, store)
+    assert state_of(run).name == follows
+
+
+def test_a_run_that_was_given_up_says_how_it_ended(store: str) -> None:
+    run = new_run(*(MAX_CRASHES + 1) * [Running(), Crashed(message="out of memory")])
+    (line,) = recover(POOL, store)
+    assert state_of(run).message == "crashed 4 times, the last time: out of memory"
+    assert run.name in line
+
+
+def test_a_state_that_may_end_by_itself_is_given_time(tmp_path: Path) -> None:
+    runs = [new_run(Running(), Cancelling()), new_run(Pending())]
+    recover(POOL, str(tmp_path))
+    assert [state_of(run).name for run in runs] == ["Cancelling", "Pending"]
+
+
+def test_another_pools_runs_are_let_be(store: str) -> None:
+    run = new_run(Running(), Crashed())
+    recover("another", store)
+    assert state_of(run).name == "Crashed"
+
+
+def test_a_run_whose_directory_is_locked_is_not_begun_twice(store: str) -> None:
+    run = new_run(Running(), Crashed())
+    path = Path(store, "runs", str(run.id))
+    path.mkdir(parents=True)
+    lock = RunDir(path).lock()
+    recover(POOL, store)
+    assert state_of(run).name == "Crashed"
+    os.close(lock)
+    recover(POOL, store)
+    assert state_of(run).name == "AwaitingRetry"
+
+
+def test_a_run_that_is_trained_all_the_same_is_running_again(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    address, run = new_address(), new_run(Running(), Crashed())
+    with hold(open_store(address), str(run.id)):
+        recover(POOL, address)
+        assert state_of(run).name == "Crashed"  # a killed holder's lease would look the same by now
+        monkeypatch.setattr(resume, "DEFAULT_TIMING", Timing(0, 0))
+        recover(POOL, address)
+        assert state_of(run).name == "Running"

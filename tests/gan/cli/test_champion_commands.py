@@ -1,0 +1,131 @@
+"""Can a person see, serve, evaluate and change the champion of a store, from the store alone?"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gan.config import TrainConfig
+from gan.data import download as mnist
+from gan.data.shared import keep_mnist
+from gan.registry.champion import read_champion
+from gan.registry.promotion import Contender, promote
+from gan.runs.manifest import read_manifest
+from gan.runs.runner import open_run
+from gan.storage.address import open_store
+from gan.storage.base import Store
+from gan.sync.publish import publish
+from tests.support import digits
+from tests.support.contenders import NOTHING_SEEN, evaluation, met
+from tests.support.s3_server import READER, S3Server, new_address
+
+GAN = Path(sys.executable).with_name("gan")
+CONFIG = TrainConfig(num_steps=4, snapshot_steps=2, num_threads=1)
+
+
+@pytest.fixture(scope="module")
+def run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "run"
+    with open_run(path, CONFIG, digits.mnist()) as run:
+        list(run.train())
+    return path
+
+
+def fill(store: Store, run_path: Path) -> None:
+    """Publish the run twice, as `first` and `second`, and promote one after the other."""
+    for run_id, distance in (("first", 30.0), ("second", 20.0)):
+        (run_path / "manifest.json").unlink(missing_ok=True)
+        publish(run_path, run_id, store)
+        manifest = read_manifest(store, f"runs/{run_id}/")
+        assert manifest
+        digest = manifest.files["checkpoints/step-000004.safetensors"].sha256
+        better = Contender(run_id, 4, digest, evaluation(distance), NOTHING_SEEN)
+        assert promote(store, better, met(better), "me@here").outcome == "promoted"
+
+
+@pytest.fixture
+def place(tmp_path: Path, run_path: Path) -> Path:
+    """Return a folder with a store in it whose champion is `second`."""
+    fill(open_store(tmp_path / "store"), run_path)
+    return tmp_path
+
+
+@pytest.fixture
+def bucket(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch, run_path: Path) -> str:
+    """Return a bucket whose champion is `second`, for one who may only read."""
+    seaweedfs.use(monkeypatch)
+    address = new_address()
+    fill(open_store(address), run_path)
+    seaweedfs.use(monkeypatch, keys=READER)
+    return address
+
+
+def gan(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    env = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), **environment}
+    return subprocess.run([GAN, *options], cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+def test_show_and_history_say_who_why_and_how_good(place: Path) -> None:
+    shown = gan(place, "champion", "show")
+    line, judge, *table = shown.stdout.splitlines()
+    assert "promoted  second step 4  by me@here: distance 20.00 against 30.00" in line
+    assert judge.startswith("judge ") and table[1].split() == ["distance", "20.000", "0.500", "1.400"]
+    assert json.loads(gan(place, "champion", "show", "store", "--json").stdout)["run_id"] == "second"
+    assert [text.split()[2] for text in gan(place, "champion", "history").stdout.splitlines()] == ["first", "second"]
+    raw = (place / "store/champion.json").read_bytes()
+    assert json.loads(gan(place, "champion", "history", "--json").stdout) == json.loads(raw)
+
+
+def test_a_rollback_by_hand_keeps_its_reason(place: Path) -> None:
+    done = gan(place, "champion", "rollback", "--reason", "its eights look like threes")
+    assert done.returncode == 0 and "rolled back  first step 4  by " in done.stdout
+    assert done.stdout.endswith(": its eights look like threes\n")
+    again = gan(place, "champion", "rollback")
+    assert again.returncode == 1 and "has no champion before the present one" in again.stderr
+
+
+def test_a_store_without_a_champion_says_so(tmp_path: Path) -> None:
+    for options in (("champion", "show"), ("sample", "champion", "--out", "f.png"), ("evaluate", "champion")):
+        done = gan(tmp_path, *options)
+        assert done.returncode == 1 and "store has no champion yet: `gan-train` promotes" in done.stderr
+    assert gan(tmp_path, "champion", "history").stderr == "no champion in store yet\n"
+    assert json.loads(gan(tmp_path, "champion", "history", "--json").stdout) == {"version": 1, "history": []}
+
+
+def test_the_champion_is_sampled_from_the_store_alone(place: Path, bucket: str) -> None:
+    local = gan(place, "sample", "champion", "--out", "local.png")
+    assert local.stdout == "local.png: 25 samples of step 4\n", local.stderr
+    remote = gan(place, "sample", f"{bucket}/champion", "--out", "remote.png")
+    assert remote.stdout == "remote.png: 25 samples of step 4\n", remote.stderr
+    direct = gan(place, "sample", "store/runs/second", "--out", "direct.png")
+    assert direct.returncode == 0
+    assert len({(place / f"{name}.png").read_bytes() for name in ("local", "remote", "direct")}) == 1
+
+
+@pytest.mark.parametrize("run", ["first", "store/first", "s3://bucket/runs/first/config.json"])
+def test_what_is_no_run_of_a_store_exits_2(place: Path, run: str) -> None:
+    wrong = gan(place, "champion", "promote", run)
+    assert wrong.returncode == 2 and f"{run} is no run of a store. Give it as STORE/runs/ID." in wrong.stderr
+
+
+@pytest.mark.mnist
+def test_a_run_is_promoted_and_evaluated_from_the_bucket_alone(
+    tmp_path: Path, run_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seaweedfs.use(monkeypatch)
+    store = open_store(new_address())
+    mnist.download(tmp_path / "data", mnist.mirrors_from_env())
+    keep_mnist(store, tmp_path / "data")
+    (run_path / "manifest.json").unlink(missing_ok=True)
+    publish(run_path, "mine", store)
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+    promoted = gan(tmp_path / "first", "champion", "promote", f"{store.address}/runs/mine")
+    assert promoted.stdout == "mine is the champion now: it is the first one\n", promoted.stderr
+    evaluated = gan(tmp_path / "second", "evaluate", f"{store.address}/champion", "--json")
+    found = read_champion(store).history.current
+    assert found and json.loads(evaluated.stdout) == json.loads(found.evaluation.model_dump_json())
+    assert found.evaluation.num_samples == 10_000

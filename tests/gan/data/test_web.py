@@ -1,0 +1,132 @@
+"""Does a file come over http whole and in time, or not at all with a reason in words?"""
+
+import socket
+import time
+
+import pytest
+
+from gan.data.web import DEFAULT_LIMITS, Limits, get
+from gan.errors import DownloadError
+from tests.support.mirror_server import (
+    Answer,
+    MirrorServer,
+    body,
+    drip,
+    endless,
+    redirect,
+    reset,
+    stall,
+    status,
+    truncated,
+)
+
+DATA = bytes(range(256)) * 1000
+
+
+def fetch(url: str, limits: Limits = DEFAULT_LIMITS) -> bytes | None:
+    return get(url, len(DATA), limits, lambda num_bytes, total: None)
+
+
+def test_a_file_comes_whole_and_reports_how_far_it_is(mirror: MirrorServer) -> None:
+    mirror.answers["file"] = body(DATA)
+    seen: list[tuple[int, int | None]] = []
+    data = get(
+        f"{mirror.url}/file", len(DATA), DEFAULT_LIMITS, lambda num_bytes, total: seen.append((num_bytes, total))
+    )
+    assert data == DATA
+    assert seen[-1] == (256_000, 256_000) and [num_bytes for num_bytes, _ in seen] == sorted(n for n, _ in seen)
+
+
+def test_a_gzip_is_left_as_it_is_whatever_the_server_calls_it(mirror: MirrorServer) -> None:
+    mirror.answers["file.gz"] = body(b"\x1f\x8b...", Content_Encoding="gzip")
+    assert fetch(f"{mirror.url}/file.gz") == b"\x1f\x8b..."
+
+
+@pytest.mark.parametrize("code", [403, 404, 410])
+def test_a_missing_file_is_none(mirror: MirrorServer, code: int) -> None:
+    mirror.answers["file"] = status(code)
+    assert fetch(f"{mirror.url}/file") is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (status(500), "HTTP 500 Internal Server Error"),
+        (status(401), "HTTP 401 Unauthorized"),
+        (truncated(DATA), "broke off: found 128,000 bytes, expected 256,000"),
+        (reset(DATA), "broke off: .*Connection reset by peer"),
+        (body(DATA + b"\0"), "too large: found 256,001 bytes, expected at most 256,000"),
+        (endless(DATA), "too large: found .* bytes and more, expected at most 256,000"),
+        (body(b"x", Transfer_Encoding="chunked"), "broke off: "),
+        (lambda handler: None, "broke off: Remote end closed connection without response"),
+        (lambda handler: handler.wfile.write(b"SSH-2.0-x\r\n"), "broke off: SSH-2.0-x"),
+        (redirect("http://mirror.example/file"), "redirects to http://mirror.example, expected https or loopback"),
+        (redirect("ftp://127.0.0.1/file"), "redirects to ftp://127.0.0.1, expected https or loopback"),
+        (redirect("file:///etc/hostname"), "HTTP 302 .* is not allowed"),
+        (redirect("http://[1/file"), "broke off: Invalid IPv6 URL"),
+        (redirect("/file"), "HTTP 302 .*infinite loop"),
+    ],
+)
+def test_every_fault_has_its_reason(mirror: MirrorServer, answer: Answer, reason: str) -> None:
+    mirror.answers["file"] = answer
+    with pytest.raises(DownloadError, match=reason):
+        fetch(f"{mirror.url}/file")
+
+
+@pytest.mark.parametrize(
+    ("answer", "limits", "reason"),
+    [
+        (stall(DATA), Limits(read=0.2), "sent nothing for 0.2 s"),
+        (stall(b"x"), Limits(read=0.2), "sent nothing for 0.2 s"),
+        (stall(DATA), Limits(total=0.2), "took more than 0.2 s"),
+        (drip(b"HTTP/1.1 200 OK\r\nX: y\r\n", 0.02), Limits(total=0.2), "took more than 0.2 s"),
+        (drip(b"x", 0.02), Limits(total=0.2), "took more than 0.2 s"),
+    ],
+)
+def test_a_mirror_without_an_end_costs_its_limit_only(
+    mirror: MirrorServer, answer: Answer, limits: Limits, reason: str
+) -> None:
+    mirror.answers["file"] = answer
+    began = time.monotonic()
+    with pytest.raises(DownloadError, match=reason):
+        fetch(f"{mirror.url}/file", limits)
+    assert time.monotonic() - began < 5
+
+
+def test_a_redirect_on_loopback_is_followed_and_its_own_body_left_unread(mirror: MirrorServer) -> None:
+    def answer(handler):  # type: ignore[no-untyped-def]
+        handler.head(302, Location="/there", Content_Length=1 << 40)
+        endless(DATA)(handler)
+
+    mirror.answers |= {"file": answer, "there": body(b"data")}
+    assert fetch(f"{mirror.url}/file") == b"data"
+
+
+def test_plain_http_that_was_asked_for_may_lead_to_plain_http(
+    mirror: MirrorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.answers |= {"http://a.example/file": redirect("http://b.example/file"), "http://b.example/file": body(b"x")}
+    monkeypatch.setenv("http_proxy", mirror.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert fetch("http://a.example/file") == b"x"
+    assert mirror.requests == ["http://a.example/file", "http://b.example/file"]
+
+
+def test_loopback_is_never_asked_of_a_proxy(mirror: MirrorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    mirror.answers["file"] = body(b"x")
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert fetch(f"{mirror.url}/file") == b"x"
+
+
+def test_a_mirror_that_is_down_says_so(mirror: MirrorServer) -> None:
+    mirror.close()
+    with pytest.raises(DownloadError, match="cannot be reached: .*Connection refused"):
+        fetch(f"{mirror.url}/file")
+
+
+def test_a_server_that_takes_no_call_costs_the_connect_limit_only() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and never answers the TLS greeting
+        url = f"https://127.0.0.1:{server.getsockname()[1]}/file"
+        with pytest.raises(DownloadError, match="cannot be reached: .*timed out"):
+            fetch(url, Limits(connect=0.2))

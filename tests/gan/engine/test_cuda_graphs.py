@@ -1,0 +1,200 @@
+"""Do steps taken in graphs change a bit, is each taken once, and what if there can be no graph?
+
+Where there is no GPU a stand-in for CUDA's capture replays the steps themselves; all around it is what a GPU runs.
+"""
+
+import logging
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+import torch
+
+from gan.config import TrainConfig
+from gan.data.batches import Batches
+from gan.engine import cuda_graphs as graphs
+from gan.engine import factory as engines
+from gan.engine.base import R1_EVERY
+from gan.engine.cuda_graphs import Capture, GraphSteps, Steps, capture_graph, steps_per_graph
+from gan.engine.gpu import GpuEngine
+from gan.engine.state import TrainState
+from gan.training import loop as training
+from gan.training.loop import train
+from tests.support.digits import digits
+
+DIGITS = digits(300)  # epochs of 9 steps of 32
+OTHER_BITS = "training goes on without CUDA graphs: one of 10 steps gives other bits than these one by one"
+
+
+class Replays:
+    """Stand in for the capture of a graph; note at which step each launch began."""
+
+    def __init__(self, state: TrainState, disturb: Callable[[TrainState], object] = lambda state: None) -> None:
+        self.state, self.disturb = state, disturb
+        self.began_at: list[int] = []
+
+    def __call__(self, steps: Callable[[], None], random: torch.Generator) -> Callable[[], None]:
+        assert random is self.state.random
+
+        def replay() -> None:
+            self.began_at.append(self.state.step)
+            steps()
+            self.disturb(self.state)
+
+        return replay
+
+
+def begin(device: str = "cpu", **fields: object) -> tuple[TrainState, TrainConfig, Batches]:
+    asked = TrainConfig(**{"num_steps": 60, "snapshot_steps": 26, "batch_size": 32, "shift_from": 0.43, **fields})
+    config = asked.resolved(seed=0, device=device, num_threads=1)
+    return TrainState(config), config, Batches(*DIGITS, config.batch_size, 0, device)
+
+
+def result(state: TrainState, config: TrainConfig, batches: Batches, stop_at: int | None = None) -> dict[str, bytes]:
+    """Train on, and return all that a run promises of the bytes."""
+    snapshots = train(state, config, batches, lambda: stop_at is not None and state.step >= stop_at)
+    images = {f"grid {snapshot.step}": snapshot.images for snapshot in snapshots}
+    return {name: tensor.numpy().tobytes() for name, tensor in (state.tensors() | images).items()}
+
+
+@pytest.fixture(autouse=True)
+def _gpu_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take a GPU's steps also where there is none."""
+    monkeypatch.setattr(engines, "CpuEngine", GpuEngine)
+
+
+@pytest.fixture
+def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[Capture], None]:
+    """Let training take its steps in graphs of at most 10, made by what is given."""
+    monkeypatch.setattr(graphs, "MAX_GRAPH_STEPS", 10)
+    return lambda capture: monkeypatch.setattr(training, "steps_for", partial(GraphSteps, capture=capture))
+
+
+@pytest.mark.parametrize(
+    ("snapshot_steps", "size", "with_r1"),
+    [(1000, 50, 50), (50, 50, 50), (51, 50, 50), (120, 40, 40), (997, 32, 30), (49, 49, 40), (1, 1, 0)],
+)
+def test_few_steps_are_left_over_before_a_snapshot(snapshot_steps: int, size: int, with_r1: int) -> None:
+    assert (steps_per_graph(snapshot_steps, 1), steps_per_graph(snapshot_steps, R1_EVERY)) == (size, with_r1)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(("recipe", "num_graphs"), [("published", 7), ("tuned", 4), ("dcgan", 4)])
+def test_steps_in_graphs_are_the_same_bits(
+    recipe: str, num_graphs: int, precision: str, use: Callable[[Capture], None]
+) -> None:
+    one_by_one = result(*begin(recipe=recipe, precision=precision))
+    state, config, batches = begin(recipe=recipe, precision=precision)
+    use(capture := Replays(state))
+    assert result(state, config, batches) == one_by_one
+    assert len(capture.began_at) == num_graphs
+    assert {"grid 26", "grid 52", "grid 60"} <= one_by_one.keys()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "began_at"),
+    [("published", [0, 8, 16, 26, 34, 42, 52]), ("tuned", [0, 10, 30, 40])],  # tuned's at each tenth step, as R1 is
+)
+def test_a_graph_ends_before_a_snapshot_and_not_at_an_epoch(
+    recipe: str, began_at: list[int], use: Callable[[Capture], None]
+) -> None:
+    state, config, batches = begin(recipe=recipe)
+    use(capture := Replays(state))
+    result(state, config, batches)
+    assert capture.began_at == began_at
+
+
+def test_a_stop_is_seen_between_graphs(use: Callable[[Capture], None]) -> None:
+    state, config, batches = begin()
+    use(Replays(state))
+    found = result(state, config, batches, stop_at=7)
+    assert state.step == 10 and len(state.g_losses) == 10
+    assert not any(name.startswith("grid") for name in found)
+
+
+@pytest.mark.parametrize("stop_at", [1, 24, 25, 27, 52, 58])
+def test_going_on_anywhere_gives_the_same_bits(stop_at: int, use: Callable[[Capture], None]) -> None:
+    undisturbed = result(*begin())
+    state, config, batches = begin()
+    result(state, config, batches, stop_at)  # one by one: graphs stop only where they end
+    resumed = TrainState(config).load({name: tensor.clone() for name, tensor in state.tensors().items()})
+    use(Replays(resumed))
+    found = result(resumed, config, batches)
+    assert found == {name: undisturbed[name] for name in found}
+
+
+def test_a_rest_that_fills_no_graph_captures_none(use: Callable[[Capture], None]) -> None:
+    state, config, batches = begin(num_steps=4)
+    use(capture := Replays(state))
+    assert result(state, config, batches) == result(*begin(num_steps=4))
+    assert capture.began_at == []
+
+
+def test_a_capture_that_fails_leaves_the_steps_as_they_are(
+    use: Callable[[Capture], None], caplog: pytest.LogCaptureFixture
+) -> None:
+    use(capture_graph)  # CUDA's own, which cannot record what runs on the CPU
+    assert result(*begin()) == without_graphs()
+    assert len(caplog.messages) == 1 and "training goes on without CUDA graphs: " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("disturb", "what"),
+    [
+        (lambda state: state.discriminator.layers[0].bias.data[0].add_(1e-6), "discriminator.layers.0.bias"),
+        (lambda state: state.ema.layers[0].bias.data[0].mul_(1 + 1e-6), "ema.layers.0.bias"),
+        (lambda state: torch.randn(16, generator=state.random), "random"),
+    ],
+)
+def test_a_graph_that_gives_other_bits_is_not_used(
+    disturb: Callable[[TrainState], object],
+    what: str,
+    use: Callable[[Capture], None],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    state, config, batches = begin()
+    use(capture := Replays(state, disturb))
+    assert result(state, config, batches) == without_graphs()
+    assert capture.began_at == [0]
+    assert caplog.messages == [f"{OTHER_BITS} ({what})"]
+
+
+def without_graphs() -> dict[str, bytes]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(training, "steps_for", Steps)
+        return result(*begin())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("recipe", ["published", "tuned", "dcgan"])
+def test_graphs_on_a_gpu_are_the_same_bits(
+    recipe: str, precision: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = {"device": "cuda", "recipe": recipe, "precision": precision, "num_steps": 330, "snapshot_steps": 110}
+    found = result(*begin(**asked))
+    assert caplog.messages == []  # the graphs were not given up
+
+    def failing(steps: Callable[[], None], random: torch.Generator) -> Callable[[], None]:
+        raise RuntimeError("not wanted")
+
+    monkeypatch.setattr(training, "steps_for", partial(GraphSteps, capture=failing))
+    assert result(*begin(**asked)) == found
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("recipe", ["tuned", "dcgan"])
+def test_a_run_on_a_gpu_goes_on_to_the_same_bits(recipe: str, precision: str) -> None:
+    asked = {"device": "cuda", "recipe": recipe, "precision": precision, "num_steps": 330, "snapshot_steps": 110}
+    undisturbed = result(*begin(**asked))
+    state, config, batches = begin(**asked)
+    for stop_at in (30, 120, 200, 321, None):
+        found = result(state, config, batches, stop_at)
+        state = TrainState(config).load({name: tensor.clone() for name, tensor in state.tensors().items()})
+    assert found == {name: undisturbed[name] for name in found}
+
+
+@pytest.fixture(autouse=True)
+def _log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING)

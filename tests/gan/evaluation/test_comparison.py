@@ -1,0 +1,80 @@
+"""Is a better generator told from one that is only as good?"""
+
+import functools
+
+import torch
+from torch import Tensor
+
+from gan.evaluation.classifier import Seen, load_judge, look
+from gan.evaluation.comparison import ERROR_RATE, compare
+from gan.evaluation.metrics import Gaussian
+from tests.support.real_digits import real_digits
+
+NUM_ROUNDS = 100
+AT_MOST = 4  # of 100: a true rate of 1 % goes beyond it once in 300 times
+NUM_SAMPLES = 200
+NUM_DIMENSIONS = 8  # of the judge's features, the most telling ones: a matrix of 128 takes twenty times as long
+DATA = real_digits()
+
+
+@functools.cache
+def pool(noise: int) -> Seen:
+    """Return what the judge sees in 300 real training images with noise: a generator, the better the less noise."""
+    images = torch.from_numpy(DATA.train_images).unsqueeze(1).short()
+    added = torch.randint(-noise, noise + 1, images.shape, generator=torch.manual_seed(0)).short()
+    return seen_in((images + added).clamp(0, 255).to(torch.uint8))
+
+
+@functools.cache
+def reference() -> Gaussian:
+    return Gaussian.of(seen_in(torch.from_numpy(DATA.test_images).unsqueeze(1)).features)
+
+
+def seen_in(images: Tensor) -> Seen:
+    judge = load_judge()
+    features, probabilities = look(judge, images)
+    return Seen(features[:, judge.to_logits.weight.var(0).topk(NUM_DIMENSIONS).indices], probabilities)
+
+
+def draw(pool: Seen, random: torch.Generator) -> Seen:
+    """Draw samples of a generator: the next time others."""
+    chosen = torch.randint(len(pool.features), (NUM_SAMPLES,), generator=random)
+    return Seen(pool.features[chosen], pool.probabilities[chosen])
+
+
+def num_better(challenger: Seen, champion: Seen, rounds: int) -> tuple[int, int]:
+    """Return how often the challenger was called better, and how often its distance was the lower one."""
+    random = torch.Generator().manual_seed(0)
+    found = [compare(draw(challenger, random), draw(champion, random), reference()) for _ in range(rounds)]
+    return sum(each.is_better for each in found), sum(e.challenger_distance < e.champion_distance for e in found)
+
+
+def test_of_equals_one_is_called_better_as_rarely_as_stated() -> None:
+    called_better, lower = num_better(pool(100), pool(100), NUM_ROUNDS)
+    assert (ERROR_RATE, called_better <= AT_MOST) == (0.01, True)
+    assert 35 <= lower <= 65  # who only looked which distance is lower would replace a champion every other night
+
+
+def test_a_better_one_is_called_better_and_a_worse_one_never() -> None:
+    assert num_better(pool(60), pool(120), 10)[0] == 10
+    assert num_better(pool(120), pool(100), 10)[0] == 0
+
+
+def test_who_covers_fewer_classes_is_not_better() -> None:
+    good, noisy = pool(0), pool(60)  # which has lost the ones
+    but_eights = torch.cat([torch.arange(240), torch.arange(270, 300), torch.arange(30)])
+    but_the_last = torch.cat([torch.arange(210), torch.arange(90)])
+    found = [
+        compare(Seen(good.features[chosen], good.probabilities[chosen]), noisy, reference())
+        for chosen in (but_eights, but_the_last)
+    ]
+    assert [(each.bound < 0, each.challenger_classes, each.champion_classes, each.is_better) for each in found] == [
+        (True, 9, 9, True), (True, 7, 9, False),
+    ]  # fmt: skip
+    assert str(found[1]).endswith(": better by more than the noise at an error rate of 1%; classes covered 7 against 9")
+
+
+def test_one_and_the_same_is_not_better_and_the_same_figures_come_out() -> None:
+    found = compare(pool(60), pool(60), reference())
+    assert (found.error, found.bound, found.is_better) == (0, 0, False)
+    assert compare(pool(60), pool(120), reference()) == compare(pool(60), pool(120), reference())

@@ -1,0 +1,218 @@
+"""Does champion.json move by one hand at a time, keep all that was, and lead to the bytes that were promoted?"""
+
+import hashlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Barrier
+
+import pytest
+
+from gan.errors import ChecksumError, RunError, StorageError
+from gan.registry.champion import (
+    append,
+    champion_checkpoint,
+    find_champion,
+    me,
+    read_champion,
+    rollback,
+)
+from gan.registry.promotion import promote
+from gan.storage.address import open_store
+from gan.storage.base import LocalStore, Store
+from gan.sync.publish import publish
+from tests.support.contenders import contender, met
+from tests.support.s3_server import SERVERS, S3Server, new_address
+from tests.support.small_run import CHECKPOINTS, FILES, write_run
+
+NUM_ROUNDS = 200
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return LocalStore(tmp_path / "store")
+
+
+def enthrone(store: Store, *run_ids: str) -> None:
+    """Put runs into the store, each better than all before, and promote them."""
+    for run_id in run_ids:
+        store.put_new(f"runs/{run_id}/manifest.json", b"{}")
+        better = contender(run_id, 100.0 - 10 * len(read_champion(store).history.history))
+        assert promote(store, better, met(better), "me@here").outcome == "promoted"
+
+
+def run_ids(store: Store) -> list[str]:
+    return [change.run_id for change in read_champion(store).history.history]
+
+
+def current(store: Store) -> str | None:
+    change = read_champion(store).history.current
+    return change.run_id if change else None
+
+
+@pytest.mark.parametrize("server", SERVERS)
+def test_of_two_trainers_at_once_one_wins_each_of_200_rounds(
+    server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request.getfixturevalue(server).use(monkeypatch)
+    address = new_address()
+    stores = [open_store(address), open_store(address)]
+    barrier = Barrier(2, timeout=60)
+
+    def train(trainer: int) -> list[str]:
+        won = []
+        for number in range(NUM_ROUNDS):
+            challenger = contender(f"{number}-{trainer}", 1000.0 - 2 * number)
+            barrier.wait()
+            if promote(stores[trainer], challenger, met(challenger), f"trainer {trainer}").outcome == "promoted":
+                won.append(challenger.run_id)
+        return won
+
+    with ThreadPoolExecutor(2) as threads:
+        first, second = threads.map(train, range(2))
+    history = read_champion(stores[0]).history.history
+    assert [change.run_id for change in history] == sorted(first + second, key=lambda run_id: int(run_id.split("-")[0]))
+    assert [int(change.run_id.split("-")[0]) for change in history] == list(range(NUM_ROUNDS))
+    assert {change.by[-1] for change in history} == {change.run_id[-1] for change in history} == {"0", "1"}
+    assert [change.comparison is None for change in history] == [True] + [False] * (NUM_ROUNDS - 1)
+
+
+def test_the_history_keeps_who_when_why_and_how_good(store: Store) -> None:
+    enthrone(store, "a", "b")
+    first, second = read_champion(store).history.history
+    assert (first.action, first.by, first.run_id, first.checkpoint) == ("promoted", "me@here", "a", CHECKPOINTS[1])
+    assert (first.reason, first.comparison) == ("it is the first one", None)
+    assert second.reason == (
+        "distance 90.00 against 100.00, -10.00 ± 0.50: better by more than the noise at an error rate of 1%; "
+        "classes covered 10 against 10"
+    )
+    assert second.comparison and second.comparison.judge == second.evaluation.judge
+    assert second.evaluation.distance.value == 90 and second.time.endswith("+00:00")
+    assert str(second) == f"{second.time}  promoted  b step 2000  by me@here: {second.reason}"
+    assert "@" in me()
+
+
+def test_a_rollback_goes_to_the_champion_before_and_then_further_back(store: Store) -> None:
+    enthrone(store, "a", "b", "c")
+    change = rollback(store, "me@here", "its eights look like threes")
+    assert (change.action, change.run_id, change.reason) == ("rolled back", "b", "its eights look like threes")
+    assert rollback(store, "me@here", "").run_id == "a"
+    assert run_ids(store) == ["a", "b", "c", "b", "a"]
+    with pytest.raises(RunError, match="has no champion before the present one"):
+        rollback(store, "me@here", "")
+    enthrone(store, "d", "e")
+    assert rollback(store, "me@here", "").run_id == "d"
+    assert rollback(store, "me@here", "").run_id == "a"
+
+
+def test_a_champion_that_was_pruned_is_not_rolled_back_to(store: Store) -> None:
+    enthrone(store, "a", "b")
+    store.delete("runs/a/manifest.json")
+    with pytest.raises(RunError, match="a, the champion before, is not in .* any more"):
+        rollback(store, "me@here", "")
+    assert run_ids(store) == ["a", "b"]
+
+
+def test_a_change_that_comes_second_is_not_made(store: Store) -> None:
+    enthrone(store, "a")
+    found = read_champion(store)
+    enthrone(store, "b")
+    late = found.history.history[0].model_copy(update={"id": "another", "run_id": "c"})
+    assert not append(store, found, late)
+    assert run_ids(store) == ["a", "b"]
+
+
+class ForgetfulStore(LocalStore):
+    """A store that does as asked, and whose answer is lost on the way."""
+
+    def replace(self, key: str, data: bytes, version: str | None) -> str | None:
+        super().replace(key, data, version)
+        return None
+
+
+def test_a_change_whose_answer_is_lost_is_made_once(tmp_path: Path) -> None:
+    enthrone(ForgetfulStore(tmp_path), "a", "b")
+    assert run_ids(LocalStore(tmp_path)) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("raw", "said"),
+    [
+        (b"{", "Invalid JSON"),
+        (b'{"version": 2, "history": []}', "version: Input should be 1"),
+        (b'{"version": 1, "history": [], "extra": 1}', "extra: Extra inputs are not permitted"),
+    ],
+)
+def test_a_damaged_file_is_not_built_upon(store: Store, raw: bytes, said: str) -> None:
+    store.put_new("champion.json", raw)
+    with pytest.raises(StorageError, match=rf"champion\.json in .* is damaged, .*{said}.* Restore it from a copy"):
+        enthrone(store, "a")
+    assert store.read("champion.json") == raw
+
+
+def test_a_run_id_that_leaves_the_store_is_refused(store: Store) -> None:
+    enthrone(store, "a")
+    raw = store.read("champion.json") or b""
+    store.delete("champion.json")
+    store.put_new("champion.json", raw.replace(b'"a"', b'"../a"'))
+    with pytest.raises(StorageError, match="cannot name a file of a run"):
+        read_champion(store)
+
+
+@pytest.fixture(params=["local", "s3"])
+def served(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+    """Publish a run, and make it the champion; the store may be a bucket."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    if request.param == "local":
+        store = open_store(tmp_path / "store")
+    else:
+        server: S3Server = request.getfixturevalue("seaweedfs")
+        server.use(monkeypatch)
+        store = open_store(new_address())
+    publish(write_run(tmp_path / "run"), "a", store)
+    published = replace(contender("a", 9.0), sha256=hashlib.sha256(FILES[CHECKPOINTS[1]]).hexdigest())
+    promote(store, published, met(published), "me@here")
+    yield store
+
+
+def test_the_champion_is_found_by_the_address_of_its_store(served: Store) -> None:
+    found = find_champion(f"{served.address}/champion")
+    assert found
+    path = champion_checkpoint(*found)
+    assert path.read_bytes() == FILES[CHECKPOINTS[1]] and path.with_name(path.name + ".sha256").exists()
+
+
+def test_other_bytes_under_the_champions_name_are_not_served(served: Store, tmp_path: Path) -> None:
+    for key in [info.key for info in served.list("runs/a/")]:
+        served.delete(key)
+    run = write_run(tmp_path / "other")
+    (run / CHECKPOINTS[1]).write_bytes(b"other weights")
+    (run / f"{CHECKPOINTS[1]}.sha256").write_text(hashlib.sha256(b"other weights").hexdigest() + "  step\n")
+    publish(run, "a", served)
+    found = find_champion(f"{served.address}/champion")
+    assert found
+    with pytest.raises(ChecksumError, match="is not the champion that was promoted: SHA-256 expected"):
+        champion_checkpoint(*found)
+
+
+def test_a_champion_that_is_gone_is_named(served: Store) -> None:
+    for key in [info.key for info in served.list("runs/a/")]:
+        served.delete(key)
+    found = find_champion(f"{served.address}/champion")
+    assert found
+    with pytest.raises(StorageError, match=r"runs/a"):
+        champion_checkpoint(*found)
+
+
+def test_what_names_a_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    enthrone(LocalStore(Path("store")), "a")
+    found = find_champion("champion")
+    assert found and (found[0].address, found[1].run_id) == ("store", "a")
+    for address in ("store/runs/a", "store/runs/champion", "s3://bucket/runs/champion", "champion/checkpoints"):
+        assert find_champion(address) is None
+    (tmp_path / "champion").mkdir()
+    assert find_champion("champion") is None
+    with pytest.raises(StorageError, match="other has no champion yet: `gan-train` promotes the first run"):
+        find_champion("other/champion")

@@ -1,0 +1,166 @@
+"""Does a published run become the champion if it is better, and only then?"""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from gan.config import TrainConfig
+from gan.errors import ChecksumError, StorageError
+from gan.evaluation import classifier as judge
+from gan.evaluation.evaluator import Evaluator
+from gan.registry.champion import Change, read_champion
+from gan.registry.promotion import Contender, Decision, Meeting, best_checkpoint, measure, meeting, promote
+from gan.runs.best import Best
+from gan.runs.manifest import Manifest, read_manifest
+from gan.runs.runner import open_run
+from gan.storage.address import open_store
+from gan.storage.base import LocalStore, Store
+from gan.sync.publish import publish
+from tests.support.contenders import contender, evaluation, met
+from tests.support.digits import mnist
+from tests.support.real_digits import real_digits
+from tests.support.small_run import CHECKPOINTS, write_run
+
+NUM_SAMPLES = 300
+
+
+@pytest.fixture(scope="module")
+def evaluator() -> Evaluator:
+    return Evaluator(real_digits())
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a store with two bad runs, one of which is worse."""
+    path = tmp_path_factory.mktemp("runs")
+    for run_id, learning_rate in (("better", 6e-4), ("worse", 0.1)):
+        config = TrainConfig(num_steps=4, learning_rate=learning_rate, refine_from=1, ema_decay=0, num_threads=1)
+        with open_run(path / run_id, config, mnist()) as run:
+            list(run.train())
+        publish(path / run_id, run_id, LocalStore(path / "store"))
+    return path / "store"
+
+
+@pytest.fixture
+def store(runs: Path, tmp_path: Path) -> Store:
+    return open_store(shutil.copytree(runs, tmp_path / "store"))
+
+
+def measured(store: Store, run_id: str, evaluator: Evaluator) -> Contender:
+    return measure(open_store(f"{store.address}/runs/{run_id}"), evaluator, num_samples=NUM_SAMPLES)
+
+
+def challenge(store: Store, run_id: str, evaluator: Evaluator, **options: object) -> Decision:
+    challenger = measured(store, run_id, evaluator)
+    return promote(store, challenger, meeting(store, challenger, evaluator), "me@here", **options)  # type: ignore[arg-type]
+
+
+def champions(store: Store) -> list[str]:
+    return [change.run_id for change in read_champion(store).history.history]
+
+
+def test_a_run_is_measured_by_its_last_checkpoint(store: Store, evaluator: Evaluator) -> None:
+    found = measured(store, "worse", evaluator)
+    manifest = read_manifest(store, "runs/worse/")
+    assert manifest and (found.run_id, found.step) == ("worse", 4)
+    assert found.sha256 == manifest.files["checkpoints/step-000004.safetensors"].sha256
+    assert found.seen.features.shape == (NUM_SAMPLES, judge.NUM_FEATURES)
+    assert found.evaluation.num_samples == NUM_SAMPLES
+    with pytest.raises(StorageError, match=r"runs/none has no manifest\.json: there is no such run"):
+        measured(store, "none", evaluator)
+
+
+def test_the_best_checkpoint_stands_for_a_run_where_the_manifest_names_it(tmp_path: Path) -> None:
+    manifest = Manifest.of(write_run(tmp_path), "a")
+    assert best_checkpoint(manifest) == CHECKPOINTS[1]
+    assert best_checkpoint(manifest.model_copy(update={"best": Best(step=1000, distance=1.0)})) == CHECKPOINTS[0]
+    with pytest.raises(StorageError, match="run a was published without a checkpoint"):
+        best_checkpoint(manifest.model_copy(update={"files": {}}))
+
+
+def test_the_first_is_promoted_a_better_one_replaces_it_and_a_worse_one_does_not(
+    store: Store, evaluator: Evaluator
+) -> None:
+    first = challenge(store, "worse", evaluator)
+    assert str(first) == "worse is the champion now: it is the first one"
+    second = challenge(store, "better", evaluator)
+    assert (second.outcome, second.champion) == ("promoted", "worse")
+    assert second.meeting and second.meeting.champion == first.evaluation
+    third = challenge(store, "worse", evaluator)
+    assert (third.outcome, champions(store)) == ("kept", ["worse", "better"])
+    assert "it was the champion before, and is one again by hand only" in third.reason
+
+
+def test_a_worse_one_is_kept_out_and_its_table_has_both(store: Store, evaluator: Evaluator) -> None:
+    challenge(store, "better", evaluator)
+    kept = challenge(store, "worse", evaluator)
+    assert (kept.outcome, champions(store)) == ("kept", ["better"])
+    assert str(kept).startswith("better stays the champion, not worse: distance ")
+    rows = {row["figure"]: row for row in kept.rows()}
+    assert rows["run"] == {"figure": "run", "run": "worse, step 4", "champion": "better", "real images": ""}
+    assert list(rows)[1:6] == ["distance", "score", "precision", "recall", "histogram distance"]
+    assert kept.meeting and float(rows["distance"]["champion"].split()[0]) == pytest.approx(
+        kept.meeting.comparison.champion_distance, abs=0.001
+    )
+
+
+def test_the_champion_itself_changes_nothing(store: Store, evaluator: Evaluator) -> None:
+    challenge(store, "worse", evaluator)
+    for force in (False, True):
+        again = challenge(store, "worse", evaluator, force=force)
+        assert str(again) == "worse stays the champion: it is the champion already"
+    assert champions(store) == ["worse"]
+
+
+def test_by_hand_any_run_is_promoted(store: Store, evaluator: Evaluator) -> None:
+    challenge(store, "better", evaluator)
+    forced = challenge(store, "worse", evaluator, force=True, reason="to compare by eye")
+    assert str(forced) == "worse is the champion now: by hand: to compare by eye"
+    assert champions(store) == ["better", "worse"]
+
+
+def test_when_the_judge_has_changed_both_are_judged_anew(store: Store, evaluator: Evaluator) -> None:
+    other = evaluation(0.001).model_copy(update={"judge": "0" * 64})
+    by_another_judge = replace(measured(store, "worse", evaluator), evaluation=other)
+    promote(store, by_another_judge, met(by_another_judge), "me@here")
+    decision = challenge(store, "better", evaluator)
+    assert decision.outcome == "promoted"
+    assert decision.reason.endswith("; both judged anew, as the judge has changed")
+    assert decision.meeting and decision.meeting.champion == measured(store, "worse", evaluator).evaluation
+    assert decision.meeting.comparison.judge == judge.SHA256
+
+
+def test_other_bytes_than_were_promoted_are_not_compared_with(store: Store, evaluator: Evaluator) -> None:
+    changed = replace(measured(store, "better", evaluator), sha256="0" * 64)
+    promote(store, changed, met(changed), "me@here")
+    with pytest.raises(ChecksumError, match=r"runs/better is not the champion that was promoted: .* expected 0{64}"):
+        challenge(store, "worse", evaluator)
+    assert challenge(store, "worse", evaluator, force=True).outcome == "promoted"
+
+
+def test_a_champion_that_is_gone_is_replaced(store: Store, evaluator: Evaluator) -> None:
+    challenge(store, "better", evaluator)
+    store.delete("runs/better/manifest.json")
+    assert str(challenge(store, "worse", evaluator)) == (
+        "worse is the champion now: better, the champion, is gone from the store"
+    )
+
+
+def test_who_is_beaten_to_it_must_beat_the_new_champion(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    for challenger in (contender("a", 50), contender("b", 40)):
+        promote(store, challenger, met(challenger), "me@here")
+    middling, quick = contender("middling", 30), contender("quick", 20)
+    seen: list[str] = []
+
+    def meet(champion: Change) -> Meeting | None:
+        if not seen:
+            promote(store, quick, met(quick), "another")
+        seen.append(champion.run_id)
+        return met(middling)(champion)
+
+    decision = promote(store, middling, meet, "me@here")
+    assert (decision.outcome, decision.champion, seen) == ("kept", "quick", ["b", "quick"])
+    assert champions(store) == ["a", "b", "quick"]

@@ -1,0 +1,182 @@
+"""Do only those runs go that may, and whole?"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from gan.errors import RunError, StorageError
+from gan.registry.champion import rollback
+from gan.registry.promotion import promote
+from gan.registry.prune import Fate, parse_age, plan, prune
+from gan.runs.run_dir import RunDir
+from gan.storage.address import open_store
+from gan.storage.base import LocalStore, Store
+from gan.sync.lease import hold
+from gan.sync.listing import list_runs
+from tests.support.contenders import contender, met
+from tests.support.s3_server import SERVERS, S3Server, new_address
+from tests.support.small_run import tree
+
+OLD = timedelta(days=40)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path)
+
+
+def add_run(store: Store, run_id: str, published: bool = True, days_old: int = 0) -> None:
+    names = ["config.json", "grids/step-000001.png", *(["manifest.json"] if published else [])]
+    for name in names:
+        store.put_new(f"runs/{run_id}/{name}", b"{}")
+        if isinstance(store, LocalStore):
+            path = store.root / "runs" / run_id / name
+            then = path.stat().st_mtime - days_old * 86400
+            os.utime(path, (then, then))
+
+
+def pruned(fates: list[Fate]) -> list[str]:
+    return [fate.run_id for fate in fates if fate.prune]
+
+
+@pytest.fixture
+def aged(store: LocalStore) -> LocalStore:
+    """Make five runs, a the newest; b and d are unfinished."""
+    for days_old, run_id in enumerate("abcde"):
+        add_run(store, run_id, published=run_id not in "bd", days_old=10 * days_old)
+    return store
+
+
+@pytest.mark.parametrize(
+    ("keep_last", "older_than", "gone"),
+    [(0, 0, "abcde"), (1, 0, "bcde"), (2, 0, "de"), (3, 0, ""), (1, 25, "de"), (0, 25, "de"), (0, 100, "")],
+)
+def test_which_runs_go(aged: LocalStore, keep_last: int, older_than: int, gone: str) -> None:
+    before = tree(aged.root)
+    assert pruned(plan(aged, keep_last, timedelta(days=older_than))) == list(gone)
+    assert tree(aged.root) == before
+
+
+def test_each_fate_has_its_reason(aged: LocalStore) -> None:
+    aged.put_new("champion.json", json.dumps({"run": "c", "history": [{"key": "runs/e/checkpoints/x"}]}).encode())
+    with hold(aged, "d"):
+        reasons = {fate.run_id: fate.reason for fate in plan(aged, 1, timedelta(days=5))}
+    assert reasons["a"] == "among the last"
+    assert reasons["b"] == "not among the last 1 published"
+    assert reasons["c"] == reasons["e"] == "champion.json points to it"
+    assert reasons["d"].startswith(f"being trained by process {os.getpid()} on ")
+    assert {fate.run_id: fate.reason for fate in plan(aged, 0, timedelta(days=15))}["b"] == "10.0 days old"
+
+
+def test_champions_present_and_past_stay_unless_told(aged: LocalStore) -> None:
+    for run_id, distance in (("e", 30.0), ("c", 20.0)):
+        better = contender(run_id, distance)
+        promote(aged, better, met(better), "me@here")
+    rollback(aged, "me@here", "")
+    assert pruned(plan(aged, 0)) == ["a", "b", "d"]
+    for run_id in "ce":
+        with pytest.raises(RunError, match=f"points to {run_id} by now: it stays"):
+            prune(aged, run_id)
+    assert pruned(plan(aged, 0, champions=True)) == list("abcde")
+    prune(aged, "e", champions=True)
+    assert [run.run_id for run in list_runs(aged)] == list("abcd")
+
+
+def test_a_damaged_champion_stops_it(aged: LocalStore) -> None:
+    aged.put_new("champion.json", b"{")
+    with pytest.raises(StorageError, match=r"champion\.json in .* is damaged .* before you prune"):
+        plan(aged, 0)
+
+
+def test_a_damaged_lease_keeps_its_run_alone(aged: LocalStore) -> None:
+    aged.put_new("leases/c.json", b"{")
+    assert pruned(plan(aged, 0)) == ["a", "b", "d", "e"]
+
+
+@pytest.fixture(params=["local", *SERVERS])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    if request.param == "local":
+        return LocalStore(tmp_path)
+    server: S3Server = request.getfixturevalue(request.param)
+    server.use(monkeypatch)
+    return open_store(new_address())
+
+
+def test_a_run_goes_whole_and_no_other(any_store: Store) -> None:
+    for run_id in ("a", "ab"):
+        add_run(any_store, run_id)
+    prune(any_store, "a")
+    assert sorted(info.key for info in any_store.list("")) == [
+        "runs/ab/config.json", "runs/ab/grids/step-000001.png", "runs/ab/manifest.json",
+    ]  # fmt: skip
+    prune(any_store, "a")
+
+
+def test_a_local_run_leaves_no_folder(store: LocalStore) -> None:
+    add_run(store, "a")
+    prune(store, "a")
+    assert [path.name for path in store.root.iterdir() if any(path.rglob("*"))] == []
+
+
+def test_the_manifest_goes_first(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_run(any_store, "a")
+    delete = type(any_store).delete
+
+    def break_down(self: Store, key: str) -> None:
+        delete(self, key)
+        raise StorageError("the store is down")
+
+    monkeypatch.setattr(type(any_store), "delete", break_down)
+    with pytest.raises(StorageError):
+        prune(any_store, "a")
+    monkeypatch.undo()
+    assert [(run.run_id, run.state) for run in list_runs(any_store)] == [("a", "unfinished")]
+
+
+def test_a_run_that_is_being_trained_stays(any_store: Store) -> None:
+    add_run(any_store, "a")
+    with hold(any_store, "a"):
+        assert pruned(plan(any_store, 0)) == []
+        with pytest.raises(RunError, match="run a is being trained"):
+            prune(any_store, "a")
+    assert pruned(plan(any_store, 0)) == ["a"]
+    assert [run.state for run in list_runs(any_store)] == ["published"]
+
+
+@pytest.fixture
+def trained_in_place(store: LocalStore) -> Iterator[None]:
+    """Let another process train a run where it is published, as `gan train --run-dir STORE/runs/a` does."""
+    add_run(store, "a")
+    command = "import sys; from gan.runs.run_dir import RunDir; from pathlib import Path\n" \
+        "RunDir(Path(sys.argv[1])).lock(); print('locked', flush=True); sys.stdin.read()"  # fmt: skip
+    process = subprocess.Popen(
+        [sys.executable, "-c", command, str(store.root / "runs/a")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout and process.stdout.readline() == b"locked\n"
+    yield
+    process.communicate()
+
+
+def test_a_run_that_is_trained_in_place_stays(store: LocalStore, trained_in_place: None) -> None:
+    [fate] = plan(store, 0)
+    assert "another process is training this run" in fate.reason
+    with pytest.raises(RunError, match="another process is training"):
+        prune(store, "a")
+    assert len(tree(RunDir(store.root / "runs/a").path)) == 3
+
+
+@pytest.mark.parametrize(("text", "hours"), [("12h", 12), ("30d", 720), ("4w", 672), ("0d", 0)])
+def test_ages(text: str, hours: int) -> None:
+    assert parse_age(text) == timedelta(hours=hours)
+
+
+@pytest.mark.parametrize("text", ["", "30", "d", "-1d", "1.5d", "30 d", "1y", "999999d"])
+def test_no_ages(text: str) -> None:
+    with pytest.raises(ValueError, match="is no age; expected"):
+        parse_age(text)

@@ -1,0 +1,72 @@
+"""Are a run's own files read back, and damaged ones named?"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gan.config import TrainConfig
+from gan.engine.state import TrainState
+from gan.errors import RunError
+from gan.runs.best import Best
+from gan.runs.manifest import Manifest
+from gan.runs.run_dir import RunDir, SnapshotWriter
+from gan.runs.tensorboard import EventLog
+from gan.training import checkpoint
+from gan.training.loop import Snapshot
+from tests.support.sample_run import evaluation, random_images
+
+CONFIG = TrainConfig(num_steps=30).resolved(seed=0, device="cpu", num_threads=1)
+LINE = '{"version":1,"step":%d,"g_loss":1,"d_loss":1,"steps_per_second":9,"seconds":2,"time":"2026-01-01T00:00:00"}\n'
+
+
+def test_a_config_is_read_back(tmp_path: Path) -> None:
+    RunDir(tmp_path).write_config(CONFIG)
+    assert RunDir(tmp_path).read_config() == CONFIG
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "{}", '{"version": 2}', '{"version": 1, "num_steps": 0}', '{"version": 1']
+)
+def test_a_damaged_config_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(RunError, match=r"config\.json"):
+        RunDir(tmp_path).read_config()
+
+
+def test_a_metrics_line_cut_short_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(LINE % 10 + (LINE % 20)[:30])
+    assert [metrics.step for metrics in RunDir(tmp_path).read_metrics()] == [10]
+
+
+def test_damaged_metrics_are_named(tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text("nonsense\n" + LINE % 20)
+    with pytest.raises(RunError, match=r"metrics\.jsonl: damaged"):
+        RunDir(tmp_path).read_metrics()
+
+
+def test_the_best_checkpoint_is_kept_over_a_resume_and_named_in_the_manifest(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"num_steps": 90, "snapshot_steps": 10})
+    run_dir, state, kept = RunDir(tmp_path / "run"), TrainState(config), {}
+    for distances in ({10: 9.0, 20: 5.0, 30: None}, {40: 7.0, 50: None, 60: None}, {70: 4.0}):
+        with EventLog(run_dir.tensorboard_dir, state.step) as events:
+            writer = SnapshotWriter(run_dir, config, events, state)
+            for state.step, distance in distances.items():
+                state.record(np.ones(10), np.ones(10))
+                snapshot = Snapshot(state.step, random_images(25), 1.0, 1.0, 10, 1.0)
+                writer.write(snapshot, state, evaluation(state.step, distance) if distance else None)
+                kept[state.step] = [checkpoint.step_of(p) for p in checkpoint.newest_first(run_dir.checkpoints_dir)]
+        if state.step == 60:
+            assert Manifest.of(run_dir.path, "run").best == Best(step=20, distance=5.0)
+    assert kept[60] == [60, 50, 40, 20]
+    assert kept[70] == [70, 60, 50]
+    assert Manifest.of(run_dir.path, "run").best == Best(step=70, distance=4.0)
+
+
+def test_grids_are_listed_by_step(tmp_path: Path) -> None:
+    run_dir = RunDir(tmp_path)
+    for step in (999_000, 1_000_000, 1000):
+        run_dir.grid_path(step).parent.mkdir(exist_ok=True)
+        run_dir.grid_path(step).write_bytes(b"")
+    (tmp_path / "grids" / "step-x.png").write_bytes(b"")
+    assert [step for step, _ in run_dir.grids()] == [1000, 999_000, 1_000_000]

@@ -1,0 +1,258 @@
+"""Is a run begun, gone on with and protected as it should be?"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gan.cli.progress import distance_note
+from gan.config import TrainConfig
+from gan.data.download import FILES, Mnist
+from gan.errors import CheckpointError, ConfigMismatchError, RunError
+from gan.runs import runner
+from gan.runs.run_dir import RunDir
+from gan.runs.runner import Run, open_run
+from gan.runs.sampling import load_sampler
+from gan.sync.publish import seal
+from gan.training import checkpoint
+from gan.training import periodic as quick
+from tests.support.digits import mnist
+from tests.support.killing import differing
+
+CONFIG = TrainConfig(num_steps=40, snapshot_steps=10, num_threads=1)
+DATA = mnist()
+
+
+def train(path: Path, config: TrainConfig = CONFIG, stop_at: int | None = None, **options: bool) -> Run:
+    """Train a run, to its end or to a step."""
+    with open_run(path, config, DATA, **options) as run:
+        for _ in run.train(lambda: run.state.step == stop_at):
+            pass
+    return run
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "undisturbed"
+    train(path)
+    return path
+
+
+def test_a_run_leaves_what_the_design_says(undisturbed: Path) -> None:
+    names = {p.relative_to(undisturbed).as_posix() for p in undisturbed.rglob("*") if p.is_file()}
+    assert {name for name in names if "tensorboard" not in name} == {
+        "config.json", "provenance.json", "reals.png", "neighbours.png", "losses.npz", "metrics.jsonl",
+        *(f"grids/step-0000{step}.png" for step in (10, 20, 30, 40)),
+        *(f"checkpoints/step-0000{step}.safetensors{end}" for step in (20, 30, 40) for end in ("", ".sha256")),
+    }  # fmt: skip
+
+
+def test_the_losses_of_every_step_are_kept(undisturbed: Path) -> None:
+    losses = np.load(RunDir(undisturbed).losses_path)
+    assert {name: (losses[name].dtype, losses[name].shape) for name in losses} == {
+        "g_loss": (np.float32, (40,)),
+        "d_loss": (np.float32, (40,)),
+    }
+
+
+def test_metrics_have_a_line_a_snapshot(undisturbed: Path) -> None:
+    metrics = RunDir(undisturbed).read_metrics()
+    losses = np.load(RunDir(undisturbed).losses_path)
+    assert [line.step for line in metrics] == [10, 20, 30, 40]
+    assert metrics[1].g_loss == pytest.approx(losses["g_loss"][10:20].mean())
+
+
+@pytest.mark.parametrize("stop_at", [1, 10, 17, 39])
+def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path, undisturbed: Path, stop_at: int) -> None:
+    assert train(tmp_path / "run", stop_at=stop_at).state.step == stop_at
+    assert differing(tmp_path / "run", undisturbed) != []
+    assert train(tmp_path / "run", TrainConfig(), resume=True).finished
+    assert differing(tmp_path / "run", undisturbed) == []
+
+
+@torch.no_grad()
+def test_a_run_of_dcgan_goes_on_to_the_same_bytes_and_is_sampled(tmp_path: Path) -> None:
+    config = TrainConfig(recipe="dcgan", num_steps=12, snapshot_steps=5, batch_size=25, max_shift=1, num_threads=1)
+    once = train(tmp_path / "once", config)
+    train(tmp_path / "twice", config, stop_at=7)
+    train(tmp_path / "twice", TrainConfig(), resume=True)
+    assert differing(tmp_path / "twice", tmp_path / "once") == []
+    network, _, step = load_sampler(tmp_path / "twice")
+    assert step == 12 and torch.equal(network(once.state.fixed_z), once.state.sampler.eval()(once.state.fixed_z))
+
+
+@pytest.mark.parametrize("stop_at", [50, 57])
+def test_an_evaluated_run_goes_on_to_the_same_bytes_and_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Path, stop_at: int
+) -> None:
+    monkeypatch.setattr(quick, "MIN_STEPS", 50)
+    config = TrainConfig(num_steps=70, snapshot_steps=10, batch_size=25, num_threads=1)
+    known = replace(DATA, sha256={file.name: file.sha256 for file in FILES})  # judged as if it were MNIST
+    for name, stops in (("once", [None]), ("twice", [stop_at, None])):
+        for stop in stops:
+            with open_run(tmp_path / name, config, known, resume=True) as run:
+                list(run.train(lambda stop=stop, run=run: run.state.step == stop))
+    assert differing(tmp_path / "once", tmp_path / "twice") == []
+    once, twice = (
+        {line.step: line.evaluation for line in RunDir(tmp_path / name).read_metrics() if line.evaluation}
+        for name in ("once", "twice")
+    )
+    assert once == twice and list(once) == [50, 70]
+    assert run.evaluated == (70, once[70])
+    events = b"".join(path.read_bytes() for path in (tmp_path / "once/tensorboard").iterdir())
+    assert events.count(b"judge/distance_floor") == 2
+
+
+def test_evaluations_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Path) -> None:
+    monkeypatch.setattr(quick, "MIN_STEPS", 40)
+    known = replace(DATA, sha256={**DATA.sha256, **{file.name: file.sha256 for file in FILES}})
+    with open_run(tmp_path / "run", CONFIG, known) as run:
+        list(run.train())
+    assert run.evaluated is not None and run.evaluated[0] == 40
+    assert distance_note(run) == f"distance {run.evaluated[1].distance:.1f} at step 40"
+    assert differing(tmp_path / "run", undisturbed) == []
+
+
+def test_the_neighbours_are_drawn_at_the_end_and_again_where_they_are_missing(
+    tmp_path: Path, undisturbed: Path
+) -> None:
+    train(tmp_path / "run", stop_at=39)
+    neighbours = RunDir(tmp_path / "run").neighbours_path
+    assert not neighbours.exists()
+    train(tmp_path / "run", resume=True)
+    assert neighbours.read_bytes() == RunDir(undisturbed).neighbours_path.read_bytes()
+    neighbours.unlink()
+    train(tmp_path / "run", resume=True)
+    assert neighbours.exists()
+    neighbours.unlink()
+    seal(tmp_path / "run", "run")
+    train(tmp_path / "run", resume=True)
+    assert not neighbours.exists()
+
+
+def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
+    tmp_path: Path, undisturbed: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(tmp_path / "run", stop_at=35)
+    newest = checkpoint.newest_first(tmp_path / "run" / "checkpoints")[0]
+    newest.write_bytes(newest.read_bytes()[:-1])
+    with caplog.at_level(logging.INFO):
+        train(tmp_path / "run", resume=True)
+    assert "step-000035.safetensors: damaged" in caplog.text and "training steps 31 to 40" in caplog.text
+    assert differing(tmp_path / "run", undisturbed) == []
+
+
+def test_where_no_checkpoint_verifies_only_from_scratch_goes_on(tmp_path: Path, undisturbed: Path) -> None:
+    path = tmp_path / "run"
+    train(path, stop_at=25)
+    for damaged in checkpoint.newest_first(path / "checkpoints"):
+        damaged.write_bytes(b"")
+    with pytest.raises(CheckpointError, match="none of the 3 checkpoints verifies"):
+        train(path, resume=True)
+    train(path, from_scratch=True)
+    assert differing(path, undisturbed) == []
+
+
+LEFT_OUT: dict[str, Callable[[str], bool]] = {
+    "generator's weights": lambda name: name.startswith("generator") and name.endswith(("weight", "bias")),
+    "generator's batch statistics": lambda name: name.startswith("generator") and "running" in name,
+    "discriminator": lambda name: name.startswith("discriminator"),
+    "averaged generator": lambda name: name.startswith("ema"),
+    "averaged batch statistics": lambda name: name.startswith("ema") and "running" in name,
+    "G's first moments": lambda name: name.startswith("g_adam") and name.endswith("exp_avg"),
+    "G's second moments": lambda name: name.startswith("g_adam") and name.endswith("exp_avg_sq"),
+    "G's Adam steps": lambda name: name.startswith("g_adam") and name.endswith("step"),
+    "D's first moments": lambda name: name.startswith("d_adam") and name.endswith("exp_avg"),
+    "D's second moments": lambda name: name.startswith("d_adam") and name.endswith("exp_avg_sq"),
+    "D's Adam steps": lambda name: name.startswith("d_adam") and name.endswith("step"),
+    "step": lambda name: name == "step",
+    "random stream": lambda name: name == "random",
+    "g_losses": lambda name: name == "g_losses",
+    "d_losses": lambda name: name == "d_losses",
+}
+
+
+@pytest.mark.parametrize("item", [None, *LEFT_OUT])
+def test_leaving_out_any_item_of_the_state_shows(tmp_path: Path, undisturbed: Path, item: str | None) -> None:
+    """The control of every resume test: with one item not restored, the bytes differ; with all, they do not."""
+    train(tmp_path / "run", stop_at=15)
+    with open_run(tmp_path / "run", CONFIG, DATA, resume=True) as run:
+        fresh = type(run.state)(run.config).tensors()
+        restored = {name: tensor.clone() for name, tensor in run.state.tensors().items()}
+        if item:
+            names = [name for name in restored if LEFT_OUT[item](name)]
+            assert names
+            restored |= {name: fresh[name] if fresh[name].numel() else restored[name] * 0 for name in names}
+        run.state.load(restored)
+        list(run.train())
+    assert (differing(tmp_path / "run", undisturbed) == []) == (item is None)
+
+
+def test_an_existing_run_is_not_overwritten(tmp_path: Path) -> None:
+    train(tmp_path / "run", stop_at=5)
+    with pytest.raises(RunError, match="exists already: give --resume"):
+        train(tmp_path / "run")
+
+
+def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match="not a run directory"):
+        train(tmp_path, from_scratch=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_what_a_kill_left_before_there_was_a_config_is_no_obstacle(tmp_path: Path) -> None:
+    (tmp_path / ".config.json.x1.tmp").write_text("{")
+    train(tmp_path, stop_at=1)
+    assert not list(tmp_path.glob(".*"))
+
+
+@pytest.mark.parametrize("place", ["/proc/nope/run", "/dev/null/run", "/dev/null"])
+def test_a_place_that_cannot_hold_a_run_is_named(place: str) -> None:
+    with pytest.raises(RunError, match=f"{place} cannot hold a run: .*Check the path"):
+        train(Path(place), resume=True)
+
+
+def test_another_config_is_refused_field_by_field(tmp_path: Path) -> None:
+    train(tmp_path / "run", stop_at=5)
+    with pytest.raises(ConfigMismatchError, match=r"(?s)num_steps: the run has 40, asked for 50.*seed: .* 0, .* 9"):
+        train(tmp_path / "run", TrainConfig(num_steps=50, seed=9), resume=True)
+
+
+def test_other_data_is_refused(tmp_path: Path) -> None:
+    train(tmp_path / "run", stop_at=5)
+    other = Mnist(*(getattr(DATA, n) for n in ("train_images", "train_labels", "test_images", "test_labels")),
+                  sha256={"train-images-idx3-ubyte": "1" * 64})  # fmt: skip
+    with pytest.raises(ConfigMismatchError, match="made from other data: train-images-idx3-ubyte"), \
+         open_run(tmp_path / "run", CONFIG, other, resume=True):  # fmt: skip
+        pass
+
+
+def test_two_processes_do_not_train_one_run(tmp_path: Path) -> None:
+    with (
+        open_run(tmp_path / "run", CONFIG, DATA),
+        pytest.raises(RunError, match="another process is training"),
+        open_run(tmp_path / "run", CONFIG, DATA, resume=True),
+    ):
+        pass
+    train(tmp_path / "run", resume=True)
+
+
+def test_the_thread_count_is_the_runs_own(tmp_path: Path) -> None:
+    train(tmp_path / "run", stop_at=5)
+    torch.set_num_threads(2)
+    train(tmp_path / "run", TrainConfig(), resume=True)
+    assert torch.get_num_threads() == 1
+
+
+def test_auto_precision_is_settled_when_the_run_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    auto = CONFIG.model_copy(update={"precision": "auto"})
+    monkeypatch.setattr(runner, "choose_precision", lambda kind: "bfloat16")
+    train(tmp_path / "run", auto, stop_at=5)
+    monkeypatch.setattr(runner, "choose_precision", lambda kind: "float32")  # as on another machine
+    assert train(tmp_path / "run", auto, resume=True).config.precision == "bfloat16"
+    assert RunDir(tmp_path / "run").read_config().precision == "bfloat16"

@@ -1,0 +1,50 @@
+"""Does TensorBoard read what a run writes: every loss, every grid, also after a resume?"""
+
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gan.config import TrainConfig
+from gan.runs.runner import open_run
+from gan.runs.tensorboard import EventLog
+from tests.support.digits import mnist
+
+CONFIG = TrainConfig(num_steps=30, snapshot_steps=10, num_threads=1)
+
+
+def read(directory: Path) -> EventAccumulator:
+    return EventAccumulator(str(directory), size_guidance={"scalars": 0, "images": 0}).Reload()
+
+
+def test_every_loss_grid_and_throughput_is_there_once_after_a_resume(tmp_path: Path) -> None:
+    for stop_at in (13, None):
+        with open_run(tmp_path / "run", CONFIG, mnist(), resume=True) as run:
+            list(run.train(lambda stop_at=stop_at, run=run: run.state.step == stop_at))
+    events = read(tmp_path / "run" / "tensorboard")
+    for tag, losses in (("g_loss", run.state.g_losses), ("d_loss", run.state.d_losses)):
+        assert [event.step for event in events.Scalars(tag)] == list(range(1, 31))
+        assert [event.value for event in events.Scalars(tag)] == pytest.approx(losses.tolist())
+    assert [event.step for event in events.Images("samples")] == [10, 20, 30]
+    assert [event.step for event in events.Scalars("steps_per_second")] == [10, 20, 30]
+    png = (tmp_path / "run" / "grids" / "step-000030.png").read_bytes()
+    assert events.Images("samples")[-1].encoded_image_string == png
+
+
+def test_what_was_written_beyond_the_checkpoint_is_dropped(tmp_path: Path) -> None:
+    """A killed run may have written events of steps that it trains again."""
+    with EventLog(tmp_path, resumed_at=0) as events:
+        for step in range(1, 16):
+            events.scalars(step, g_loss=-1.0)
+    with EventLog(tmp_path, resumed_at=10) as events:
+        for step in range(11, 21):
+            events.scalars(step, g_loss=1.0)
+    values = [(event.step, event.value) for event in read(tmp_path).Scalars("g_loss")]
+    assert values == [(step, -1.0 if step <= 10 else 1.0) for step in range(1, 21)]
+
+
+def test_the_config_is_on_the_hparams_page(tmp_path: Path) -> None:
+    with EventLog(tmp_path, resumed_at=0) as events:
+        events.hparams({"recipe": "tuned", "learning_rate": 2e-4, "seed": None})
+    content = read(tmp_path).SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    assert b"learning_rate" in content and b"tuned" in content and b"seed" not in content

@@ -1,0 +1,109 @@
+"""Does a store in a directory keep whole files, and leave alone what is not its own? The rest is in the contract."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gan.errors import StorageError
+from gan.storage.base import LocalStore, Store
+
+KEY = "runs/a/grids/step-001000.png"
+
+
+def sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    path = tmp_path / "source.png"
+    path.write_bytes(b"content")
+    return path
+
+
+def test_put_leaves_the_same_content_alone(store: LocalStore, source: Path) -> None:
+    store.put(KEY, source, sha256(b"content"))
+    before = (store.root / KEY).stat()
+    store.put(KEY, source, sha256(b"content"))
+    after = (store.root / KEY).stat()
+    assert (before.st_ino, before.st_mtime_ns) == (after.st_ino, after.st_mtime_ns)
+
+
+def test_put_in_place_checks_the_hash_and_writes_nothing(tmp_path: Path, source: Path) -> None:
+    store = LocalStore(tmp_path)
+    before = source.stat()
+    store.put("source.png", source, sha256(b"content"))
+    assert source.stat().st_mtime_ns == before.st_mtime_ns
+    with pytest.raises(StorageError, match=r"source\.png changed while it was published"):
+        store.put("source.png", source, sha256(b"other"))
+    assert [path.name for path in tmp_path.iterdir()] == ["source.png"]
+
+
+def test_temporary_files_and_links_are_no_objects(store: LocalStore) -> None:
+    store.put_new("runs/a/1", b"")
+    (store.root / "runs/a/.1.x7.tmp").touch()
+    (store.root / "runs/a/link").symlink_to("1")
+    (store.root / "runs/a/loop").symlink_to("..")
+    assert [info.key for info in store.list("")] == ["runs/a/1"]
+
+
+def test_a_sweep_takes_temporary_files_and_empty_folders(store: LocalStore) -> None:
+    store.put_new("runs/a/1", b"")
+    store.put_new("runs/a/grids/2", b"")
+    store.put_new("runs/b/grids/3", b"")
+    (store.root / "runs/a/.1.x7.tmp").touch()
+    for key in ("runs/a/grids/2", "runs/b/grids/3"):
+        store.delete(key)
+    store.sweep("runs/a/")
+    store.sweep("runs/b/")
+    assert sorted(path.relative_to(store.root).as_posix() for path in store.root.rglob("*")) == [
+        "runs", "runs/a", "runs/a/1",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store, source: store.put(KEY, source, sha256(b"content")),
+        lambda store, source: store.put_new(KEY, b""),
+        lambda store, source: store.read(KEY),
+        lambda store, source: list(store.get(KEY)),
+        lambda store, source: store.delete(KEY),
+    ],
+)
+def test_a_store_that_cannot_be_used_is_named(
+    tmp_path: Path, source: Path, use: Callable[[Store, Path], object]
+) -> None:
+    (tmp_path / "disk").touch()
+    with pytest.raises(StorageError, match=r"disk/store.*Check"):
+        use(LocalStore(tmp_path / "disk" / "store"), source)
+
+
+def test_get_says_that_there_is_no_such_file(store: Store) -> None:
+    with pytest.raises(StorageError, match=f"{KEY} cannot be read in the store .*No such file"):
+        list(store.get(KEY))
+
+
+def test_a_full_disk_leaves_the_old_content_and_no_temporary_file(store: LocalStore, source: Path) -> None:
+    store.put(KEY, source, sha256(b"content"))
+    source.write_bytes(b"x" * 100_000)
+    limited = (
+        "import resource, sys; from pathlib import Path; from gan.storage.base import LocalStore\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
+        "LocalStore(Path(sys.argv[1])).put(sys.argv[2], Path(sys.argv[3]), sys.argv[4])"
+    )
+    arguments = [str(store.root), KEY, str(source), sha256(b"x" * 100_000)]
+    ended = subprocess.run([sys.executable, "-c", limited, *arguments], capture_output=True, text=True, check=False)
+    assert "StorageError" in ended.stderr and "step-001000.png: cannot be written (File too large)" in ended.stderr
+    assert [os.fsdecode(path.name) for path in (store.root / "runs/a/grids").iterdir()] == ["step-001000.png"]
+    assert store.read(KEY) == b"content"

@@ -1,0 +1,56 @@
+"""Are the runs of a store listed, the unfinished and the damaged ones too?"""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from gan.storage.base import LocalStore
+from gan.sync.listing import list_runs
+from gan.sync.publish import publish
+from tests.support.small_run import tree, write_run
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+def described(store: LocalStore) -> list[dict[str, object]]:
+    """List the runs without their version and time."""
+    return [run.model_dump(exclude={"version", "updated"}) for run in list_runs(store)]
+
+
+def test_a_published_and_an_unfinished_run(store: LocalStore) -> None:
+    for run_id in ("b", "a"):
+        write_run(store.root / "runs" / run_id)
+    publish(store.root / "runs/a", "a", store)
+    size = {run_id: sum(map(len, tree(store.root / "runs" / run_id).values())) for run_id in "ab"}
+    known = {"steps": 2000, "num_steps": 2000, "recipe": "tuned"}
+    assert described(store) == [
+        {"run_id": "a", "state": "published", **known, "bytes": size["a"]},
+        {"run_id": "b", "state": "unfinished", **known, "bytes": size["b"]},
+    ]
+    for run in list_runs(store):
+        assert timedelta(0) <= datetime.now(UTC) - datetime.fromisoformat(run.updated) < timedelta(minutes=1)
+
+
+def test_an_empty_store_has_no_runs(store: LocalStore) -> None:
+    assert list_runs(store) == []
+
+
+@pytest.mark.parametrize("config", [b"", b"{", b"[]", b"\xff", b'{"recipe": 7, "num_steps": "many"}', b"[" * 100_000])
+def test_a_damaged_config_hides_no_run(store: LocalStore, config: bytes) -> None:
+    store.put_new("runs/a/config.json", config)
+    store.put_new("runs/b/grids/step-001000.png", b"PNG")
+    unknown = {"state": "unfinished", "steps": 0, "num_steps": None, "recipe": None}
+    assert described(store) == [
+        {"run_id": "a", **unknown, "bytes": len(config)},
+        {"run_id": "b", **unknown, "bytes": 3},
+    ]
+
+
+def test_what_is_no_run_is_left_out(store: LocalStore) -> None:
+    store.put_new("runs/readme.txt", b"")
+    store.put_new("champion.json", b"{}")
+    assert list_runs(store) == []

@@ -1,0 +1,203 @@
+"""Does a run get into a store whole, whoever else publishes it, fails or is killed?"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gan.errors import CheckpointError, StorageError
+from gan.runs.manifest import Manifest, verify
+from gan.storage.base import LocalStore
+from gan.sync.publish import publish
+from tests.support.small_run import NAMES, flip_bit, tree, write_run
+
+PUBLISHED = sorted([*NAMES, "manifest.json"])
+NUM_AT_ONCE = 20
+# Says that it is ready, waits for argv[4] to exist, then publishes; with argv[5] it waits for a line after each file.
+PUBLISHER = """
+import sys, time
+from pathlib import Path
+from gan.sync.publish import publish
+from gan.storage.base import LocalStore
+
+run_path, store, run_id, start = sys.argv[1:5]
+print("ready", flush=True)
+while not Path(start).exists():
+    time.sleep(0.001)
+def progress(done, total):
+    if len(sys.argv) > 5:
+        print(done, flush=True)
+        sys.stdin.readline()
+print(publish(Path(run_path), run_id, LocalStore(Path(store)), progress).sha256)
+"""
+
+
+@pytest.fixture(params=["in the store", "elsewhere"])
+def run_path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    return write_run(tmp_path / ("store/runs/a" if request.param == "in the store" else "run"))
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    return write_run(tmp_path / "run")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalStore:
+    return LocalStore(tmp_path / "store")
+
+
+def published(store: LocalStore) -> dict[str, bytes]:
+    """Return all that lies in the store of run a, temporary files too."""
+    return tree(store.root / "runs/a")
+
+
+def test_a_run_is_published_whole(run_path: Path, store: LocalStore) -> None:
+    seen: list[tuple[int, int]] = []
+    manifest = publish(run_path, "a", store, lambda done, total: seen.append((done, total)))
+    assert sorted(published(store)) == PUBLISHED
+    assert published(store) == tree(run_path)
+    assert verify(store, "runs/a/").problems == verify(LocalStore(run_path), "").problems == []
+    assert len(seen) == len(NAMES) and seen[-1] == (manifest.num_bytes, manifest.num_bytes)
+
+
+def test_publishing_again_changes_nothing(run_path: Path, store: LocalStore, tmp_path: Path) -> None:
+    first = publish(run_path, "a", store)
+    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")}
+    assert publish(run_path, "a", store) == first
+    assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")} == before
+
+
+def test_a_run_changed_since_it_was_published_is_refused(run_path: Path, store: LocalStore) -> None:
+    publish(run_path, "a", store)
+    before = published(store)
+    for name in NAMES[:5]:
+        (run_path / name).write_bytes(b"other")
+    (run_path / "checkpoints/step-001000.safetensors.sha256").unlink()
+    (run_path / "checkpoints/step-002000.safetensors.sha256").unlink()
+    changed = tree(run_path)
+    with pytest.raises(
+        StorageError, match=r"other content:\n  checkpoints/step-001000\.safetensors: expected 24 bytes"
+    ):
+        publish(run_path, "a", store)
+    assert tree(run_path) == changed
+    assert run_path.is_relative_to(store.root) or published(store) == before
+
+
+def test_another_run_under_a_published_id_is_refused(elsewhere: Path, store: LocalStore, tmp_path: Path) -> None:
+    publish(elsewhere, "a", store)
+    before = published(store)
+    other = write_run(tmp_path / "other")
+    flip_bit(other / "losses.npz")
+    with pytest.raises(StorageError, match=r"runs/a/ in .*other content:\n  losses\.npz: expected 11 bytes"):
+        publish(other, "a", store)
+    assert published(store) == before
+    assert not (other / "manifest.json").exists()
+
+
+def test_who_loses_the_race_to_other_content_says_so(elsewhere: Path, store: LocalStore, tmp_path: Path) -> None:
+    other = write_run(tmp_path / "other")
+    flip_bit(other / "losses.npz")
+    winner = Manifest.of(other, "a").to_bytes()
+    with pytest.raises(StorageError, match=r"runs/a/ in .*other content:\n  losses\.npz: expected 11 bytes"):
+        publish(elsewhere, "a", store, lambda *_: store.put_new("runs/a/manifest.json", winner))
+    assert store.read("runs/a/manifest.json") == winner
+    assert not (elsewhere / "manifest.json").exists()
+
+
+def test_a_second_store_gets_only_what_the_first_one_got(elsewhere: Path, store: LocalStore, tmp_path: Path) -> None:
+    publish(elsewhere, "a", store)
+    second = LocalStore(tmp_path / "second")
+    publish(elsewhere, "a", second)
+    assert published(second) == published(store)
+    flip_bit(elsewhere / "grids/step-001000.png")
+    with pytest.raises(StorageError, match=r"grids/step-001000\.png: expected 8 bytes"):
+        publish(elsewhere, "a", LocalStore(tmp_path / "third"))
+    assert not (tmp_path / "third").exists()
+
+
+def test_a_half_published_run_is_completed(elsewhere: Path, store: LocalStore) -> None:
+    store.put_new("runs/a/losses.npz", b"of an earlier step")
+    store.put_new("runs/a/checkpoints/step-000500.safetensors", b"pruned since")
+    (store.root / "runs/a/checkpoints/.step-001000.safetensors.x7.tmp").write_bytes(b"of a killed publisher")
+    publish(elsewhere, "a", store)
+    assert published(store) == tree(elsewhere)
+    assert verify(store, "runs/a/").problems == []
+
+
+def test_a_run_beside_it_is_not_touched(elsewhere: Path, store: LocalStore) -> None:
+    store.put_new("runs/ab/config.json", b"{}")
+    publish(elsewhere, "a", store)
+    assert tree(store.root / "runs/ab") == {"config.json": b"{}"}
+
+
+@pytest.mark.parametrize("num_files", [1, 5, len(NAMES)])
+def test_killed_while_publishing_then_completed(elsewhere: Path, store: LocalStore, num_files: int) -> None:
+    arguments = [str(elsewhere), str(store.root), "a", str(elsewhere), "one by one"]
+    command = [sys.executable, "-c", PUBLISHER, *arguments]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin and process.stdout
+        process.stdout.readline()
+        for number in range(num_files):
+            process.stdout.readline()
+            if number < num_files - 1:
+                process.stdin.write(b"go on\n")
+                process.stdin.flush()
+        process.kill()
+    assert sorted(published(store)) == NAMES[:num_files]
+    assert sorted(tree(elsewhere)) == NAMES
+    publish(elsewhere, "a", store)
+    assert published(store) == tree(elsewhere)
+    assert verify(store, "runs/a/").problems == []
+
+
+def test_many_publishers_at_once_leave_one_whole_run(run_path: Path, store: LocalStore, tmp_path: Path) -> None:
+    arguments = [str(run_path), str(store.root), "a", str(tmp_path / "start")]
+    publishers = [
+        subprocess.Popen([sys.executable, "-c", PUBLISHER, *arguments], stdout=subprocess.PIPE, text=True)
+        for _ in range(NUM_AT_ONCE)
+    ]
+    for publisher in publishers:
+        assert publisher.stdout and publisher.stdout.readline() == "ready\n"
+    (tmp_path / "start").touch()
+    outputs = [publisher.communicate()[0] for publisher in publishers]
+    assert [publisher.returncode for publisher in publishers] == [0] * NUM_AT_ONCE
+    assert len(set(outputs)) == 1
+    assert published(store) == tree(run_path)
+    assert sorted(published(store)) == PUBLISHED
+    assert verify(store, "runs/a/").problems == []
+
+
+def test_a_store_that_cannot_be_written_leaves_the_run_as_it_was(elsewhere: Path, tmp_path: Path) -> None:
+    (tmp_path / "disk").touch()
+    before = tree(elsewhere)
+    with pytest.raises(StorageError, match="disk/store"):
+        publish(elsewhere, "a", LocalStore(tmp_path / "disk/store"))
+    assert tree(elsewhere) == before
+
+
+def test_a_full_disk_leaves_the_run_as_it_was_and_the_store_unfinished(elsewhere: Path, store: LocalStore) -> None:
+    before = tree(elsewhere)
+    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
+    arguments = [str(elsewhere), str(store.root), "a", str(elsewhere)]
+    command = [sys.executable, "-c", limit + PUBLISHER, *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert "step-002000.safetensors: cannot be written (File too large)" in ended.stderr
+    assert tree(elsewhere) == before
+    assert sorted(published(store)) == NAMES[: NAMES.index("checkpoints/step-002000.safetensors")]
+    publish(elsewhere, "a", store)
+    assert published(store) == tree(elsewhere)
+
+
+def test_a_damaged_checkpoint_is_not_published(run_path: Path, store: LocalStore) -> None:
+    flip_bit(run_path / "checkpoints/step-002000.safetensors")
+    with pytest.raises(CheckpointError, match=r"step-002000\.safetensors is damaged"):
+        publish(run_path, "a", store)
+    assert not (store.root / "runs/a/manifest.json").exists()
+
+
+def test_an_empty_directory_is_no_run(tmp_path: Path, store: LocalStore) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(StorageError, match="empty holds no run"):
+        publish(tmp_path / "empty", "a", store)

@@ -1,0 +1,285 @@
+"""Does a run go on from a store alone, to the same bytes, and only from what can be trusted?"""
+
+import logging
+import shutil
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gan.config import TrainConfig
+from gan.data.batches import Batches, Real
+from gan.errors import CheckpointError, ChecksumError, ConfigMismatchError, RunError, StorageError
+from gan.runs import runner
+from gan.runs.best import Best
+from gan.runs.manifest import verify
+from gan.runs.run_dir import RunDir
+from gan.runs.runner import open_run
+from gan.storage.address import open_store
+from gan.storage.base import LocalStore, ObjectInfo, Store
+from gan.sync.lease import hold
+from gan.sync.publish import publish
+from gan.sync.resume import fetch_run
+from gan.sync.uploader import uploading
+from gan.training import checkpoint
+from tests.support.digits import mnist
+from tests.support.killing import differing
+from tests.support.s3_server import S3Server, new_address
+from tests.support.small_run import tree
+from tests.support.spooled_run import CONFIG, SpooledRun, spooled
+
+DATA = mnist()
+
+
+@pytest.fixture(params=["local", "seaweedfs"])
+def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    if request.param == "local":
+        return LocalStore(tmp_path / "store")
+    server: S3Server = request.getfixturevalue(request.param)
+    server.use(monkeypatch)
+    return open_store(new_address())
+
+
+@pytest.fixture
+def sent(tmp_path: Path, store: Store) -> SpooledRun:
+    """Send a run of 140 steps, to the store alone."""
+    run = SpooledRun(tmp_path / "elsewhere" / "a")
+    with hold(store, "a") as lease, uploading(run.dir.path, store, lease) as uploader:
+        for step in range(10, 150, 10):
+            run.snapshot(step)
+        uploader.flush(30)
+    return run
+
+
+def damage(store: Store, name: str) -> None:
+    """Turn over a bit of an object, behind the back of the store's own checks."""
+    content = store.read(f"runs/a/{name}") or b""
+    store.delete(f"runs/a/{name}")
+    store.put_new(f"runs/a/{name}", bytes([content[0] ^ 1]) + content[1:])
+
+
+def newest(run_path: Path) -> int:
+    return checkpoint.step_of(checkpoint.newest_first(run_path / "checkpoints")[0])
+
+
+def test_a_run_that_goes_on_elsewhere_ends_in_the_same_bytes(tmp_path: Path, store: Store) -> None:
+    config = TrainConfig(num_steps=8, snapshot_steps=2, num_threads=1)
+
+    def train(path: Path, stop_at: int | None = None) -> None:
+        fetch_run(store, path.name, path)
+        with (
+            hold(store, path.name) as lease,
+            open_run(path, config, DATA, resume=True) as run,
+            uploading(path, store, lease) as uploader,
+        ):
+            for _ in run.train(lambda: run.state.step == stop_at):
+                uploader.wake()
+            uploader.flush(60)
+
+    train(tmp_path / "undisturbed")
+    for machine, stop_at in (("first", 3), ("second", 6), ("third", None)):
+        train(tmp_path / machine / "run", stop_at)
+    assert differing(tmp_path / "third/run", tmp_path / "undisturbed") == []
+    steps = [line.step for line in RunDir(tmp_path / "third/run").read_metrics()]
+    assert steps == [2, 4, 6, 8]
+
+
+def test_a_run_that_starts_over_on_its_second_machine_ends_on_the_third_in_the_same_bytes(
+    tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seaweedfs.use(monkeypatch)
+    monkeypatch.setattr(runner, "Batches", NanBatches)
+    config = TrainConfig(num_steps=6, snapshot_steps=2, num_threads=1, on_collapse="restart")
+    bucket = open_store(new_address())
+
+    def train(path: Path, stop_at: tuple[int, int] | None = None) -> None:
+        fetch_run(bucket, path.name, path)
+        with (
+            hold(bucket, path.name) as lease,
+            open_run(path, config, DATA, resume=True) as run,
+            uploading(path, bucket, lease) as uploader,
+        ):
+            for _ in run.train(lambda: (len(run.state.health.rewinds), run.state.step) == stop_at):
+                uploader.wake()
+            uploader.flush(60)
+
+    train(tmp_path / "undisturbed")
+    for machine, stop_at in (("first", (0, 5)), ("second", (1, 3)), ("third", None)):
+        train(tmp_path / machine / "run", stop_at)
+    third = RunDir(tmp_path / "third/run")
+    assert differing(third.path, tmp_path / "undisturbed") == []
+    assert [line.step for line in third.read_metrics()] == [2, 4, 6]
+    assert [(event.event, event.step, event.to_step) for event in third.read_events()] == [("not_finite", 6, 0)]
+
+
+class NanBatches(Batches):
+    """Show NaN at step 6 of a try on seed 0."""
+
+    def __call__(self, step: int) -> Real:
+        real = super().__call__(step)
+        return real._replace(images=real.images * float("nan")) if (self.seed, step) == (0, 6) else real
+
+
+def test_all_that_was_sent_is_fetched(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
+    fetch_run(store, "a", tmp_path / "a")
+    assert spooled(tmp_path / "a") == spooled(sent.dir.path)
+    assert newest(tmp_path / "a") == 140
+    losses = np.load(tmp_path / "a" / "losses.npz")
+    assert losses["g_loss"].tolist() == list(range(140)) and len(losses["d_loss"]) == 140
+    events = b"".join(path.read_bytes() for path in (tmp_path / "a/tensorboard").iterdir())
+    assert events.count(b"g_loss") == 140 and events.count(b"\x89PNG") == 14
+
+
+def test_the_best_checkpoint_and_its_distance_are_fetched(tmp_path: Path, store: Store) -> None:
+    run = SpooledRun(tmp_path / "elsewhere" / "a")
+    with hold(store, "a") as lease, uploading(run.dir.path, store, lease) as uploader:
+        for step in range(10, 80, 10):
+            run.snapshot(step, distance=5.0 if step == 20 else None)
+        uploader.flush(30)
+    fetch_run(store, "a", tmp_path / "a")
+    fetched = RunDir(tmp_path / "a")
+    assert fetched.best_checkpoint(fetched.read_metrics()) == Best(step=20, distance=5.0)
+    assert checkpoint.load(checkpoint.path_of(fetched.checkpoints_dir, 20))
+    assert b"judge/distance" in b"".join(path.read_bytes() for path in fetched.tensorboard_dir.iterdir())
+
+
+def test_fetching_again_changes_nothing(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
+    fetch_run(store, "a", tmp_path / "a")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")}
+    fetch_run(store, "a", tmp_path / "a")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")} == before
+
+
+def test_a_fetch_that_was_cut_short_is_completed(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
+    fetch_run(store, "a", tmp_path / "a")
+    for name in ("grids/step-000140.png", "checkpoints/step-000140.safetensors", "losses.npz"):
+        (tmp_path / "a" / name).unlink()
+    fetch_run(store, "a", tmp_path / "a")
+    assert spooled(tmp_path / "a") == spooled(sent.dir.path)
+
+
+def test_a_run_that_the_store_does_not_know_is_new(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
+    fetch_run(store, "b", tmp_path / "b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_directory_that_is_as_far_is_left_alone(store: Store, sent: SpooledRun) -> None:
+    sent.snapshot(150)
+    before = tree(sent.dir.path)
+    fetch_run(store, "a", sent.dir.path)
+    assert tree(sent.dir.path) == before
+
+
+def test_a_directory_that_is_behind_catches_up(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
+    SpooledRun(tmp_path / "a").snapshot(10)
+    fetch_run(store, "a", tmp_path / "a")
+    assert newest(tmp_path / "a") == 140
+    assert [line.step for line in RunDir(tmp_path / "a").read_metrics()] == list(range(10, 150, 10))
+
+
+@pytest.mark.parametrize("what", ["checkpoints/step-000140.safetensors", "checkpoints/step-000140.safetensors.sha256"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
+    tmp_path: Path, store: Store, sent: SpooledRun, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    damage(store, what)
+    fetch_run(store, "a", tmp_path / "a")
+    assert newest(tmp_path / "a") == 130
+    assert "step-000140.safetensors" in caplog.text and "trying the others" in caplog.text
+    assert checkpoint.load_newest(tmp_path / "a/checkpoints")
+
+
+def test_where_no_checkpoint_verifies_only_from_scratch_goes_on(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
+    for path in sent.dir.checkpoints_dir.glob("*.safetensors"):
+        damage(store, f"checkpoints/{path.name}")
+    with pytest.raises(CheckpointError, match="none of the 4 verifies"):
+        fetch_run(store, "a", tmp_path / "a")
+    shutil.rmtree(tmp_path / "a")
+    fetch_run(store, "a", tmp_path / "a", from_scratch=True)
+    assert sorted(tree(tmp_path / "a")) == ["config.json", "provenance.json", "reals.png"]
+
+
+def test_a_missing_grid_is_drawn_again(
+    tmp_path: Path, store: Store, sent: SpooledRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.delete("runs/a/grids/step-000130.png")
+    fetch_run(store, "a", tmp_path / "a")
+    assert newest(tmp_path / "a") == 120
+    assert "grids/step-000130.png" in caplog.text and "to draw it again" in caplog.text
+
+
+def test_a_damaged_grid_is_drawn_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: SpooledRun, store: Store
+) -> None:
+    monkeypatch.setattr(type(store), "get", _lying(type(store), "grids/step-000140.png"))
+    fetch_run(store, "a", tmp_path / "a")
+    assert newest(tmp_path / "a") == 130
+
+
+def _lying(kind: type, name: str) -> object:
+    get = kind.get  # type: ignore[attr-defined]
+
+    def lie(self: Store, key: str) -> Iterator[bytes]:
+        yield from get(self, key)
+        if key.endswith(name):
+            raise ChecksumError(f"{key} is damaged")
+
+    return lie
+
+
+@pytest.mark.parametrize("name", ["../escaped", "/etc/cron.d/x", "a/../../../escaped", "a\\b", "grids/../../../x"])
+def test_a_name_that_leaves_the_directory_is_refused(
+    tmp_path: Path, store: Store, sent: SpooledRun, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = type(store).list
+    liar = ObjectInfo(f"runs/a/{name}", 1, datetime.now(UTC))
+    monkeypatch.setattr(type(store), "list", lambda self, prefix: [*honest(self, prefix), liar])
+    with pytest.raises(StorageError, match="cannot name a file of a run"):
+        fetch_run(store, "a", tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_two_runs_under_one_id_are_kept_apart(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
+    other = SpooledRun(tmp_path / "a", CONFIG.model_copy(update={"seed": 5}))
+    before = tree(other.dir.path)
+    with pytest.raises(
+        ConfigMismatchError, match="two runs, with different configs:\n  seed: the run has 0, asked for 5"
+    ):
+        fetch_run(store, "a", other.dir.path)
+    assert tree(other.dir.path) == before
+
+
+def test_a_published_run_is_fetched_whole(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
+    publish(sent.dir.path, "a", store)
+    fetch_run(store, "a", tmp_path / "a")
+    assert tree(tmp_path / "a") == tree(sent.dir.path)
+    assert verify(LocalStore(tmp_path / "a"), "").problems == []
+    (tmp_path / "a/manifest.json").unlink()
+    (tmp_path / "a/checkpoints/step-000140.safetensors").unlink()
+    fetch_run(store, "a", tmp_path / "a")  # as after a fetch that was cut short
+    assert tree(tmp_path / "a") == tree(sent.dir.path)
+    with pytest.raises(RunError, match="is published: start another run"):
+        fetch_run(store, "a", tmp_path / "b", from_scratch=True)
+
+
+def test_another_state_of_a_published_run_is_not_mixed_with_it(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
+    publish(sent.dir.path, "a", store)
+    SpooledRun(tmp_path / "a").snapshot(10)
+    before = tree(tmp_path / "a")
+    with pytest.raises(RunError, match=r"step-000010\.safetensors is not what .* the directory holds another state"):
+        fetch_run(store, "a", tmp_path / "a")
+    assert tree(tmp_path / "a") == before
+
+
+def test_a_damaged_published_run_is_not_fetched(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
+    publish(sent.dir.path, "a", store)
+    damage(store, "grids/step-000070.png")
+    with pytest.raises(ChecksumError, match=r"runs/a/grids/step-000070\.png in .* is damaged"):
+        fetch_run(store, "a", tmp_path / "a")
+    assert not (tmp_path / "a/manifest.json").exists() and not (tmp_path / "a/grids/step-000070.png").exists()
+
+
+@pytest.fixture(autouse=True)
+def _log(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)

@@ -1,0 +1,205 @@
+"""Does a store get a run while training goes on, whatever happens to the store?"""
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from gan.errors import RunError, StorageError
+from gan.storage.address import open_store
+from gan.storage.base import Store
+from gan.sync.lease import Lease, hold
+from gan.sync.uploader import Behind, Uploader, uploading
+from tests.support.s3_server import BUCKET, S3Server, new_address
+from tests.support.spooled_run import SpooledRun, spooled
+from tests.support.tcp_proxy import TcpProxy, proxy_to
+
+RUN = "runs/a/"
+
+
+@pytest.fixture
+def proxy(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[TcpProxy]:
+    with proxy_to(s3.port) as proxy:
+        s3.use(monkeypatch, proxy.url)
+        yield proxy
+
+
+@pytest.fixture
+def store(proxy: TcpProxy) -> Store:
+    return open_store(new_address())
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> SpooledRun:
+    return SpooledRun(tmp_path / "run")
+
+
+@contextmanager
+def sending(run: SpooledRun, store: Store) -> Iterator[Uploader]:
+    with hold(store, "a") as lease, uploading(run.dir.path, store, lease) as uploader:
+        yield uploader
+
+
+def stored(store: Store) -> dict[str, bytes]:
+    """Return all that the store has of run a."""
+    return {info.key.removeprefix(RUN): store.read(info.key) or b"" for info in store.list(RUN)}
+
+
+def puts(proxy: TcpProxy, store: Store) -> list[str]:
+    """Return the names of run a that were put, in order."""
+    start = f"PUT /{BUCKET}/{store.address.removeprefix(f's3://{BUCKET}/')}/{RUN}"
+    return [line.removeprefix(start) for line in proxy.requests if line.startswith(start)]
+
+
+def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it takes too long"
+        time.sleep(0.02)
+
+
+def test_a_snapshot_is_sent_while_training_goes_on(run: SpooledRun, store: Store, proxy: TcpProxy) -> None:
+    with sending(run, store) as uploader:
+        for step in (10, 20):
+            run.snapshot(step)
+            uploader.wake()
+            wait_until(lambda step=step: stored(store) == spooled(run.dir.path))
+        uploader.flush(10)
+        assert uploader.behind == Behind() and str(uploader.behind) == ""
+    names = puts(proxy, store)
+    for step in (10, 20):
+        *before, weights = [name for name in names if f"step-0000{step}" in name]
+        assert before == [f"grids/step-0000{step}.png", f"checkpoints/step-0000{step}.safetensors.sha256"]
+        assert weights == f"checkpoints/step-0000{step}.safetensors"
+
+
+def test_what_is_pruned_is_deleted_from_the_store(run: SpooledRun, store: Store) -> None:
+    with sending(run, store) as uploader:
+        for step in range(10, 150, 10):
+            run.snapshot(step)
+            uploader.flush(10)
+    assert stored(store) == spooled(run.dir.path)
+    assert sum(name.endswith(".safetensors") for name in stored(store)) == 4  # 100, and the last 3
+
+
+def test_the_best_checkpoint_stays_in_the_store_until_there_is_a_better_one(run: SpooledRun, store: Store) -> None:
+    found = {}
+    with sending(run, store) as uploader:
+        for step, distance in ((10, 9.0), (20, 5.0), (30, None), (40, 7.0), (50, None), (60, None), (70, 4.0)):
+            run.snapshot(step, distance)
+            uploader.flush(10)
+            found[step] = [name[-14:-12] for name in sorted(stored(store)) if name.endswith(".safetensors")]
+    assert found[60] == ["20", "40", "50", "60"]
+    assert found[70] == ["50", "60", "70"]
+
+
+def test_a_store_that_is_away_is_caught_up_with(run: SpooledRun, store: Store, proxy: TcpProxy) -> None:
+    with sending(run, store) as uploader:
+        run.snapshot(10)
+        uploader.flush(10)
+        proxy.refuse()
+        for step in range(20, 80, 10):
+            run.snapshot(step)
+            began = time.monotonic()
+            uploader.wake()
+            assert time.monotonic() - began < 0.1
+        wait_until(lambda: uploader.behind.num_files > 10)
+        assert str(uploader.behind).startswith(f"store {uploader.behind.num_files} files, 0.")
+        proxy.accept()
+        uploader.flush(30)
+    assert stored(store) == spooled(run.dir.path)
+    assert "checkpoints/step-000030.safetensors" not in puts(proxy, store)  # pruned before it could be sent
+    assert {name: count for name, count in Counter(puts(proxy, store)).items() if count > 1 and "step" in name} == {}
+
+
+def test_a_connection_that_is_cut_again_and_again(run: SpooledRun, store: Store, proxy: TcpProxy) -> None:
+    with sending(run, store) as uploader:
+        for step in range(10, 100, 10):
+            run.snapshot(step)
+            uploader.wake()
+            time.sleep(0.05)
+            proxy.cut()
+        uploader.flush(30)
+    assert stored(store) == spooled(run.dir.path)
+
+
+def test_a_flush_that_cannot_end_says_what_is_missing(
+    run: SpooledRun, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gan.storage.s3.TRIES", 1)
+    with sending(run, open_store(new_address())) as uploader:
+        uploader.flush(10)
+        proxy.refuse()
+        run.snapshot(10)
+        with pytest.raises(StorageError, match=r"store \d files, 0\.. MB, . s behind: .* cannot be reached"):
+            uploader.flush(1.5)
+
+
+def test_who_has_lost_the_lease_sends_nothing_more(
+    run: SpooledRun, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(self: Lease) -> None:
+        raise RunError("run a is being trained by somebody else")
+
+    with sending(run, store) as uploader:
+        uploader.flush(10)
+        before = stored(store)
+        monkeypatch.setattr(Lease, "check", fail)
+        run.snapshot(10)
+        with pytest.raises(RunError, match="somebody else"):
+            uploader.flush(10)
+    assert stored(store) == before
+
+
+def test_a_checkpoint_that_is_damaged_on_the_disk_is_not_sent(
+    run: SpooledRun, store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    run.snapshot(10)
+    damaged = run.dir.checkpoints_dir / "step-000010.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:-1])
+    with caplog.at_level(logging.ERROR), sending(run, store) as uploader:
+        run.snapshot(20)
+        uploader.flush(10)
+    assert "step-000010.safetensors is not what its sidecar says" in caplog.text
+    assert {name for name in stored(store) if name.endswith(".safetensors")} == {"checkpoints/step-000020.safetensors"}
+
+
+def test_what_an_earlier_try_has_left_in_the_store_goes(run: SpooledRun, store: Store) -> None:
+    store.put_new(f"{RUN}checkpoints/step-000900.safetensors", b"of a run that began from scratch since")
+    store.put_new(f"{RUN}report/index.html", b"not the uploader's")
+    run.snapshot(10)
+    with sending(run, store) as uploader:
+        uploader.flush(10)
+    assert stored(store) == {**spooled(run.dir.path), "report/index.html": b"not the uploader's"}
+
+
+def test_a_second_uploader_sends_nothing_again(run: SpooledRun, store: Store, proxy: TcpProxy) -> None:
+    run.snapshot(10)
+    for _ in range(2):
+        proxy.requests.clear()
+        with sending(run, store) as uploader:
+            uploader.flush(10)
+    assert puts(proxy, store) == []
+
+
+def test_the_requests_of_a_snapshot(run: SpooledRun, store: Store, proxy: TcpProxy) -> None:
+    with sending(run, store) as uploader:
+        for step in range(10, 60, 10):
+            run.snapshot(step)
+            proxy.requests.clear()
+            uploader.flush(10)
+    kinds = Counter(line.split()[0] for line in proxy.requests if "/leases/" not in line)
+    assert kinds == {"HEAD": 4, "PUT": 4, "DELETE": 2}  # grid, metrics, checkpoint and sidecar; a pruned pair
+
+
+def test_the_bytes_that_are_sent(tmp_path: Path, store: Store, proxy: TcpProxy) -> None:
+    run = SpooledRun(tmp_path / "large", num_weights=250_000)  # 1 MB
+    with sending(run, store) as uploader:
+        for step in range(10, 110, 10):
+            run.snapshot(step)
+            uploader.flush(20)
+    assert run.num_bytes < proxy.bytes_sent < 1.05 * run.num_bytes

@@ -1,0 +1,153 @@
+"""Is a checkpoint kept whole, told from a damaged one, and dropped in time?"""
+
+import logging
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+
+from gan.errors import CheckpointError, StorageError
+from gan.training import checkpoint
+
+CONFIG: dict[str, object] = {"recipe": "tuned", "num_steps": 100}
+
+
+def save(directory: Path, step: int) -> Path:
+    return checkpoint.save(directory, {"step": torch.tensor(step), "w": torch.arange(4.0)}, CONFIG)
+
+
+def flip_bit(path: Path, position: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[position] ^= 1
+    path.write_bytes(data)
+
+
+def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+    tensors, config = checkpoint.load(save(tmp_path, 1000))
+    assert torch.equal(tensors["w"], torch.arange(4.0))
+    assert config == CONFIG
+
+
+def test_sha256sum_checks_the_sidecar(tmp_path: Path) -> None:
+    save(tmp_path, 1000)
+    checked = subprocess.run(["sha256sum", "-c", "step-001000.safetensors.sha256"], cwd=tmp_path, check=False)
+    assert checked.returncode == 0
+
+
+def test_the_same_state_gives_the_same_bytes(tmp_path: Path) -> None:
+    assert save(tmp_path / "a", 1).read_bytes() == save(tmp_path / "b", 1).read_bytes()
+
+
+def test_a_flipped_bit_anywhere_is_found(tmp_path: Path) -> None:
+    path = save(tmp_path, 1000)
+    for position in range(0, path.stat().st_size, 7):
+        flip_bit(path, position)
+        with pytest.raises(CheckpointError, match="step-001000.*damaged"):
+            checkpoint.load(path)
+        flip_bit(path, position)
+    checkpoint.load(path)
+
+
+def test_the_newest_good_one_is_taken_and_the_damaged_one_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save(tmp_path, 1000)
+    flip_bit(save(tmp_path, 2000), -1)
+    with caplog.at_level(logging.WARNING):
+        newest = checkpoint.load_newest(tmp_path)
+    assert newest is not None and int(newest[0]["step"]) == 1000
+    assert "step-002000.safetensors: damaged" in caplog.text
+
+
+def test_where_none_verifies_it_says_so(tmp_path: Path) -> None:
+    flip_bit(save(tmp_path, 1000), 9)
+    checkpoint.sidecar_of(save(tmp_path, 2000)).unlink()
+    with pytest.raises(CheckpointError, match="none of the 2 checkpoints verifies.*--from-scratch"):
+        checkpoint.load_newest(tmp_path)
+
+
+def test_no_checkpoint_is_no_error(tmp_path: Path) -> None:
+    assert checkpoint.load_newest(tmp_path / "none") is None
+
+
+def test_a_sidecar_alone_is_no_checkpoint(tmp_path: Path) -> None:
+    """Killed between the two renames, a save must leave nothing to stumble over."""
+    save(tmp_path, 1000).unlink()
+    assert checkpoint.load_newest(tmp_path) is None
+
+
+def test_retention_is_the_last_3_every_10th_and_the_final_one(tmp_path: Path) -> None:
+    for step in [*range(1000, 25_000, 1000), 24_500]:
+        save(tmp_path, step)
+        checkpoint.prune(tmp_path, snapshot_steps=1000, last_step=24_500)
+    kept = [checkpoint.step_of(path) for path in checkpoint.newest_first(tmp_path)]
+    assert kept == [24_500, 24_000, 23_000, 20_000, 10_000]
+    assert len(list(tmp_path.iterdir())) == 2 * len(kept)
+
+
+def test_the_best_one_is_kept_until_there_is_a_better_one(tmp_path: Path) -> None:
+    kept = {}
+    for step in range(1000, 8000, 1000):
+        save(tmp_path, step)
+        checkpoint.prune(tmp_path, snapshot_steps=1000, last_step=50_000, best_step=2000 if step < 7000 else 7000)
+        kept[step] = [checkpoint.step_of(path) for path in checkpoint.newest_first(tmp_path)]
+    assert kept[6000] == [6000, 5000, 4000, 2000]
+    assert kept[7000] == [7000, 6000, 5000]
+
+
+def test_a_run_that_is_sent_back_is_left_with_what_was_before(tmp_path: Path) -> None:
+    for step in (0, 1000, 2000, 3000):
+        save(tmp_path, step)
+    checkpoint.drop_after(tmp_path, 1000)
+    assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == [
+        "step-000000.safetensors", "step-001000.safetensors",
+    ]  # fmt: skip
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+def test_the_beginning_of_a_try_is_not_kept(tmp_path: Path) -> None:
+    for step in (0, 1000, 2000, 3000):
+        save(tmp_path, step)
+        checkpoint.prune(tmp_path, snapshot_steps=1000, last_step=9000)
+    assert [checkpoint.step_of(path) for path in checkpoint.newest_first(tmp_path)] == [3000, 2000, 1000]
+
+
+@pytest.mark.parametrize(
+    ("rewinds", "step", "is_before"),
+    [
+        ((), 9000, False),  # of the first try, which was sent back to 4000
+        ((), 4000, True),
+        ((4000,), 7000, False),
+        ((4000,), 6000, True),
+        ((4000, 6000), 9000, True),
+        ((5000,), 6000, False),
+        ((4000, 6000, 0), 0, False),
+    ],
+)
+def test_a_place_is_on_the_way_or_not(rewinds: tuple[int, ...], step: int, is_before: bool) -> None:
+    assert checkpoint.Place(rewinds, step).is_before((4000, 6000)) is is_before
+
+
+def test_a_checkpoint_tells_its_place(tmp_path: Path) -> None:
+    path = checkpoint.save(tmp_path, {"step": torch.tensor(5)}, CONFIG, (4000, 0))
+    assert checkpoint.place_of(path) == checkpoint.Place((4000, 0), 5)
+
+
+def test_an_interruptions_checkpoint_goes_when_a_newer_one_is_there(tmp_path: Path) -> None:
+    for step in (1000, 1234):
+        save(tmp_path, step)
+        checkpoint.prune(tmp_path, snapshot_steps=1000, last_step=9000)
+    assert [checkpoint.step_of(p) for p in checkpoint.newest_first(tmp_path)] == [1234, 1000]
+    save(tmp_path, 2000)
+    checkpoint.prune(tmp_path, snapshot_steps=1000, last_step=9000)
+    assert [checkpoint.step_of(p) for p in checkpoint.newest_first(tmp_path)] == [2000, 1000]
+
+
+def test_a_disk_that_refuses_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+    save(tmp_path, 1000)
+    (tmp_path / "step-002000.safetensors").mkdir()  # a rename onto a folder fails, whoever tries
+    with pytest.raises(StorageError, match=r"step-002000\.safetensors"):
+        save(tmp_path, 2000)
+    assert not list(tmp_path.glob(".*"))
+    checkpoint.load(checkpoint.path_of(tmp_path, 1000))

@@ -1,0 +1,286 @@
+"""Is an ill training ended, sent back or let be, to the same bytes however often it is interrupted?"""
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from gan import health
+from gan.config import TrainConfig
+from gan.data.batches import Batches, Real
+from gan.data.download import Mnist
+from gan.errors import TrainingCollapsedError, TrainingDivergedError
+from gan.health import HealthEvent
+from gan.runs import runner
+from gan.runs.run_dir import RunDir
+from gan.runs.runner import Run, open_run
+from gan.seeds import derive_seed
+from gan.training import checkpoint
+from tests.support.digits import mnist
+from tests.support.killing import differing
+
+DATA = mnist()
+FIELDS = {"num_steps": 30, "snapshot_steps": 10, "batch_size": 32, "num_threads": 1}
+NAN_STEP = 15
+
+
+class Killed(BaseException):
+    """What a test dies of at a place of its choice."""
+
+
+class NanBatches(Batches):
+    """Show NaN at step 15 of every try on seed 0."""
+
+    def __call__(self, step: int) -> Real:
+        real = super().__call__(step)
+        return real._replace(images=real.images * float("nan")) if (self.seed, step) == (0, NAN_STEP) else real
+
+
+@pytest.fixture
+def nan_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "Batches", NanBatches)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Alarm as soon as signs have lasted for 10 steps, so that a test takes a second."""
+    for name in ("FLAT_STEPS", "ASLEEP_STEPS"):
+        monkeypatch.setattr(health, name, 10)
+
+
+def zero_d(run: Run) -> None:
+    """Make nothing of D, and of what Adam remembers of it, at step 10 of the first try."""
+    if run.state.step == 10 and not run.state.health.rewinds:
+        for name, tensor in run.state.tensors().items():
+            if name.startswith(("discriminator.", "d_adam.")) and not name.endswith(".step"):
+                tensor.zero_()
+
+
+def train(
+    path: Path,
+    policy: str | None = None,
+    harm: Callable[[Run], None] = lambda run: None,
+    stop_at: tuple[int, int] | None = None,
+    data: Mnist = DATA,
+    **fields: object,
+) -> Run:
+    """Train a run to its end, or to a step of a try (counted from 0); `harm` sees the state between snapshots."""
+    config = TrainConfig(**{**FIELDS, "on_collapse": policy, **fields})
+    with open_run(path, config, data, resume=True) as run:
+        harm(run)
+        for _ in run.train(lambda: (len(run.state.health.rewinds), run.state.step) == stop_at):
+            harm(run)
+    return run
+
+
+def events(path: Path) -> list[HealthEvent]:
+    return RunDir(path).read_events()
+
+
+def steps(path: Path) -> list[int]:
+    return [line.step for line in RunDir(path).read_metrics()]
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize(("policy", "to_step"), [("rollback", 10), ("restart", 0)])
+def test_a_zeroed_discriminator_is_mended(tmp_path: Path, policy: str, to_step: int) -> None:
+    run = train(tmp_path, policy, zero_d)
+    (event,) = events(tmp_path)
+    assert (event.event, event.step, event.since, event.to_step) == ("dead_discriminator", 30, 11, to_step)
+    assert event.vitals and event.vitals.spread == 0 and event.vitals.stuck_steps == 20
+    assert run.finished and run.state.health.events == (event,) and run.state.health.rewinds == (to_step,)
+    assert np.ptp(run.state.d_losses[-10:]) > 1e-3
+    assert steps(tmp_path) == [10, 20, 30]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_one_that_is_to_fail_says_what_and_since_when_and_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+    for _ in range(2):  # given again, the command comes to the same end
+        with pytest.raises(
+            TrainingCollapsedError,
+            match=r"at step 30: dead discriminator: .* since step 11\. .* intact\. .*--recipe tuned",
+        ):
+            train(tmp_path, "fail", zero_d)
+        assert [(event.step, event.action) for event in events(tmp_path)] == [(30, "failed")]
+    newest = checkpoint.load_newest(tmp_path / "checkpoints")
+    assert newest and int(newest[0]["step"]) == 20
+
+
+@pytest.mark.usefixtures("impatient")
+def test_published_is_dead_from_its_first_batch_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run = train(tmp_path, recipe="published", seed=2, batch_size=25)
+    assert run.finished and run.config.on_collapse == "ignore"
+    assert [(event.event, event.since, event.action) for event in events(tmp_path)] == [
+        ("dead_discriminator", 1, "ignored")
+    ]
+    said = "step 20: dead discriminator: it has no gradient; g_loss 0.6931, d_loss 0.6931, since step 1"
+    assert f"{said}: training went on" in caplog.text
+
+
+def test_a_hundred_times_the_learning_rate_explodes(tmp_path: Path) -> None:
+    with pytest.raises(TrainingCollapsedError, match=r"exploded: D errs by orders.*lower --learning-rate"):
+        train(tmp_path, "fail", num_steps=500, snapshot_steps=50, batch_size=25, seed=2, learning_rate=6e-2)
+    assert [event.event for event in events(tmp_path)] == ["exploded"]
+
+
+def test_constant_data_is_named_and_no_seed_is_tried_on_it(tmp_path: Path) -> None:
+    alike = Mnist(np.repeat(DATA.train_images[:1], 64, 0), DATA.train_labels[:64], DATA.test_images, DATA.test_labels,
+                  sha256={})  # fmt: skip
+    with pytest.raises(TrainingCollapsedError, match="at step 10: constant data: .*data directory; no seed mends"):
+        train(tmp_path, "restart", data=alike)
+    assert [event.action for event in events(tmp_path)] == ["failed"]
+
+
+@pytest.mark.usefixtures("nan_batch")
+@pytest.mark.parametrize("policy", ["ignore", "fail"])
+def test_nan_ends_a_training_that_is_not_to_be_mended(tmp_path: Path, policy: str) -> None:
+    with pytest.raises(TrainingDivergedError, match=r"diverged at step 15: NaN or Inf: .*d_loss is nan"):
+        train(tmp_path, policy)
+    assert [(event.event, event.step, event.action) for event in events(tmp_path)] == [("not_finite", 15, "failed")]
+    assert steps(tmp_path) == [10]
+
+
+@pytest.mark.usefixtures("nan_batch")
+def test_what_comes_back_each_time_is_given_up_after_three_more_tries(tmp_path: Path) -> None:
+    """A batch that is NaN in every try: fresh latents do not mend it."""
+    with pytest.raises(TrainingDivergedError, match=r"Given up after 3 more tries(?s:.*\nBefore that, step 15.*){3}"):
+        train(tmp_path, "rollback")
+    found = [(event.attempt, event.action, event.to_step) for event in events(tmp_path)]
+    assert found == [(1, "rolled_back", 10), (2, "rolled_back", 10), (3, "rolled_back", 10), (4, "failed", None)]
+
+
+@pytest.mark.usefixtures("nan_batch")
+def test_each_roll_back_has_latents_of_its_own(tmp_path: Path) -> None:
+    states = []
+    with pytest.raises(TrainingDivergedError):
+        train(tmp_path, "rollback", lambda run: states.append(run.state.random.get_state()))
+    with open_run(tmp_path, TrainConfig(), DATA, resume=True) as run:
+        assert run.state.health.rewinds == (10, 10, 10)
+        assert not any(np.array_equal(run.state.random.get_state(), before) for before in states)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a run that is started over at NaN, without interrupting it."""
+    path = tmp_path_factory.mktemp("undisturbed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(runner, "Batches", NanBatches)
+        train(path, "restart")
+    return path
+
+
+@pytest.fixture(scope="module")
+def rolled_back(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Train a run that is rolled back when its discriminator is dead, without interrupting it."""
+    path = tmp_path_factory.mktemp("rolled_back")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(health, "FLAT_STEPS", 10)
+        train(path, "rollback", zero_d)
+    return path
+
+
+def test_nan_is_mended_by_another_seed(undisturbed: Path, tmp_path: Path) -> None:
+    (event,) = events(undisturbed)
+    assert (event.event, event.step, event.to_step) == ("not_finite", 15, 0)
+    assert event.seed == derive_seed(0, "restart", 1)
+    train(tmp_path, seed=event.seed)
+    of_the_seed, of_the_run = (np.load(path / "losses.npz")["d_loss"] for path in (tmp_path, undisturbed))
+    assert np.array_equal(of_the_seed, of_the_run)
+
+
+def test_a_run_that_was_started_over_leaves_nothing_of_the_try_before(undisturbed: Path) -> None:
+    files = {path.name for name in ("grids", "checkpoints") for path in (undisturbed / name).iterdir()}
+    assert files == {f"step-0000{step}.png" for step in (10, 20, 30)} | {
+        f"step-0000{step}.safetensors{end}" for step in (10, 20, 30) for end in ("", ".sha256")
+    }
+    lines = [json.loads(line) for line in (undisturbed / "metrics.jsonl").read_text().splitlines()]
+    assert [line.get("event", line["step"]) for line in lines] == ["not_finite", 10, 20, 30]
+    log = EventAccumulator(str(undisturbed / "tensorboard"), size_guidance={"scalars": 0}).Reload()
+    assert [event.step for event in log.Scalars("g_loss")] == list(range(1, 31))
+
+
+@pytest.mark.usefixtures("nan_batch")
+@pytest.mark.parametrize("stop_at", [(0, 10), (1, 0), (1, 23)])
+def test_stopped_on_the_way_it_ends_in_the_same_bytes(
+    tmp_path: Path, undisturbed: Path, stop_at: tuple[int, int]
+) -> None:
+    run = train(tmp_path, "restart", stop_at=stop_at)
+    assert (len(run.state.health.rewinds), run.state.step) == stop_at
+    assert train(tmp_path).finished
+    assert differing(tmp_path, undisturbed) == []
+    assert (steps(tmp_path), events(tmp_path)) == (steps(undisturbed), events(undisturbed))
+
+
+@pytest.mark.usefixtures("nan_batch")
+@pytest.mark.parametrize("num_changes", [1, 5, 6])
+def test_killed_while_it_is_sent_back_it_ends_in_the_same_bytes(
+    tmp_path: Path, undisturbed: Path, num_changes: int
+) -> None:
+    with killed_after(num_changes), pytest.raises(Killed):
+        train(tmp_path, "restart")
+    assert train(tmp_path).finished
+    assert differing(tmp_path, undisturbed) == []
+    assert (steps(tmp_path), events(tmp_path)) == (steps(undisturbed), events(undisturbed))
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("stop_at", [(0, 23), (1, 13)])
+def test_a_roll_back_ends_in_the_same_bytes_too(tmp_path: Path, rolled_back: Path, stop_at: tuple[int, int]) -> None:
+    train(tmp_path, "rollback", zero_d, stop_at)
+    assert differing(tmp_path, rolled_back) != []
+    train(tmp_path, "rollback", zero_d)
+    assert differing(tmp_path, rolled_back) == []
+    assert events(tmp_path) == events(rolled_back)
+
+
+def test_a_run_that_was_begun_before_there_was_a_referee_goes_on(tmp_path: Path) -> None:
+    train(tmp_path, stop_at=(0, 15))
+    config = json.loads((tmp_path / "config.json").read_text())
+    del config["on_collapse"]
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    for path in checkpoint.newest_first(tmp_path / "checkpoints"):
+        tensors, fields = checkpoint.load(path)
+        del tensors["health"]
+        data = safetensors.torch.save(tensors, {"gan": json.dumps({"version": 1, "config": fields})})
+        path.write_bytes(data)
+        checkpoint.sidecar_of(path).write_text(hashlib.sha256(data).hexdigest())
+        assert checkpoint.place_of(path) == checkpoint.Place((), checkpoint.step_of(path))
+    run = train(tmp_path)
+    assert run.finished and run.config.on_collapse == "restart"
+
+
+class killed_after:
+    """Kill at the change to the disk that comes after so many, counted from when the first checkpoint is dropped."""
+
+    def __init__(self, num_changes: int) -> None:
+        self.left: float = float("inf")
+        self.num_changes = num_changes
+        self.patch = pytest.MonkeyPatch()
+
+    def __enter__(self) -> None:
+        drop_after = checkpoint.drop_after
+
+        def begin(directory: Path, step: int) -> None:
+            self.left = self.num_changes
+            drop_after(directory, step)
+
+        self.patch.setattr(checkpoint, "drop_after", begin)
+        for name in ("unlink", "replace"):
+            self.patch.setattr(Path, name, self._counted(getattr(Path, name)))
+
+    def _counted(self, change: Callable[..., object]) -> Callable[..., object]:
+        def counted(path: Path, *args: object, **options: object) -> object:
+            if self.left == 0:
+                raise Killed
+            self.left -= 1
+            return change(path, *args, **options)
+
+        return counted
+
+    def __exit__(self, *_: object) -> None:
+        self.patch.undo()

@@ -1,0 +1,82 @@
+"""Is a training evaluated when it should be, without being disturbed by it?"""
+
+import logging
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from gan.config import TrainConfig
+from gan.data.download import FILES, Mnist
+from gan.engine.state import TrainState
+from gan.errors import ChecksumError
+from gan.evaluation import reference
+from gan.evaluation.evaluator import NUM_QUICK
+from gan.runs.sampling import draw
+from gan.training import periodic as quick
+from gan.training.periodic import QuickJudge
+from tests.support.digits import mnist
+
+DATA = mnist()
+KNOWN = replace(DATA, sha256={file.name: file.sha256 for file in FILES})  # judged as if it were MNIST
+STRANGE = replace(DATA, test_images=255 - DATA.test_images)
+
+
+def at_step(step: int, recipe: str = "tuned", data: Mnist = KNOWN) -> tuple[QuickJudge, TrainState]:
+    """Return a judge and an untrained state that stands at the last of so many steps."""
+    config = TrainConfig(num_steps=step, recipe=recipe).resolved(seed=0, device="cpu", num_threads=1)
+    state = TrainState(config)
+    state.step = step
+    return QuickJudge(config, data), state
+
+
+@pytest.mark.parametrize(
+    ("num_steps", "snapshot_steps", "due"),
+    [
+        (12_500, 1000, [5000, 10_000, 12_500]),
+        (2500, 200, [1000, 2000, 2500]),
+        (2500, 300, [1500, 2500]),
+        (2100, 10, [1000, 2000, 2100]),  # dense snapshots: each 100th
+        (1000, 1000, [1000]),
+        (999, 100, []),
+    ],
+)
+def test_every_5th_snapshot_and_the_last_is_due(num_steps: int, snapshot_steps: int, due: list[int]) -> None:
+    config = TrainConfig(num_steps=num_steps, snapshot_steps=snapshot_steps)
+    snapshots = [*range(snapshot_steps, num_steps, snapshot_steps), num_steps]
+    assert [step for step in snapshots if QuickJudge(config, KNOWN).is_due(step)] == due
+
+
+def test_2000_samples_of_latents_of_its_own_are_measured() -> None:
+    judge, state = at_step(1000)
+    found = judge.evaluate(state)
+    assert found is not None and found.num_samples == NUM_QUICK
+    assert found.distance > 100 * found.distance_floor
+    samples = draw(state.sampler, 100, NUM_QUICK, quick.SEED)
+    assert not torch.equal(samples[:25], draw(state.sampler, 100, 25, seed=0))  # those of gan evaluate
+    assert judge.evaluate(state) == at_step(1000)[0].evaluate(state) == found
+
+
+@pytest.mark.parametrize("recipe", ["tuned", "published", "dcgan"])
+def test_the_state_is_left_as_it_is(recipe: str) -> None:
+    judge, state = at_step(1000, recipe)
+    before, random = {name: tensor.clone() for name, tensor in state.tensors().items()}, torch.get_rng_state()
+    assert judge.evaluate(state)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in state.tensors().items())
+    assert torch.equal(torch.get_rng_state(), random) and state.generator.training
+
+
+def test_a_strange_data_set_is_not_evaluated_which_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    judge, state = at_step(1000, data=STRANGE)
+    with caplog.at_level(logging.INFO):
+        assert [judge.evaluate(state), judge.evaluate(state)] == [None, None]
+    assert caplog.text.count("training goes on without evaluations: the judge knows MNIST's digits, and names") == 1
+
+
+def test_a_damaged_reference_is_no_strange_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reference, "PATH", tmp_path / "reference.safetensors")
+    reference.PATH.write_bytes(b"")
+    judge, state = at_step(1000)
+    with pytest.raises(ChecksumError, match=f"reference.safetensors: SHA-256 is .* expected {reference.SHA256}"):
+        judge.evaluate(state)

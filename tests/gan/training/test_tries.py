@@ -1,0 +1,167 @@
+"""Does a store ever mix the tries of a run that was sent back, at whatever moment its machine is lost?"""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gan.runs.run_dir import RunDir
+from gan.storage.base import LocalStore, Store
+from gan.sync.lease import hold
+from gan.sync.resume import fetch_run
+from gan.sync.uploader import uploading
+from gan.training import checkpoint
+from tests.support.spooled_run import SpooledRun, grid, spooled
+
+
+class WatchedStore(LocalStore):
+    """Call `watch` after each change of a run's files, as if its machine were lost then."""
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root)
+        self.watch: Callable[[str], None] = lambda key: None
+
+    def put(self, key: str, path: Path, sha256: str) -> None:
+        super().put(key, path, sha256)
+        self.watch(key)
+
+    def delete(self, key: str) -> None:
+        super().delete(key)
+        self.watch(key)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> WatchedStore:
+    return WatchedStore(tmp_path / "store")
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> SpooledRun:
+    return SpooledRun(tmp_path / "a")
+
+
+def send(run: SpooledRun, store: Store) -> None:
+    with hold(store, "a") as lease, uploading(run.dir.path, store, lease) as uploader:
+        uploader.flush(30)
+
+
+def history(folder: Path) -> tuple[tuple[int, ...], int]:
+    """Return what the newest checkpoint of a directory says; check that every grid before it is of that history."""
+    place = checkpoint.place_of(checkpoint.newest_first(folder / "checkpoints")[0])
+    assert place is not None and checkpoint.load_newest(folder / "checkpoints")
+    for step, path in RunDir(folder).grids():
+        last = max((n for n, target in enumerate(place.rewinds, 1) if target < step), default=0)
+        assert step > place.step or path.read_bytes() == grid(step, last), f"step {step} of {place}"
+    return place.rewinds, place.step
+
+
+def snapshots(run: SpooledRun, *steps: int) -> None:
+    for step in steps:
+        run.snapshot(step)
+
+
+@pytest.mark.parametrize("target", [0, 20])
+def test_at_every_moment_what_is_fetched_is_of_one_try(
+    tmp_path: Path, run: SpooledRun, store: WatchedStore, target: int
+) -> None:
+    found = []
+
+    def lose_the_machine(key: str) -> None:
+        folder = tmp_path / "elsewhere" / "a"
+        fetch_run(store, "a", folder)
+        if (folder / "checkpoints").exists():
+            found.append(history(folder))
+        shutil.rmtree(folder, ignore_errors=True)
+
+    snapshots(run, 10, 20, 30, 40, 50)
+    send(run, store)
+    run.go_back(target)
+    snapshots(run, target + 10, target + 20)  # while the store was away
+    store.watch = lose_the_machine
+    send(run, store)
+    assert stored(store) == spooled(run.dir.path)
+    assert found[-1] == ((target,), target + 20)
+    assert len(found) > 5
+
+
+def stored(store: Store) -> dict[str, bytes]:
+    return {info.key.removeprefix("runs/a/"): store.read(info.key) or b"" for info in store.list("runs/a/")}
+
+
+def test_a_run_that_is_sent_back_while_its_files_are_sent(tmp_path: Path, run: SpooledRun, store: WatchedStore) -> None:
+    """Sent back to 20 in the middle, and on to 50: what is next in line is of the new try then, but grid 30 is not."""
+
+    def send_back(key: str) -> None:
+        if key.endswith("grids/step-000040.png"):
+            store.watch = check
+            run.go_back(20)
+            snapshots(run, 30, 40, 50)
+
+    def check(key: str) -> None:
+        fetch_run(store, "a", tmp_path / "b" / "a")
+        if (tmp_path / "b" / "a" / "checkpoints").exists():
+            history(tmp_path / "b" / "a")
+
+    snapshots(run, 10, 20, 30)
+    send(run, store)
+    snapshots(run, 40, 50)
+    store.watch = send_back
+    send(run, store)
+    assert stored(store) == spooled(run.dir.path)
+    assert history(tmp_path / "b" / "a") == ((20,), 50)
+
+
+def test_a_later_step_of_an_earlier_try_does_not_win(tmp_path: Path, run: SpooledRun, store: WatchedStore) -> None:
+    snapshots(run, 10, 20, 30, 40, 50)
+    left_over = {name: content for name, content in spooled(run.dir.path).items() if "step-000050" in name}
+    run.go_back(0)
+    snapshots(run, 10, 20)
+    send(run, store)
+    for name, content in left_over.items():  # as if its deletion had been lost
+        store.put_new(f"runs/a/{name}", content)
+    fetch_run(store, "a", tmp_path / "b" / "a")
+    assert history(tmp_path / "b" / "a") == ((0,), 20)
+    assert spooled(tmp_path / "b" / "a") == spooled(run.dir.path)
+
+
+def test_a_machine_that_is_at_an_earlier_try_catches_up(tmp_path: Path, run: SpooledRun, store: WatchedStore) -> None:
+    snapshots(run, 10, 20, 30, 40, 50)
+    behind = Path(shutil.copytree(run.dir.path, tmp_path / "behind"))
+    run.go_back(20)
+    run.go_back(10)
+    snapshots(run, 20)
+    send(run, store)
+    fetch_run(store, "a", behind)
+    assert history(behind) == ((20, 10), 20)
+    assert spooled(behind).keys() - spooled(run.dir.path).keys() == {
+        f"grids/step-0000{step}.png" for step in (30, 40, 50)
+    }
+
+
+def test_a_machine_that_is_at_a_later_try_is_left_alone(run: SpooledRun, store: WatchedStore) -> None:
+    snapshots(run, 10, 20, 30)
+    send(run, store)
+    run.go_back(0)
+    before = spooled(run.dir.path)
+    fetch_run(store, "a", run.dir.path)
+    assert spooled(run.dir.path) == before
+
+
+def test_a_try_that_is_sent_back_to_the_beginning_is_fetched_there(
+    tmp_path: Path, run: SpooledRun, store: WatchedStore
+) -> None:
+    snapshots(run, 10, 20)
+    run.go_back(0)
+    send(run, store)
+    fetch_run(store, "a", tmp_path / "b" / "a")
+    assert history(tmp_path / "b" / "a") == ((0,), 0)
+
+
+def test_a_damaged_header_is_of_no_try(tmp_path: Path, run: SpooledRun) -> None:
+    snapshots(run, 10)
+    path = checkpoint.path_of(run.dir.checkpoints_dir, 10)
+    content = path.read_bytes()
+    for damaged in (b"", content[:7], bytes(8) + content[8:], b"\xff" * 8 + content[8:], content[:8] + content[9:]):
+        path.write_bytes(damaged)
+        assert checkpoint.place_of(path) is None

@@ -1,0 +1,199 @@
+"""What does the source's table say, line by line, in plain PyTorch? The engine is held against this."""
+
+from statistics import NormalDist
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gan.config import TrainConfig
+from gan.data.batches import Real
+from gan.engine.adam import Moments
+from gan.engine.base import R1_EVERY
+from gan.engine.state import TrainState
+from gan.recipes.networks import dropout_masks
+
+
+class Masked(nn.Module):
+    """Multiply by a mask that was drawn outside: dropout whose randomness two programs can share."""
+
+    mask: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x if self.mask is None else x * self.mask
+
+
+def generator(latent_dim: int, bn_eps: float) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(latent_dim, 128), nn.LeakyReLU(0.2),
+        nn.Linear(128, 256), nn.BatchNorm1d(256, bn_eps), nn.LeakyReLU(0.2),
+        nn.Linear(256, 512), nn.BatchNorm1d(512, bn_eps), nn.LeakyReLU(0.2),
+        nn.Linear(512, 1024), nn.BatchNorm1d(1024, bn_eps), nn.LeakyReLU(0.2),
+        nn.Linear(1024, 784), nn.Tanh(), nn.Unflatten(1, (1, 28, 28)),
+    )  # fmt: skip
+
+
+def published_discriminator() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(784, 512), nn.ReLU(), nn.Linear(512, 256), nn.ReLU(),
+        nn.Linear(256, 128), nn.ReLU(), nn.Linear(128, 1), nn.ReLU(),
+        nn.Sigmoid(),
+    )  # fmt: skip
+
+
+def tuned_discriminator() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(784, 512), nn.LeakyReLU(0.2), Masked(), nn.Linear(512, 256), nn.LeakyReLU(0.2), Masked(),
+        nn.Linear(256, 128), nn.LeakyReLU(0.2), Masked(), nn.Linear(128, 1),
+    )  # fmt: skip
+
+
+def digits_of(z: Tensor) -> Tensor:
+    """Which digits latents ask for: the first is normal, and asks for each as often as MNIST has it."""
+    counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+    edges = [NormalDist().inv_cdf(sum(counts[:digit]) / 60_000) for digit in range(1, 10)]
+    return torch.tensor([sum(first >= edge for edge in edges) for first in z[:, 0].tolist()])
+
+
+class Told(nn.Module):
+    """Put the digit beside the first latents."""
+
+    def __init__(self, num_latents: int) -> None:
+        super().__init__()
+        self.num_latents = num_latents
+
+    def forward(self, z: Tensor) -> Tensor:
+        return torch.cat([z[:, : self.num_latents], 3 * nn.functional.one_hot(digits_of(z), 10)], 1)
+
+
+def dcgan_generator(latent_dim: int) -> nn.Sequential:
+    return nn.Sequential(
+        Told(latent_dim), nn.Linear(latent_dim + 10, 256, bias=False), nn.BatchNorm1d(256), nn.LeakyReLU(0.2),
+        nn.Linear(256, 64 * 7 * 7, bias=False), nn.Unflatten(1, (64, 7, 7)),
+        nn.BatchNorm2d(64), nn.LeakyReLU(0.2),
+        nn.Conv2d(64, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.LeakyReLU(0.2),
+        nn.ConvTranspose2d(64, 32, 4, 2, 1, bias=False), nn.BatchNorm2d(32), nn.LeakyReLU(0.2),
+        nn.ConvTranspose2d(32, 1, 4, 2, 1), nn.Tanh(),
+    )  # fmt: skip
+
+
+def dcgan_discriminator() -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 4, 2, 1), nn.LeakyReLU(0.2), nn.Conv2d(32, 64, 4, 2, 1), nn.LeakyReLU(0.2),
+        nn.Flatten(), nn.Linear(64 * 7 * 7, 256), nn.LeakyReLU(0.2), nn.Linear(256, 10),
+    )  # fmt: skip
+
+
+def networks(config: TrainConfig) -> tuple[nn.Sequential, nn.Sequential]:
+    if config.recipe == "dcgan":
+        return dcgan_generator(config.latent_dim), dcgan_discriminator()
+    if config.recipe == "published":
+        return generator(config.latent_dim, 0.8), published_discriminator()
+    tuned = generator(config.latent_dim, 1e-5)
+    if config.conditional:
+        tuned = nn.Sequential(Told(config.latent_dim - 10), *tuned)
+    return tuned, tuned_discriminator()
+
+
+class Reference:
+    """Train as the table says, beginning from a TrainState's weights, moments and random stream."""
+
+    def __init__(self, state: TrainState, config: TrainConfig) -> None:
+        assert config.learning_rate is not None and config.beta1 is not None and config.beta2 is not None
+        assert config.dropout is not None
+        self.config, self.dropout = config, config.dropout
+        self.generator, self.discriminator = networks(config)
+        self.loss = nn.BCELoss() if config.recipe == "published" else nn.BCEWithLogitsLoss()
+        betas = (config.beta1, config.beta2)
+        self.g_optimizer = torch.optim.Adam(self.generator.parameters(), lr=config.learning_rate, betas=betas)
+        self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=config.learning_rate, betas=betas)
+        _copy(state.generator, state.g_moments, self.generator, self.g_optimizer)
+        _copy(state.discriminator, state.d_moments, self.discriminator, self.d_optimizer)
+        self.random = torch.Generator()
+        self.random.set_state(state.random.get_state())
+        self.dtype = state.fixed_z.dtype
+        self.num_steps = state.step
+
+    def step(self, batch_of_real: Real) -> tuple[float, float]:
+        """Train on one batch of real images; return (g_loss, d_loss)."""
+        self._set_rate()
+        real, digits = batch_of_real
+        batch = len(real)
+        ones, zeros = torch.ones(batch, 1, dtype=self.dtype), torch.zeros(batch, 1, dtype=self.dtype)
+        z = torch.randn(batch, self.config.latent_dim, generator=self.random, dtype=self.dtype)
+        masks = dropout_masks(2 * batch, self.dropout, self.random, z)  # the draw itself has a test of its own
+        fake_shifts, real_shifts = self._draw_shifts(batch)
+        fake_masks, real_masks = [mask[:batch] for mask in masks], [mask[batch:] for mask in masks]
+
+        self.g_optimizer.zero_grad()
+        fake = self.generator(z)
+        g_loss = self.loss(self._judge(_shifted(fake, fake_shifts), fake_masks, digits_of(z)), ones)
+        g_loss.backward()
+        self.g_optimizer.step()
+
+        self.d_optimizer.zero_grad()
+        real = _shifted(real, real_shifts)
+        real_loss = self.loss(self._judge(real, real_masks, digits), ones)
+        fake = _shifted(fake.detach(), fake_shifts)
+        fake_loss = self.loss(self._judge(fake, fake_masks, digits_of(z)), zeros)
+        d_loss = 0.5 * (real_loss + fake_loss)
+        (d_loss + self._penalty(real, real_masks, digits)).backward()
+        self.d_optimizer.step()
+        self.num_steps += 1
+        return g_loss.item(), d_loss.item()
+
+    def _set_rate(self) -> None:
+        config, rate = self.config, self.config.learning_rate
+        if self._is_past(config.refine_from):
+            first, last = config.refine_from * config.num_steps, config.num_steps
+            rate = np.interp(self.num_steps, [first, last], [config.refine_learning_rate, config.final_learning_rate])
+        for optimizer in (self.g_optimizer, self.d_optimizer):
+            optimizer.param_groups[0]["lr"] = rate
+
+    def _is_past(self, share: float | None) -> bool:
+        assert self.config.num_steps is not None and share is not None
+        return self.num_steps / self.config.num_steps >= share
+
+    def _draw_shifts(self, batch: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """How far D's images are shifted, up and to the left: the fakes', the reals'."""
+        reach = self.config.max_shift
+        if not reach or not self._is_past(self.config.shift_from):
+            return [(0, 0)] * batch, [(0, 0)] * batch
+        width = 2 * reach + 1
+        chosen = torch.randint(width**2, (2 * batch,), generator=self.random).tolist()
+        both = [(number // width - reach, number % width - reach) for number in chosen]
+        return both[:batch], both[batch:]
+
+    def _penalty(self, real: Tensor, masks: list[Tensor], digits: Tensor) -> Tensor:
+        """R1, lazily."""
+        if not self.config.r1_gamma or self.num_steps % R1_EVERY:
+            return torch.zeros(())
+        real = real.clone().requires_grad_()
+        (slopes,) = torch.autograd.grad(self._judge(real, masks, digits).sum(), real, create_graph=True)
+        return R1_EVERY * self.config.r1_gamma / 2 * slopes.flatten(1).square().sum(1).mean()
+
+    def _judge(self, images: Tensor, masks: list[Tensor], digits: Tensor) -> Tensor:
+        places = [layer for layer in self.discriminator if isinstance(layer, Masked)]
+        for index, place in enumerate(places):
+            place.mask = masks[index] if masks else None
+        if self.config.conditional and self.config.recipe != "dcgan":
+            told = nn.functional.one_hot(digits, 28)[:, None, None]  # (B, 1, 1, 28): in the first row
+            images = images + nn.functional.pad(10 * told, (0, 0, 0, 27))
+        logits: Tensor = self.discriminator(images)
+        return logits.gather(1, digits[:, None]) if self.config.recipe == "dcgan" else logits
+
+
+def _shifted(images: Tensor, shifts: list[tuple[int, int]]) -> Tensor:
+    """Shift each image, black coming in."""
+    framed = nn.functional.pad(images, (28, 28, 28, 28), value=-1)
+    shifted = [f[:, 28 + y : 56 + y, 28 + x : 56 + x] for f, (y, x) in zip(framed, shifts, strict=True)]
+    return torch.stack(shifted)
+
+
+def _copy(source: nn.Module, moments: dict[str, Moments], target: nn.Module, target_adam: torch.optim.Adam) -> None:
+    target.to(next(source.parameters()).dtype)
+    for (name, theirs), ours in zip(source.named_parameters(), target.parameters(), strict=True):
+        ours.data.copy_(theirs.data)
+        target_adam.state[ours] = {key: moment.clone() for key, moment in moments[name]._asdict().items()}

@@ -16,8 +16,8 @@ from gan.config import TrainConfig
 from gan.data import download as mnist
 from gan.data.download import Mnist
 from gan.evaluation.evaluator import NUM_SAMPLES, Evaluation, Evaluator
+from gan.recipes.draw import draw
 from gan.runs.runner import open_run
-from gan.runs.sampling import draw
 
 SEED = 0  # of the samples, as `gan evaluate` has it
 VARIANTS: dict[str, dict[str, Any]] = {

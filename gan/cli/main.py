@@ -142,8 +142,9 @@ def sample(run: str, count: int, seed: int, digit: int | None, out: Path, debug:
     if out.suffix not in (".png", ".npz"):
         raise click.BadParameter(f"{out} must end in .png or .npz", param_hint="--out")
     from gan.files import atomic_write
+    from gan.recipes.draw import draw
     from gan.registry.champion import champion_checkpoint, find_champion
-    from gan.runs.sampling import draw, encode, load_sampler
+    from gan.runs.sampling import encode, load_sampler
     from gan.sync.cache import checkpoint_copy
 
     found = find_champion(run)
@@ -163,8 +164,9 @@ def evaluate(run: str, data_dir: Path, as_json: bool, debug: bool) -> None:
     from gan.data.shared import take_mnist
     from gan.device import choose_device
     from gan.evaluation.evaluator import NUM_SAMPLES, Evaluator
+    from gan.recipes.draw import draw
     from gan.registry.champion import champion_checkpoint, find_champion
-    from gan.runs.sampling import draw, load_sampler
+    from gan.runs.sampling import load_sampler
     from gan.sync.cache import checkpoint_copy
 
     served = find_champion(run)

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan.engine.cpu import kernels
+from gan.compiled import Array, exactly
 from gan.errors import DataError
 from gan.images import from_uint8
 from gan.seeds import generator
@@ -70,5 +70,15 @@ class Batches:
             images = from_uint8(self.images.index_select(0, chosen)).to(self.dtype)
         else:
             images = torch.empty(len(chosen), *self.images.shape[1:], dtype=self.dtype)
-            kernels.gather(self.rows, chosen.numpy(), images.flatten(1).numpy())
+            _gather(self.rows, chosen.numpy(), images.flatten(1).numpy())
         return Real(images, self.digits.index_select(0, chosen))
+
+
+@exactly
+def _gather(images: Array, chosen: Array, out: Array) -> None:
+    """Write the uint8 images (N, D) that `chosen` (B,) names as [-1, 1] into out (B, D)."""
+    half, one = out.dtype.type(127.5), out.dtype.type(1)
+    for row in range(chosen.size):
+        number = chosen[row]
+        for column in range(images.shape[1]):
+            out[row, column] = out.dtype.type(images[number, column]) / half - one

@@ -12,9 +12,10 @@ from gan.errors import StorageError
 from gan.evaluation import classifier as judge
 from gan.evaluation.comparison import Comparison, compare
 from gan.evaluation.evaluator import NUM_SAMPLES, Evaluation, Evaluator, Metric
+from gan.recipes.draw import draw
 from gan.registry.champion import Change, append, checkpoint_name, is_gone, not_promoted, read_champion
 from gan.runs.manifest import MANIFEST, Manifest, read_manifest
-from gan.runs.sampling import draw, load_sampler
+from gan.runs.sampling import load_sampler
 from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.sync.fetch import fetch_files

@@ -7,7 +7,7 @@ from gan.data.download import Mnist
 from gan.engine.state import TrainState
 from gan.errors import ChecksumError, DataError
 from gan.evaluation.evaluator import NUM_QUICK, Evaluator, QuickEvaluation
-from gan.runs.sampling import draw
+from gan.recipes.draw import draw
 
 EVERY_SNAPSHOTS = 5
 MIN_STEPS = 1_000  # between two evaluations, each of which costs about as much as 70 steps of a small network

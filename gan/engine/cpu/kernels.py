@@ -7,32 +7,13 @@ lies in it, activations and their gradients, is given as its bits, uint16; sums 
 
 from collections.abc import Callable
 from math import exp, log, log1p
-from typing import Any, TypeVar
+from typing import Any
 
-import numba
 import numpy as np
 from numba import types
 from numba.extending import overload
 
-Kernel = TypeVar("Kernel", bound=Callable[..., None])
-
-
-def _compiler(**options: Any) -> Callable[[Kernel], Kernel]:
-    def compiler(kernel: Kernel) -> Kernel:
-        try:
-            made: Kernel = numba.njit(nogil=True, cache=True, error_model="numpy", **options)(kernel)
-        except RuntimeError:  # neither beside this file nor at home is a folder to keep it in
-            made = numba.njit(nogil=True, error_model="numpy", **options)(kernel)
-        return made
-
-    return compiler
-
-
-# Sums may be taken in the order that vectors take them in. NaN and infinity stay what they are.
-compiled = _compiler(fastmath={"reassoc", "contract", "nsz"})
-exactly = _compiler()
-
-Array = np.ndarray
+from gan.compiled import Array, compiled, exactly
 
 
 def wide(number: Any) -> Any:
@@ -62,16 +43,6 @@ def _narrow(number: types.Type, out: types.Array) -> Callable[..., Any]:
 
 LEAST_LOG = -100.0  # as BCELoss has it
 LEAST_SLOPE = 1e-12
-
-
-@exactly
-def gather(images: Array, chosen: Array, out: Array) -> None:
-    """Write the uint8 images (N, D) that `chosen` (B,) names as [-1, 1] into out (B, D)."""
-    half, one = out.dtype.type(127.5), out.dtype.type(1)
-    for row in range(chosen.size):
-        number = chosen[row]
-        for column in range(images.shape[1]):
-            out[row, column] = out.dtype.type(images[number, column]) / half - one
 
 
 @compiled

@@ -5,8 +5,8 @@ import torch
 
 from gan.config import TrainConfig
 from gan.errors import ConfigMismatchError
+from gan.recipes.draw import draw
 from gan.recipes.networks import make_networks
-from gan.runs.sampling import draw
 
 
 def test_the_same_seed_gives_the_same_first_samples_whatever_the_count() -> None:

@@ -13,7 +13,7 @@ from gan.engine.state import TrainState
 from gan.errors import ChecksumError
 from gan.evaluation import reference
 from gan.evaluation.evaluator import NUM_QUICK
-from gan.runs.sampling import draw
+from gan.recipes.draw import draw
 from gan.training import periodic as quick
 from gan.training.periodic import QuickJudge
 from tests.support.digits import mnist

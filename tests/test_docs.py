@@ -11,9 +11,11 @@ from flows.cli import gan_train
 from gan.cli.champion_commands import champion
 from gan.cli.main import gan
 from gan.config import TrainConfig
+from tests import test_layering as layering
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
 NOT_DOCUMENTED = {"--help", "--version"}
 COMMANDS = {**gan.commands, **{f"champion {name}": command for name, command in champion.commands.items()}}
 
@@ -58,3 +60,21 @@ def test_the_python_in_the_readme_runs(tmp_path: Path) -> None:
     short = code[1].replace("num_steps=3000", "num_steps=30, snapshot_steps=10")
     done = subprocess.run([sys.executable, "-c", short], cwd=tmp_path, capture_output=True, text=True, check=True)
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["10", "20", "30"]
+
+
+def test_the_architecture_page_draws_the_layers_of_the_layering_test() -> None:
+    drawing = re.search(r"```text\n(.*?)```", ARCHITECTURE, re.DOTALL)
+    assert drawing
+    assert [line.split()[0] for line in drawing[1].splitlines()] == [*reversed(layering.LAYERS)]
+    bases = re.search(r"^gan +base modules: (.*)$", drawing[1], re.MULTILINE)
+    assert bases
+    assert set(bases[1].split(", ")) == layering.BASE_MODULES
+
+
+def test_each_file_that_the_architecture_page_names_holds_what_it_says() -> None:
+    rows = [line.split(" | ") for line in ARCHITECTURE.splitlines() if line.startswith("| ") and line.count(" | ") == 2]
+    assert len(rows) > 30
+    for _, files, names in rows[1:]:
+        texts = [(ROOT / path).read_text() for path in re.findall(r"`([^`]+)`", files)]
+        for name in re.findall(r"`([^`]+)`", names):
+            assert any(re.search(rf"\b{re.escape(name)}\b", text) for text in texts), f"{files}: {name}"

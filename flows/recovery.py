@@ -6,7 +6,6 @@ puts it back. A heartbeat says whether Prefect has heard of a run, a lease wheth
 """
 
 import logging
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NoReturn
@@ -113,7 +112,7 @@ def _is_locked(run_path: Path) -> bool:
     if not run_path.exists():
         return False
     try:
-        os.close(RunDir(run_path).lock())
+        with RunDir(run_path).locked():
+            return False
     except RunError:
         return True
-    return False

@@ -40,7 +40,7 @@ from gan.report import page as report
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import Run, open_run
 from gan.storage.address import link_to, open_store
-from gan.storage.base import LocalStore
+from gan.storage.local import LocalStore
 from gan.sync.cache import REPORT
 from gan.sync.lease import hold
 from gan.sync.publish import publish, run_prefix

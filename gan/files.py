@@ -1,11 +1,13 @@
-"""How do bytes reach the disk whole or not at all?"""
+"""How are files written whole, hashed and locked?"""
 
 import errno
+import fcntl
 import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from gan.errors import StorageError
@@ -13,53 +15,102 @@ from gan.errors import StorageError
 CHUNK = 1 << 20
 
 
-def sha256_file(path: Path) -> str:
-    """Return the hex SHA-256 of a file, read in chunks of 1 MiB."""
-    digest = hashlib.sha256()
+class HashedStream:
+    """Yield the chunks of a stream; compute their SHA-256 and count their bytes meanwhile."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self.num_bytes = 0  # yielded so far
+        self._chunks = chunks
+        self._digest = hashlib.sha256()
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self._chunks:
+            self.num_bytes += len(chunk)
+            self._digest.update(chunk)
+            yield chunk
+
+    @property
+    def sha256(self) -> str:
+        """Return the hex SHA-256 of what was yielded so far."""
+        return self._digest.hexdigest()
+
+    def read_to_end(self) -> str:
+        """Read the rest of the stream and return the hex SHA-256 of the whole."""
+        for _ in self:
+            pass
+        return self.sha256
+
+
+def verified(chunks: Iterable[bytes], sha256: str, error: Callable[[str], Exception]) -> Iterator[bytes]:
+    """Yield chunks; after the last one, raise `error(found SHA-256)` unless their SHA-256 is the expected one."""
+    stream = HashedStream(chunks)
+    yield from stream
+    if stream.sha256 != sha256:
+        raise error(stream.sha256)
+
+
+def read_chunks(path: Path) -> Iterator[bytes]:
+    """Yield a file's content in chunks of 1 MiB. Raises OSError."""
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+            yield chunk
+
+
+def sha256_file(path: Path) -> str:
+    """Return the hex SHA-256 of a file. Raises OSError."""
+    return HashedStream(read_chunks(path)).read_to_end()
+
+
+def sha256_bytes(data: bytes) -> str:
+    """Return the hex SHA-256 of bytes in memory."""
+    return hashlib.sha256(data).hexdigest()
 
 
 def atomic_write(path: Path, data: bytes | Iterable[bytes]) -> str:
     """Write a file under a temporary name, fsync it, rename it, fsync its folder; return its hex SHA-256.
 
-    Whoever looks sees the old content or the new, also after a power cut. Makes missing folders.
+    A reader sees either the old content or the new one, also after a power cut. Missing folders are made.
 
     Raises:
-        StorageError: the disk is full (says how much room is free) or refuses; `path` is as it was.
+        StorageError: the disk is full (the message says how much room is free) or the write is refused.
+            The file at `path` is then unchanged.
     """
-    chunks = [data] if isinstance(data, bytes) else data
-    least = len(data) if isinstance(data, bytes) else 0
-    digest = hashlib.sha256()
-    size = 0
+    stream = HashedStream([data] if isinstance(data, bytes) else data)
+    num_known = len(data) if isinstance(data, bytes) else 0
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
         with os.fdopen(handle, "wb") as file:
-            for chunk in chunks:
-                size += len(chunk)
-                digest.update(chunk)
+            for chunk in stream:
                 file.write(chunk)
             file.flush()
-            os.fchmod(file.fileno(), 0o644)  # mkstemp's 0600 would hide the file from a report's readers
+            os.fchmod(file.fileno(), 0o644)  # mkstemp makes 0600: other users could not read a report
             os.fsync(file.fileno())
         Path(temporary).replace(path)
         temporary = None
         fsync_dir(path.parent)
     except OSError as error:
-        _remove(temporary)  # before the room that is left is measured
-        raise storage_error(path, max(least, size), error) from error
+        _remove(temporary)  # first: the message says how much room is free
+        raise storage_error(path, max(num_known, stream.num_bytes), error) from error
     finally:
         _remove(temporary)
-    return digest.hexdigest()
+    return stream.sha256
 
 
-def _remove(temporary: str | None) -> None:
-    if temporary is not None:
-        Path(temporary).unlink(missing_ok=True)
+def is_temporary(name: str) -> bool:
+    """Return whether a file name is one under which `atomic_write` writes; a killed process leaves such files."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def walk(folder: Path) -> Iterator[Path]:
+    """Yield every file below a folder, at any depth, except temporary ones.
+
+    A symbolic link to a folder is yielded, not followed. Raises OSError where a folder cannot be read.
+    """
+    for parent, folders, files in os.walk(folder, onerror=_raise):
+        links = [name for name in folders if Path(parent, name).is_symlink()]
+        yield from (Path(parent, name) for name in files + links if not is_temporary(name))
 
 
 def fsync_dir(path: Path) -> None:
@@ -71,14 +122,39 @@ def fsync_dir(path: Path) -> None:
         os.close(handle)
 
 
-def storage_error(path: Path, size: int, error: OSError) -> StorageError:
-    """Put a failed write of `size` bytes or more into words."""
+@contextmanager
+def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a folder for the length of the block. The kernel frees it when this process dies.
+
+    Raises:
+        BlockingIOError: another process holds the lock, and `wait` is False.
+        OSError: there is no such folder, or its file system cannot lock folders.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
+
+
+def storage_error(path: Path, num_bytes: int, error: OSError) -> StorageError:
+    """Return the StorageError for a failed write of `num_bytes` or more; 0: the size is not known."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         folder = next(parent for parent in path.parents if parent.exists())
         free = shutil.disk_usage(folder).free
-        needed = f"at least {size:,} bytes are needed, " if size else ""
+        needed = f"at least {num_bytes:,} bytes are needed, " if num_bytes else ""
         return StorageError(
             f"{path}: the disk is full: {needed}{free:,} are free. "
-            "Make room and give the same command again; what was there before is intact."
+            "Make room and run the same command again. The earlier files are intact."
         )
     return StorageError(f"{path}: cannot be written ({error.strerror}). Check the folder's permissions and mount.")
+
+
+def _remove(temporary: str | None) -> None:
+    if temporary is not None:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _raise(error: OSError) -> None:
+    raise error  # by default os.walk skips a folder that it cannot read

@@ -1,6 +1,5 @@
 """How do the four MNIST files get, checked, into a folder and from there into arrays?"""
 
-import fcntl
 import itertools
 import logging
 import os
@@ -21,7 +20,7 @@ from gan.data.mnist import Content, Wanted
 from gan.data.mnist import MnistFile as MnistFile
 from gan.data.web import DEFAULT_LIMITS, Limits
 from gan.errors import ChecksumError, DataError, DownloadError, IdxFormatError
-from gan.files import atomic_write, storage_error
+from gan.files import atomic_write, locked, storage_error
 
 log = logging.getLogger(__name__)
 
@@ -208,13 +207,10 @@ def _set_aside_one(path: Path, wanted: Wanted) -> None:
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
     """Keep other processes out of here for a moment: one could set aside what the other has just repaired."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
+    with ExitStack() as stack:
         with suppress(OSError):  # a network file system may lock no folders; then the moment is a short one
-            fcntl.flock(handle, fcntl.LOCK_EX)
+            stack.enter_context(locked(folder))
         yield
-    finally:
-        os.close(handle)
 
 
 def _no_progress(name: str, num_bytes: int, total: int | None) -> None:

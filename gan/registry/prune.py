@@ -11,7 +11,9 @@ from pydantic import BaseModel, Field
 
 from gan.errors import RunError, StorageError
 from gan.runs.manifest import MANIFEST
-from gan.storage.base import LocalStore, Store, locked
+from gan.runs.run_dir import RunDir
+from gan.storage.base import Store
+from gan.storage.local import LocalStore
 from gan.sync.lease import hold, lease_key, live_holder
 from gan.sync.listing import CHAMPION, RunInfo, list_runs
 from gan.sync.publish import run_prefix
@@ -104,10 +106,7 @@ def _locked(store: Store, run_id: str) -> Iterator[None]:
     with ExitStack() as stack:
         folder = store.root / run_prefix(run_id) if isinstance(store, LocalStore) else None
         if folder and folder.is_dir():
-            try:
-                stack.enter_context(locked(folder, wait=False))  # as RunDir.lock does
-            except BlockingIOError:
-                raise RunError(f"{folder}: another process is training this run; wait for it or stop it") from None
+            stack.enter_context(RunDir(folder).locked())
         yield
 
 

@@ -1,6 +1,5 @@
 """Which bytes is a run made of, and are they what they were?"""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -10,8 +9,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gan.errors import CheckpointError, ChecksumError, StorageError
+from gan.files import HashedStream, read_chunks, sha256_bytes, walk
 from gan.runs.best import Best, best_of, read_measured
-from gan.storage.base import Progress, Store, check_key, walk
+from gan.storage.base import Progress, Store, check_key
 
 MANIFEST = "manifest.json"
 SIDECAR = ".safetensors.sha256"
@@ -201,12 +201,11 @@ def _check_file(store: Store, prefix: str, name: str, entry: FileEntry, size: in
         return Problem(file=name, problem="missing", expected=entry.size, found=None)
     if size != entry.size:
         return Problem(file=name, problem="size", expected=entry.size, found=size)
-    digest = hashlib.sha256()
-    with suppress(ChecksumError):  # at the end; the manifest's word counts for more
-        for chunk in store.get(prefix + name):
-            digest.update(chunk)
-    if digest.hexdigest() != entry.sha256:
-        return Problem(file=name, problem="sha256", expected=entry.sha256, found=digest.hexdigest())
+    content = HashedStream(store.get(prefix + name))
+    with suppress(ChecksumError):  # raised after the last chunk; what counts is the SHA-256 in the manifest
+        content.read_to_end()
+    if content.sha256 != entry.sha256:
+        return Problem(file=name, problem="sha256", expected=entry.sha256, found=content.sha256)
     return None
 
 
@@ -216,9 +215,9 @@ def _entry(path: Path) -> FileEntry:
             f"{path} is not a regular file, so that a manifest cannot vouch for it. "
             "Put what it points to in its place, or remove it."
         )
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256")
-        return FileEntry(size=file.tell(), sha256=digest.hexdigest())
+    content = HashedStream(read_chunks(path))
+    sha256 = content.read_to_end()
+    return FileEntry(size=content.num_bytes, sha256=sha256)
 
 
 def _check_sidecars(run_path: Path, entries: Mapping[str, FileEntry]) -> None:
@@ -236,7 +235,7 @@ def _check_sidecars(run_path: Path, entries: Mapping[str, FileEntry]) -> None:
 
 
 def _content_hash(document: Mapping[str, Any]) -> str:
-    return hashlib.sha256(_canonical({name: document[name] for name in document if name != "sha256"})).hexdigest()
+    return sha256_bytes(_canonical({name: document[name] for name in document if name != "sha256"}))
 
 
 def _canonical(document: Mapping[str, Any]) -> bytes:

@@ -1,10 +1,9 @@
 """Where does each file of a run live, and how does a snapshot become files?"""
 
-import fcntl
 import io
 import json
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -16,7 +15,7 @@ from gan.config import TrainConfig
 from gan.engine.state import TrainState
 from gan.errors import RunError
 from gan.evaluation.evaluator import QuickEvaluation
-from gan.files import atomic_write
+from gan.files import atomic_write, locked
 from gan.health import HealthEvent
 from gan.images import grid_png
 from gan.runs.best import Best, best_of
@@ -133,19 +132,19 @@ class RunDir:
         judged = ((each.step, each.evaluation) for each in metrics if each.step in steps)
         return best_of(Best(step=step, distance=found.distance) for step, found in judged if found)
 
-    def lock(self) -> int:
-        """Take the run for this process; return the descriptor to close. The kernel frees it when the process dies.
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes out of the run for the length of the block.
 
         Raises:
-            RunError: another process trains it.
+            RunError: another process trains the run.
         """
-        handle = os.open(self.path, os.O_RDONLY)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(handle)
-            raise RunError(f"{self.path}: another process is training this run; wait for it or stop it") from None
-        return handle
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.path, wait=False))
+            except BlockingIOError:
+                raise RunError(f"{self.path}: another process is training this run; wait for it or stop it") from None
+            yield
 
 
 class SnapshotWriter:

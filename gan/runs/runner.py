@@ -1,10 +1,9 @@
 """How is a run begun, gone on with, and trained to its end?"""
 
 import logging
-import os
 import shutil
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
@@ -17,7 +16,7 @@ from gan.device import Device, choose_device, choose_num_threads, choose_precisi
 from gan.engine.state import NUM_FIXED, TrainState, health_in
 from gan.errors import ConfigMismatchError, RunError, TrainingDivergedError
 from gan.evaluation.evaluator import QuickEvaluation
-from gan.files import atomic_write, storage_error
+from gan.files import atomic_write, is_temporary, storage_error
 from gan.health import Health, HealthEvent
 from gan.images import grid_png
 from gan.runs.neighbours import write_neighbours
@@ -175,29 +174,27 @@ def open_run(
         DeviceError: the device cannot be used.
     """
     run_dir = RunDir(path)
-    try:
-        handle = _take(run_dir, resume or from_scratch)
-    except OSError as error:
-        raise RunError(
-            f"{path} cannot hold a run: {error.filename}: {error.strerror}. "
-            "Check the path, its permissions and its mount."
-        ) from error
-    try:
+    with ExitStack() as stack:
+        try:
+            _prepare(run_dir, resume or from_scratch)
+            stack.enter_context(run_dir.locked())
+        except OSError as error:
+            raise RunError(
+                f"{path} cannot hold a run: {error.filename}: {error.strerror}. "
+                "Check the path, its permissions and its mount."
+            ) from error
         yield _open(run_dir, config, data, from_scratch, default_seed)
-    finally:
-        os.close(handle)
 
 
-def _take(run_dir: RunDir, existing: bool) -> int:
-    """Lock a run's directory, an existing run's only if that is asked for; return the descriptor to close."""
+def _prepare(run_dir: RunDir, existing: bool) -> None:
+    """Make a run's directory. Raise RunError where one exists, unless it is a run's and `existing` allows that."""
     path = run_dir.path
-    # A write that a kill cut short leaves a temporary file, maybe before there is a config.
-    if path.exists() and any(not (file.name.startswith(".") and file.suffix == ".tmp") for file in path.iterdir()):
+    # A killed process may have left only temporary files, before it wrote a config.
+    if path.exists() and not all(is_temporary(file.name) for file in path.iterdir()):
         if not existing:
             raise RunError(f"{path} exists already: give --resume to go on with it, or another directory")
         run_dir.read_config()  # a folder that is no run is not touched
     path.mkdir(parents=True, exist_ok=True)
-    return run_dir.lock()
 
 
 def resolve(config: TrainConfig, default_seed: int = 0) -> tuple[TrainConfig, Device]:

@@ -1,6 +1,6 @@
-"""What does an error of boto3 mean to a user, and what can be done about it?
+"""What does an error of boto3 mean, and what can the user do about it?
 
-Every exception of botocore has a line here; a test fails when a new one has none.
+Every exception of botocore is listed here. A test fails when a new version of botocore has one that is not.
 """
 
 import os
@@ -13,14 +13,14 @@ from gan.errors import StorageError
 
 BOTO_ERRORS = (BotoCoreError, ClientError, UndefinedModelAttributeError)
 SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
-MAX_WORDS = 300  # of a message that is not ours
+MAX_QUOTED = 300  # characters of a message of boto3 or the server
 
 
-class Place(NamedTuple):
-    """Say what was asked for, and whom."""
+class Location(NamedTuple):
+    """The object that a request was about, and the server that it went to."""
 
     bucket: str
-    key: str  # or prefix; "" for the bucket itself
+    key: str  # or a prefix; "": the bucket itself
     endpoint: str
 
     def __str__(self) -> str:
@@ -28,7 +28,7 @@ class Place(NamedTuple):
 
 
 class Meaning(NamedTuple):
-    """Say what an error means; `quoted` where botocore's or the server's own words tell more, and no secret."""
+    """What an error means. `quoted`: the message of botocore or the server is shown too; it has no secret in it."""
 
     reason: str
     remedy: str
@@ -37,44 +37,44 @@ class Meaning(NamedTuple):
 
 UNREACHABLE = Meaning(
     "the store cannot be reached, or does not answer",
-    "Check that it runs, the network, and the endpoint (AWS_ENDPOINT_URL_S3); then try again.",
+    "Check that the store runs, the network, and the endpoint (AWS_ENDPOINT_URL_S3); then try again.",
 )
 TLS = Meaning(
     "no trusted TLS connection can be made",
-    "Name the authority that signed the store's certificate in AWS_CA_BUNDLE, or correct the endpoint "
-    "(AWS_ENDPOINT_URL_S3): a store without TLS begins with http://, its host must be the certificate's.",
+    "Set AWS_CA_BUNDLE to the file with the authority that signed the store's certificate, or correct the endpoint "
+    "(AWS_ENDPOINT_URL_S3): it begins with http:// for a store without TLS, and has the host of the certificate.",
 )
 CREDENTIALS = Meaning(
-    "there are no credentials that can be used",
-    "Give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in AWS_SHARED_CREDENTIALS_FILE, or log in again.",
-    quoted=False,  # what a credential helper prints may be a secret
+    "no usable credentials were found",
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile in AWS_SHARED_CREDENTIALS_FILE, or log in again.",
+    quoted=False,  # the output of a credential helper may be a secret
 )
 REFUSED_CREDENTIALS = Meaning(
     "the store does not accept the credentials",
-    "Check that the access key and its secret are this store's, and whole, and have not expired.",
+    "Check that the access key and its secret belong to this store, are complete and have not expired.",
 )
 SETTINGS = Meaning(
-    "boto3's settings make no sense",
+    "boto3's settings are invalid",
     "Correct the AWS_... variables, or the profile in AWS_CONFIG_FILE and AWS_SHARED_CREDENTIALS_FILE.",
 )
-ADDRESS = Meaning("this is no address that S3 knows", "Give the store as s3://BUCKET or s3://BUCKET/PREFIX.")
-DAMAGED = Meaning("it was damaged on the way", "Try again; if it happens often, check the network and the machine.")
-INTERNAL = Meaning("boto3 has failed", "Check that boto3 is installed whole; if it is, please report this.")
+ADDRESS = Meaning("this is not a valid S3 address", "Give the store as s3://BUCKET or s3://BUCKET/PREFIX.")
+DAMAGED = Meaning("it was damaged on the network", "Try again; if it happens often, check the network and the machine.")
+INTERNAL = Meaning("boto3 has failed", "Install boto3 again; if that does not help, please report this.")
 NO_BUCKET = Meaning("there is no such bucket", "Create it, or correct the store's address or AWS_ENDPOINT_URL_S3.")
-NO_OBJECT = Meaning("there is no such object", "Check the address, and whether somebody has deleted it.")
+NO_OBJECT = Meaning("there is no such object", "Check the address; the object may have been deleted.")
 DENIED = Meaning(
     "access is denied",
-    "Give credentials that may list, get, put and delete objects in this bucket (to read alone: list and get).",
+    "Use credentials that may list, get, put and delete objects in this bucket (to read only: list and get).",
 )
 REGION = Meaning("the bucket is in another region", "Set AWS_DEFAULT_REGION to the bucket's region.")
-CLOCK = Meaning("this machine's clock and the store's differ too much", "Set this machine's clock, by NTP say.")
-FULL = Meaning("the store is full, or a quota is used up", "Make room in the store, with `gan prune` say; try again.")
-FAILING = Meaning("the store is overloaded or has failed", "Try again later; see the store's own log if it goes on.")
+CLOCK = Meaning("this machine's clock and the store's differ too much", "Set this machine's clock, for example by NTP.")
+FULL = Meaning("the store is full, or a quota is used up", "Make room, for example with `gan prune`; then try again.")
+FAILING = Meaning("the store is overloaded or has failed", "Try again later; if it still fails, see the store's log.")
 UNSUPPORTED = Meaning(
-    "the store cannot do what is needed",
-    "Use one that knows conditional writes (If-None-Match, If-Match) and SHA-256 checksums.",
+    "the store lacks a feature that is needed",
+    "Use a store with conditional writes (If-None-Match, If-Match) and SHA-256 checksums.",
 )
-UNKNOWN = Meaning("the store refuses", "See the store's documentation for this code.")
+UNKNOWN = Meaning("the store refuses the request", "See the store's documentation for this code.")
 
 BY_EXCEPTION = {
     name: meaning
@@ -159,12 +159,12 @@ BY_CODE = {
 
 
 def code_of(error: ClientError) -> str:
-    """Return a server's code for an error; where the answer had no body, as to a HEAD, its HTTP status."""
+    """Return the server's error code; for an answer without a body, as to a HEAD, its HTTP status."""
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
 def meaning_of(error: Exception) -> Meaning:
-    """Find what one of BOTO_ERRORS means."""
+    """Return the meaning of one of BOTO_ERRORS."""
     if isinstance(error, ClientError):
         status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
         return BY_CODE.get(code_of(error)) or BY_CODE.get(str(status)) or UNKNOWN
@@ -172,15 +172,15 @@ def meaning_of(error: Exception) -> Meaning:
     return next(BY_EXCEPTION[name] for name in names if name in BY_EXCEPTION)
 
 
-def storage_error(error: Exception, place: Place, done: str) -> StorageError:
-    """Put one of BOTO_ERRORS into words: what cannot be `done` where, why, and what to do; never a secret."""
+def storage_error(error: Exception, location: Location, done: str) -> StorageError:
+    """Return the StorageError for one of BOTO_ERRORS: what cannot be `done`, where, why, what to do; no secret."""
     meaning = meaning_of(error)
-    words = f" ({_words(error)})" if meaning.quoted else ""
-    return StorageError(f"{place} cannot be {done}: {meaning.reason}{words}. {meaning.remedy}")
+    quoted = f" ({_quoted(error)})" if meaning.quoted else ""
+    return StorageError(f"{location} cannot be {done}: {meaning.reason}{quoted}. {meaning.remedy}")
 
 
 def masked(text: str) -> str:
-    """Take credentials out of a text: those of a URL, and those that the environment holds."""
+    """Remove credentials from a text: those in a URL, and those in the environment."""
     text = re.sub(r"//[^/\s]*@", "//***@", text)
     for name in SECRETS:
         if secret := os.environ.get(name):
@@ -188,16 +188,17 @@ def masked(text: str) -> str:
     return text
 
 
-def _words(error: Exception) -> str:
-    """Say in one line what boto3, or the server, says; of a wrong clock or region also what would be right."""
-    words = str(error)
+def _quoted(error: Exception) -> str:
+    """Return the message of boto3 or the server in one line; for a wrong clock or region, add the right one."""
+    text = str(error)
     if isinstance(error, ClientError):
         answer: dict[str, Any] = dict(error.response.get("Error", {}))
         headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        words = f"{code_of(error)}: {answer.get('Message') or 'no message'}"
+        text = f"{code_of(error)}: {answer.get('Message') or 'no message'}"
         if meaning_of(error) is CLOCK and "date" in headers:
-            words += f" The store says {headers['date']}"
-        if meaning_of(error) is REGION and (region := answer.get("Region") or headers.get("x-amz-bucket-region")):
-            words += f" It is in {region}"
-    words = masked(" ".join(words.split())).rstrip(".")
-    return words if len(words) <= MAX_WORDS else words[:MAX_WORDS] + "..."
+            text += f" The store says {headers['date']}"
+        region = answer.get("Region") or headers.get("x-amz-bucket-region")
+        if meaning_of(error) is REGION and region:
+            text += f" It is in {region}"
+    text = masked(" ".join(text.split())).rstrip(".")
+    return text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "..."

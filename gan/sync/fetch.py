@@ -1,13 +1,12 @@
 """How do files of a published run come out of a store, each checked against its manifest?"""
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gan.errors import ChecksumError, RunError
-from gan.files import atomic_write, sha256_file
+from gan.files import atomic_write, sha256_file, verified, walk
 from gan.runs.manifest import MANIFEST, SIDECAR, Manifest
-from gan.storage.base import Progress, Store, walk
+from gan.storage.base import Progress, Store
 
 
 def download(store: Store, key: str, target: Path, sha256: str) -> None:
@@ -18,7 +17,7 @@ def download(store: Store, key: str, target: Path, sha256: str) -> None:
         StorageError: the store cannot be read, or the disk refuses.
     """
     if not (target.is_file() and sha256_file(target) == sha256):
-        atomic_write(target, _verified(store.get(key), sha256, f"{key} in {store.address}"))
+        atomic_write(target, _verified(store, key, sha256))
 
 
 def fetch_files(
@@ -58,14 +57,13 @@ def _rank(name: str) -> tuple[bool, bool, str]:
     return name.startswith("checkpoints/"), not name.endswith(SIDECAR), name
 
 
-def _verified(chunks: Iterator[bytes], sha256: str, where: str) -> Iterator[bytes]:
-    """Yield chunks; raise ChecksumError at their end unless they have this SHA-256."""
-    digest = hashlib.sha256()
-    for chunk in chunks:
-        digest.update(chunk)
-        yield chunk
-    if digest.hexdigest() != sha256:
-        raise ChecksumError(
-            f"{where} is damaged: SHA-256 expected {sha256}, found {digest.hexdigest()}. "
+def _verified(store: Store, key: str, sha256: str) -> Iterator[bytes]:
+    """Yield an object's content; raise ChecksumError after the last chunk unless it has this SHA-256."""
+
+    def damaged(found: str) -> ChecksumError:
+        return ChecksumError(
+            f"{key} in {store.address} is damaged: SHA-256 expected {sha256}, found {found}. "
             "Restore it from a copy, or publish the run again from its directory."
         )
+
+    return verified(store.get(key), sha256, damaged)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from gan.errors import StorageError
 from gan.runs.manifest import MANIFEST, Manifest, read_manifest
-from gan.storage.base import LocalStore, Progress, Store
+from gan.storage.base import Progress, Store
+from gan.storage.local import LocalStore
 
 NUM_NAMED = 3  # differing files named in a message; the rest is counted
 

@@ -1,6 +1,5 @@
 """How is a training's state kept on disk, and which checkpoint is good?"""
 
-import hashlib
 import json
 import logging
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ import safetensors.torch
 from torch import Tensor
 
 from gan.errors import CheckpointError
-from gan.files import atomic_write
+from gan.files import atomic_write, sha256_bytes
 
 VERSION = 1
 KEEP_LAST = 3
@@ -64,7 +63,7 @@ def save(directory: Path, tensors: dict[str, Tensor], config: dict[str, object],
     metadata = {"gan": json.dumps({"version": VERSION, "config": config, "rewinds": rewinds}, sort_keys=True)}
     data = safetensors.torch.save(tensors, metadata)
     # The sidecar first: killed between the two, there is no checkpoint rather than one without its hash.
-    atomic_write(sidecar_of(path), f"{hashlib.sha256(data).hexdigest()}  {path.name}\n".encode())
+    atomic_write(sidecar_of(path), f"{sha256_bytes(data)}  {path.name}\n".encode())
     atomic_write(path, data)
     return path
 
@@ -172,7 +171,7 @@ def _verified(path: Path) -> bytes:
         data = path.read_bytes()
     except (OSError, IndexError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{path}: not to be read with its SHA-256 in {sidecar.name} ({error})") from error
-    found = hashlib.sha256(data).hexdigest()
+    found = sha256_bytes(data)
     if found != expected:
         raise CheckpointError(f"{path}: damaged: SHA-256 is {found}, {sidecar.name} says {expected}")
     return data

@@ -20,7 +20,7 @@ from gan.evaluation.evaluator import Evaluator
 from gan.registry.champion import read_champion
 from gan.registry.promotion import measure
 from gan.runs.manifest import verify
-from gan.storage.base import LocalStore
+from gan.storage.local import LocalStore
 from tests.support.real_digits import real_digits
 
 pytestmark = [pytest.mark.usefixtures("api"), pytest.mark.mnist]

@@ -39,7 +39,7 @@ from gan.report.page import render
 from gan.runs.manifest import verify
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import open_run
-from gan.storage.base import LocalStore
+from gan.storage.local import LocalStore
 from gan.sync.publish import seal
 from tests.support.digits import write_mnist
 from tests.support.killing import differing

@@ -1,6 +1,5 @@
 """Which flow runs of a deployment are put back into the queue, and which are let be?"""
 
-import os
 from pathlib import Path
 
 import pytest
@@ -89,10 +88,9 @@ def test_a_run_whose_directory_is_locked_is_not_begun_twice(store: str) -> None:
     run = new_run(Running(), Crashed())
     path = Path(store, "runs", str(run.id))
     path.mkdir(parents=True)
-    lock = RunDir(path).lock()
-    recover(POOL, store)
-    assert state_of(run).name == "Crashed"
-    os.close(lock)
+    with RunDir(path).locked():
+        recover(POOL, store)
+        assert state_of(run).name == "Crashed"
     recover(POOL, store)
     assert state_of(run).name == "AwaitingRetry"
 

@@ -1,4 +1,4 @@
-"""Do bytes reach the disk whole or not at all?"""
+"""Are files written whole, hashed and locked?"""
 
 import hashlib
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from gan.errors import StorageError
-from gan.files import atomic_write, sha256_file
+from gan.files import HashedStream, atomic_write, locked, sha256_file, verified
 
 LIMITED = """
 import resource, signal, sys
@@ -61,3 +61,24 @@ def raise_full() -> None:
             full.write(b"x")
     except OSError as error:
         raise storage_error(Path("/tmp/run/step-000001.safetensors"), 31_002_612, error) from error
+
+
+def test_a_stream_is_hashed_and_counted_while_it_is_read() -> None:
+    stream = HashedStream([b"one ", b"two"])
+    assert list(stream) == [b"one ", b"two"]
+    assert (stream.num_bytes, stream.sha256) == (7, hashlib.sha256(b"one two").hexdigest())
+
+
+def test_a_stream_with_another_hash_raises_after_its_last_chunk() -> None:
+    read = []
+    with pytest.raises(ValueError, match=f"found {hashlib.sha256(b'one two').hexdigest()}"):
+        for chunk in verified([b"one ", b"two"], "0" * 64, lambda found: ValueError(f"found {found}")):
+            read.append(chunk)
+    assert read == [b"one ", b"two"]
+
+
+def test_a_locked_folder_cannot_be_locked_again(tmp_path: Path) -> None:
+    with locked(tmp_path), pytest.raises(BlockingIOError), locked(tmp_path, wait=False):
+        pass
+    with locked(tmp_path, wait=False):
+        pass

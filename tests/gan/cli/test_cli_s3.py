@@ -75,7 +75,10 @@ def test_a_link_opens_the_report_without_credentials(tmp_path: Path, store: str,
     missing = gan(tmp_path, "report", "--link", f"{store}/runs/yours")
     assert missing.returncode == 1 and "yours/report/index.html" in missing.stderr
     local = gan(tmp_path, "report", "--link", "store/runs/mine")
-    assert local.returncode == 1 and "is no bucket: open store/runs/mine/report/index.html itself" in local.stderr
+    assert (
+        local.returncode == 1
+        and "is not a bucket: open the file store/runs/mine/report/index.html instead" in local.stderr
+    )
 
 
 def size(folder: Path) -> int:

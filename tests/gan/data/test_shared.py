@@ -77,7 +77,7 @@ def test_an_empty_store_and_one_that_is_away_are_left_to_the_mirrors(
 ) -> None:
     seaweedfs.use(monkeypatch)
     take_mnist(open_store(new_address()), tmp_path / "next")
-    monkeypatch.setattr("gan.storage.s3.TRIES", 1)
+    monkeypatch.setattr("gan.storage.s3.ATTEMPTS", 1)
     seaweedfs.use(monkeypatch, f"http://127.0.0.1:{free_ports(1)[0]}")
     away = open_store(new_address())
     with caplog.at_level(logging.WARNING):

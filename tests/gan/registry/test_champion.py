@@ -20,7 +20,8 @@ from gan.registry.champion import (
 )
 from gan.registry.promotion import promote
 from gan.storage.address import open_store
-from gan.storage.base import LocalStore, Store
+from gan.storage.base import Store
+from gan.storage.local import LocalStore
 from gan.sync.publish import publish
 from tests.support.contenders import contender, met
 from tests.support.s3_server import SERVERS, S3Server, new_address

@@ -16,7 +16,8 @@ from gan.runs.best import Best
 from gan.runs.manifest import Manifest, read_manifest
 from gan.runs.runner import open_run
 from gan.storage.address import open_store
-from gan.storage.base import LocalStore, Store
+from gan.storage.base import Store
+from gan.storage.local import LocalStore
 from gan.sync.publish import publish
 from tests.support.contenders import contender, evaluation, met
 from tests.support.digits import mnist

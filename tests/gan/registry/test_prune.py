@@ -16,7 +16,8 @@ from gan.registry.promotion import promote
 from gan.registry.prune import Fate, parse_age, plan, prune
 from gan.runs.run_dir import RunDir
 from gan.storage.address import open_store
-from gan.storage.base import LocalStore, Store
+from gan.storage.base import Store
+from gan.storage.local import LocalStore
 from gan.sync.lease import hold
 from gan.sync.listing import list_runs
 from tests.support.contenders import contender, met
@@ -154,7 +155,7 @@ def trained_in_place(store: LocalStore) -> Iterator[None]:
     """Let another process train a run where it is published, as `gan train --run-dir STORE/runs/a` does."""
     add_run(store, "a")
     command = "import sys; from gan.runs.run_dir import RunDir; from pathlib import Path\n" \
-        "RunDir(Path(sys.argv[1])).lock(); print('locked', flush=True); sys.stdin.read()"  # fmt: skip
+        "with RunDir(Path(sys.argv[1])).locked(): print('locked', flush=True); sys.stdin.read()"  # fmt: skip
     process = subprocess.Popen(
         [sys.executable, "-c", command, str(store.root / "runs/a")], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )

@@ -9,7 +9,7 @@ import pytest
 from gan.errors import CheckpointError, StorageError
 from gan.runs.best import Best
 from gan.runs.manifest import Manifest, Problem, verify
-from gan.storage.base import LocalStore
+from gan.storage.local import LocalStore
 from tests.support.small_run import FILES, NAMES, flip_bit, write_run
 
 

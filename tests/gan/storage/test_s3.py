@@ -12,7 +12,7 @@ import pytest
 from gan.errors import ChecksumError, StorageError
 from gan.runs.manifest import verify
 from gan.storage.address import is_remote, open_store
-from gan.storage.base import LocalStore
+from gan.storage.local import LocalStore
 from gan.storage.s3 import S3Store
 from gan.sync.publish import publish
 from tests.support.s3_server import BUCKET, READER, REGION, S3Server, admin_client, new_address
@@ -206,7 +206,7 @@ def test_a_flipped_byte_in_any_object_is_found_and_named(s3: S3Server, tmp_path:
 def test_a_byte_flipped_on_the_servers_disk_is_found_and_named(
     tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gan.storage.s3.TRIES", 1)
+    monkeypatch.setattr("gan.storage.s3.ATTEMPTS", 1)
     monkeypatch.setattr("gan.storage.s3.ANSWER_SECONDS", 2)  # SeaweedFS thinks 13 s about it
     store = open_store(new_address())
     write_run(tmp_path / "run")

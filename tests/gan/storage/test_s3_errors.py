@@ -19,14 +19,14 @@ from gan.storage import s3_errors
 from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.storage.s3 import S3Store
-from gan.storage.s3_errors import BY_EXCEPTION, UNKNOWN, Meaning, Place, meaning_of, storage_error
+from gan.storage.s3_errors import BY_EXCEPTION, UNKNOWN, Location, Meaning, meaning_of, storage_error
 from tests.gan.data.test_web_tls import certificate as certificate
 from tests.support.mirror_server import MirrorServer
 from tests.support.s3_server import ADMIN, READER, S3Server, free_ports, new_address
 from tests.support.tcp_proxy import proxy_to
 
 HERE = Path(__file__)
-PLACE = Place("bucket", "runs/a/config.json", "https://user:pass@s3.example")
+LOCATION = Location("bucket", "runs/a/config.json", "https://user:pass@s3.example")
 EXCEPTIONS = [
     kind
     for _, kind in inspect.getmembers(botocore.exceptions, inspect.isclass)
@@ -85,16 +85,18 @@ def test_what_an_error_means(error: Exception, meaning: Meaning) -> None:
 
 def test_a_wrong_region_and_a_wrong_clock_say_what_is_right() -> None:
     region = storage_error(
-        client_error("AuthorizationHeaderMalformed", Region="eu-west-1", Message="bad."), PLACE, "put"
+        client_error("AuthorizationHeaderMalformed", Region="eu-west-1", Message="bad."), LOCATION, "put"
     )
     assert "(AuthorizationHeaderMalformed: bad. It is in eu-west-1). Set AWS_DEFAULT_REGION" in str(region)
-    clock = storage_error(client_error("RequestTimeTooSkewed", 403, Message="bad."), PLACE, "put")
+    clock = storage_error(client_error("RequestTimeTooSkewed", 403, Message="bad."), LOCATION, "put")
     assert "The store says Mon, 23 Nov 2026 19:00:00 GMT). Set this machine's clock" in str(clock)
 
 
 def test_a_message_names_bucket_key_and_endpoint_and_no_password(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SESSION_TOKEN", "t0ken")
-    text = str(storage_error(client_error("Odd", 418, Message="t0ken at https://u:p@h " + "x" * 1000), PLACE, "stored"))
+    text = str(
+        storage_error(client_error("Odd", 418, Message="t0ken at https://u:p@h " + "x" * 1000), LOCATION, "stored")
+    )
     assert text.startswith(
         "s3://bucket/runs/a/config.json at https://***@s3.example cannot be stored: the store refuses"
     )
@@ -135,7 +137,7 @@ def test_no_credentials_at_all(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     message = explain(lambda: USES["list"](open_store("s3://gan")))
-    assert "there are no credentials that can be used. Give AWS_ACCESS_KEY_ID and" in message
+    assert "no usable credentials were found. Set AWS_ACCESS_KEY_ID and" in message
 
 
 def test_a_clock_that_is_wrong(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,7 +157,7 @@ def test_an_endpoint_that_is_down(monkeypatch: pytest.MonkeyPatch, seaweedfs: S3
 
 def test_an_endpoint_that_does_not_answer(monkeypatch: pytest.MonkeyPatch, seaweedfs: S3Server) -> None:
     monkeypatch.setattr("gan.storage.s3.ANSWER_SECONDS", 0.3)
-    monkeypatch.setattr("gan.storage.s3.TRIES", 2)
+    monkeypatch.setattr("gan.storage.s3.ATTEMPTS", 2)
     with proxy_to(seaweedfs.port) as proxy:
         proxy.delay_seconds = 2
         seaweedfs.use(monkeypatch, proxy.url)
@@ -189,8 +191,8 @@ def test_tls_of_a_stranger(monkeypatch: pytest.MonkeyPatch, seaweedfs: S3Server,
             "127.0.0.1:9000",
             "s3://gan cannot be reached: Invalid endpoint: 127.0.0.1:9000. Correct",
         ),
-        ("AWS_PROFILE", "nobody", "boto3's settings make no sense (The config profile (nobody) could not be found)"),
-        ("AWS_DEFAULT_REGION", "no region", "boto3's settings make no sense"),
+        ("AWS_PROFILE", "nobody", "boto3's settings are invalid (The config profile (nobody) could not be found)"),
+        ("AWS_DEFAULT_REGION", "no region", "boto3's settings are invalid"),
     ],
 )
 def test_settings_that_make_no_sense(
@@ -203,7 +205,7 @@ def test_settings_that_make_no_sense(
 
 def test_a_bucket_that_cannot_be_one(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     seaweedfs.use(monkeypatch)
-    assert "this is no address that S3 knows" in explain(lambda: USES["list"](S3Store("A bucket!")))
+    assert "this is not a valid S3 address" in explain(lambda: USES["list"](S3Store("A bucket!")))
 
 
 def explain(use: Callable[[], object]) -> str:

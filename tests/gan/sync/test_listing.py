@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gan.storage.base import LocalStore
+from gan.storage.local import LocalStore
 from gan.sync.listing import list_runs
 from gan.sync.publish import publish
 from tests.support.small_run import tree, write_run

@@ -8,7 +8,7 @@ import pytest
 
 from gan.errors import CheckpointError, StorageError
 from gan.runs.manifest import Manifest, verify
-from gan.storage.base import LocalStore
+from gan.storage.local import LocalStore
 from gan.sync.publish import publish
 from tests.support.small_run import NAMES, flip_bit, tree, write_run
 
@@ -19,7 +19,7 @@ PUBLISHER = """
 import sys, time
 from pathlib import Path
 from gan.sync.publish import publish
-from gan.storage.base import LocalStore
+from gan.storage.local import LocalStore
 
 run_path, store, run_id, start = sys.argv[1:5]
 print("ready", flush=True)

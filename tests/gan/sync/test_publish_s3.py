@@ -10,7 +10,8 @@ import pytest
 from gan.errors import StorageError
 from gan.runs.manifest import Manifest, verify
 from gan.storage.address import open_store
-from gan.storage.base import LocalStore, Store
+from gan.storage.base import Store
+from gan.storage.local import LocalStore
 from gan.sync.listing import list_runs
 from gan.sync.publish import publish
 from tests.support.s3_server import S3Server, new_address
@@ -59,7 +60,7 @@ def test_many_publishers_at_once_leave_one_whole_run(s3: S3Server, run_path: Pat
 def test_a_store_that_goes_away_is_completed_the_next_time(
     s3: S3Server, run_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gan.storage.s3.TRIES", 1)
+    monkeypatch.setattr("gan.storage.s3.ATTEMPTS", 1)
     with proxy_to(s3.port) as proxy:
         s3.use(monkeypatch, proxy.url)
         store = open_store(new_address())

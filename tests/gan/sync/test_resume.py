@@ -18,7 +18,8 @@ from gan.runs.manifest import verify
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import open_run
 from gan.storage.address import open_store
-from gan.storage.base import LocalStore, ObjectInfo, Store
+from gan.storage.base import ObjectInfo, Store
+from gan.storage.local import LocalStore
 from gan.sync.lease import hold
 from gan.sync.publish import publish
 from gan.sync.resume import fetch_run

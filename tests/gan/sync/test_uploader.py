@@ -130,7 +130,7 @@ def test_a_connection_that_is_cut_again_and_again(run: SpooledRun, store: Store,
 def test_a_flush_that_cannot_end_says_what_is_missing(
     run: SpooledRun, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("gan.storage.s3.TRIES", 1)
+    monkeypatch.setattr("gan.storage.s3.ATTEMPTS", 1)
     with sending(run, open_store(new_address())) as uploader:
         uploader.flush(10)
         proxy.refuse()

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from gan.runs.run_dir import RunDir
-from gan.storage.base import LocalStore, Store
+from gan.storage.base import Store
+from gan.storage.local import LocalStore
 from gan.sync.lease import hold
 from gan.sync.resume import fetch_run
 from gan.sync.uploader import uploading

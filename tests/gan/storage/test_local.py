@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from gan.errors import StorageError
-from gan.storage.base import LocalStore, Store
+from gan.storage.base import Store
+from gan.storage.local import LocalStore
 
 KEY = "runs/a/grids/step-001000.png"
 
@@ -98,7 +99,7 @@ def test_a_full_disk_leaves_the_old_content_and_no_temporary_file(store: LocalSt
     store.put(KEY, source, sha256(b"content"))
     source.write_bytes(b"x" * 100_000)
     limited = (
-        "import resource, sys; from pathlib import Path; from gan.storage.base import LocalStore\n"
+        "import resource, sys; from pathlib import Path; from gan.storage.local import LocalStore\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000))\n"
         "LocalStore(Path(sys.argv[1])).put(sys.argv[2], Path(sys.argv[3]), sys.argv[4])"
     )

@@ -1,9 +1,7 @@
 """Can a person see, serve, evaluate and change the champion of a store, from the store alone?"""
 
 import json
-import os
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,10 +17,10 @@ from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.sync.publish import publish
 from tests.support import digits
+from tests.support.command import run_gan
 from tests.support.contenders import NOTHING_SEEN, evaluation, met
 from tests.support.s3_server import READER, S3Server, new_address
 
-GAN = Path(sys.executable).with_name("gan")
 CONFIG = TrainConfig(num_steps=4, snapshot_steps=2, num_threads=1)
 
 
@@ -64,8 +62,7 @@ def bucket(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch, run_path: Path)
 
 
 def gan(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), **environment}
-    return subprocess.run([GAN, *options], cwd=folder, env=env, capture_output=True, text=True, check=False)
+    return run_gan(folder, *options, XDG_CACHE_HOME=str(folder / "cache"), **environment)
 
 
 def test_show_and_history_say_who_why_and_how_good(place: Path) -> None:

@@ -1,9 +1,7 @@
 """Do the commands read, and prune, runs that are in a bucket?"""
 
 import json
-import os
 import subprocess
-import sys
 import urllib.request
 from pathlib import Path
 
@@ -14,10 +12,9 @@ from gan.report.page import render
 from gan.runs.runner import open_run
 from gan.storage.address import open_store
 from gan.sync.publish import publish
+from tests.support.command import run_gan
 from tests.support.digits import mnist
 from tests.support.s3_server import READER, S3Server, new_address
-
-GAN = Path(sys.executable).with_name("gan")
 
 
 @pytest.fixture(scope="module")
@@ -40,8 +37,7 @@ def store(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch, run_path: Path) 
 
 
 def gan(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    env = {**os.environ, "XDG_CACHE_HOME": str(folder / "cache"), **environment}
-    return subprocess.run([GAN, *options], cwd=folder, env=env, capture_output=True, text=True, check=False)
+    return run_gan(folder, *options, XDG_CACHE_HOME=str(folder / "cache"), **environment)
 
 
 def test_a_reader_verifies_and_lists(tmp_path: Path, store: str) -> None:

@@ -1,4 +1,4 @@
-"""Does this version resume the runs of an older one, to the same bytes? tests/data/runs_before says how they were made."""
+"""Does this version resume the runs of an older one, to the same bytes? See tests/data/runs_before."""
 
 import hashlib
 import json

@@ -67,7 +67,7 @@ def watch(
         snapshot = list(run.train())[-1]
         events = run.state.health.events
         began = time.perf_counter()
-        run.referee.examine(run.state, run.batches, snapshot)
+        run.monitor.examine(run.state, run.batches, snapshot)
         seconds = time.perf_counter() - began
         stuck = stuck_steps(run.state.g_losses, run.state.d_losses)
     died = num_steps - stuck + 1 if stuck else None

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from gan.data import download as mnist
-from gan.evaluation.classifier import WEIGHTS, Judge
+from gan.evaluation.classifier import WEIGHTS, Classifier
 from gan.images import from_uint8
 from gan.seeds import derive_seed, generator
 
@@ -50,10 +50,10 @@ def main() -> None:
     print(f"{args.out}: {len(weights)} bytes, SHA-256 {hashlib.sha256(weights).hexdigest()}")  # noqa: T201
 
 
-def train(images: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tensor) -> Judge:
+def train(images: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tensor) -> Classifier:
     """Return a judge trained on images (N, 1, 28, 28) uint8 and labels (N,)."""
     torch.manual_seed(derive_seed(SEED, "judge weights"))
-    judge = Judge().to(memory_format=torch.channels_last)  # a quarter faster on a CPU
+    judge = Classifier().to(memory_format=torch.channels_last)  # a quarter faster on a CPU
     optimizer = torch.optim.AdamW(judge.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     steps = EPOCHS * (len(images) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
@@ -86,7 +86,7 @@ def augmented(images: Tensor, random: torch.Generator) -> Tensor:
 
 
 @torch.no_grad()
-def accuracy(judge: Judge, images: Tensor, labels: Tensor) -> float:
+def accuracy(judge: Classifier, images: Tensor, labels: Tensor) -> float:
     """Return the share of images (N, 1, 28, 28) uint8 that the judge names rightly."""
     judge.eval()
     named = [judge(from_uint8(part)).argmax(1) for part in torch.split(images, 1000)]

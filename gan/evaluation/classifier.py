@@ -1,4 +1,4 @@
-"""Which frozen network looks at digits, and what does it see in them?"""
+"""Which frozen network classifies the digits, and which features does it give?"""
 
 import hashlib
 from pathlib import Path
@@ -13,13 +13,15 @@ from gan.errors import ChecksumError
 from gan.images import from_uint8
 
 WEIGHTS = Path(__file__).with_name("classifier.safetensors")  # made by benchmarks/train_judge.py
-SHA256 = "4c057df609c72c3a7420d583d7c7f13416c2d079b5529e37379b7e3ca54497f5"
+WEIGHTS_SHA256 = "4c057df609c72c3a7420d583d7c7f13416c2d079b5529e37379b7e3ca54497f5"
 NUM_CLASSES = 10
 NUM_FEATURES = 128
-CHUNK = 100  # images a pass: 10 MB a layer; more takes no less time, and over 32 MB, which glibc maps anew, twice it
+# Images a pass: 10 MB a layer. Larger passes save no time. Above 32 MB glibc maps each block anew, which takes twice
+# the time.
+CHUNK = 100
 
 
-class Judge(nn.Module):
+class Classifier(nn.Module):
     """Classify digits: four convolutions, then 128 features, then the logits of the ten classes."""
 
     def __init__(self) -> None:
@@ -43,7 +45,7 @@ class Judge(nn.Module):
         self.to_logits = nn.Linear(NUM_FEATURES, NUM_CLASSES)
 
     def features(self, images: Tensor) -> Tensor:
-        """Return features (B, 128), none negative, of images (B, 1, 28, 28) in [-1, 1]."""
+        """Return features (B, 128), all >= 0, of images (B, 1, 28, 28) in [-1, 1]."""
         return F.relu(self.to_features(self.convolutions(images)))
 
     def forward(self, images: Tensor) -> Tensor:
@@ -52,36 +54,37 @@ class Judge(nn.Module):
         return logits
 
 
-class Seen(NamedTuple):
-    """What the judge sees in N images, on the CPU in float64."""
+class ClassifierOutputs(NamedTuple):
+    """What the classifier returns for N images, on the CPU in float64."""
 
     features: Tensor  # (N, 128)
     probabilities: Tensor  # (N, 10)
 
 
-def load_judge(device: torch.device | str = "cpu") -> Judge:
-    """Return the frozen judge in eval mode.
+def load_classifier(device: torch.device | str = "cpu") -> Classifier:
+    """Return the frozen classifier in eval mode.
 
     Raises:
-        ChecksumError: the weights in the package are not the ones that this version is made for.
+        ChecksumError: the weights file in the package is not the one that this version was made with.
     """
     data = WEIGHTS.read_bytes()
     found = hashlib.sha256(data).hexdigest()
-    if found != SHA256:
-        raise ChecksumError(f"{WEIGHTS}: SHA-256 is {found}, expected {SHA256}; install gan-train anew")
-    with torch.device("meta"):  # no weights are drawn: whoever loads a judge keeps his random numbers
-        judge = Judge()
-    judge.load_state_dict(safetensors.torch.load(data), assign=True)
-    return judge.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
+    if found != WEIGHTS_SHA256:
+        raise ChecksumError(f"{WEIGHTS}: SHA-256 is {found}, expected {WEIGHTS_SHA256}; install gan-train again")
+    with torch.device("meta"):  # draws no weights, so the caller's random state does not change
+        classifier = Classifier()
+    classifier.load_state_dict(safetensors.torch.load(data), assign=True)
+    return classifier.eval().requires_grad_(False).to(device).to(memory_format=torch.channels_last)
 
 
 @torch.no_grad()
-def look(judge: Judge, images: Tensor) -> Seen:
-    """Show the judge images (N, 1, 28, 28) uint8; say what it sees in them."""
-    device = judge.to_logits.weight.device
-    # Results get their place first: small ones left between large blocks keep these from being used again.
+def classify(classifier: Classifier, images: Tensor) -> ClassifierOutputs:
+    """Return the features and class probabilities of images (N, 1, 28, 28) uint8."""
+    device = classifier.to_logits.weight.device
+    # The result is allocated first. Small tensors allocated between large blocks would keep the allocator from using
+    # these blocks again.
     features = torch.empty(len(images), NUM_FEATURES, device=device)
-    for part, seen in zip(torch.split(images, CHUNK), torch.split(features, CHUNK), strict=True):
-        seen.copy_(judge.features(from_uint8(part.to(device))))
-    probabilities = judge.to_logits(features).double().softmax(1)
-    return Seen(features.double().cpu(), probabilities.cpu())
+    for part, out in zip(torch.split(images, CHUNK), torch.split(features, CHUNK), strict=True):
+        out.copy_(classifier.features(from_uint8(part.to(device))))
+    probabilities = classifier.to_logits(features).double().softmax(1)
+    return ClassifierOutputs(features.double().cpu(), probabilities.cpu())

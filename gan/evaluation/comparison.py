@@ -6,9 +6,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from gan.evaluation import classifier as judge
 from gan.evaluation import metrics
-from gan.evaluation.classifier import Seen
+from gan.evaluation.classifier import WEIGHTS_SHA256, ClassifierOutputs
 from gan.evaluation.evaluator import COVERED_SHARE
 from gan.evaluation.metrics import Gaussian
 from gan.seeds import generator
@@ -48,7 +47,7 @@ class Comparison(BaseModel):
         )
 
 
-def compare(challenger: Seen, champion: Seen, test: Gaussian) -> Comparison:
+def compare(challenger: ClassifierOutputs, champion: ClassifierOutputs, test: Gaussian) -> Comparison:
     """Compare what the judge sees in N samples of each, from the same latents, by the features of the test images.
 
     Resampled are pairs: the same indices of both, so that what one latent does to both cancels out.
@@ -64,7 +63,7 @@ def compare(challenger: Seen, champion: Seen, test: Gaussian) -> Comparison:
     [error] = metrics.bootstrap_errors(difference, len(ours), RESAMPLES, generator(0, "comparison"))
     distance, their_distance = distance_of(ours), distance_of(theirs)
     return Comparison(
-        judge=judge.SHA256,
+        judge=WEIGHTS_SHA256,
         num_samples=len(ours),
         challenger_distance=distance,
         champion_distance=their_distance,
@@ -76,5 +75,5 @@ def compare(challenger: Seen, champion: Seen, test: Gaussian) -> Comparison:
     )
 
 
-def _classes_covered(seen: Seen) -> int:
+def _classes_covered(seen: ClassifierOutputs) -> int:
     return int((metrics.class_shares(seen.probabilities) > COVERED_SHARE).sum())

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from gan.data.download import Mnist
 from gan.errors import DataError
-from gan.evaluation import classifier as judge
 from gan.evaluation import metrics
+from gan.evaluation.classifier import WEIGHTS_SHA256, ClassifierOutputs, classify, load_classifier
 from gan.evaluation.reference import Reference, is_mnist, load_reference
 from gan.seeds import generator
 
@@ -87,9 +87,9 @@ class Evaluator:
             DataError: the judge does not know these images: they are not MNIST's digits.
         """
         self.device = device
-        self.judge = judge.load_judge(device)
+        self.classifier = load_classifier(device)
         self.train_images, self.test_images = _tensor(data.train_images), _tensor(data.test_images)
-        self._seen: dict[int, judge.Seen] = {}
+        self._seen: dict[int, ClassifierOutputs] = {}
         if is_mnist(data):
             self.reference = load_reference()
             return
@@ -102,17 +102,17 @@ class Evaluator:
             )
 
     @cached_property
-    def test(self) -> judge.Seen:
+    def test(self) -> ClassifierOutputs:
         """What the judge sees in the test images."""
-        return judge.look(self.judge, self.test_images)
+        return classify(self.classifier, self.test_images)
 
     def quick(self, images: Tensor) -> QuickEvaluation:
         """Measure samples (N, 1, 28, 28) uint8 by distance and histogram alone."""
-        seen = judge.look(self.judge, images)
+        seen = classify(self.classifier, images)
         distance, _, histogram_distance = self._cheap(seen)
         shares = metrics.class_shares(seen.probabilities)
         return QuickEvaluation(
-            judge=judge.SHA256,
+            judge=WEIGHTS_SHA256,
             num_samples=len(images),
             distance=distance,
             distance_floor=self.floor(len(images))[0],
@@ -121,9 +121,9 @@ class Evaluator:
             class_shares=shares.tolist(),
         )
 
-    def full(self, images: Tensor, seen: judge.Seen | None = None) -> Evaluation:
+    def full(self, images: Tensor, seen: ClassifierOutputs | None = None) -> Evaluation:
         """Measure samples (N, 1, 28, 28) uint8 in every way; `seen` is what the judge sees in them, where known."""
-        seen = seen or judge.look(self.judge, images)
+        seen = seen or classify(self.classifier, images)
         shares = metrics.class_shares(seen.probabilities)
         cheap = [
             Metric(value=value, error=error, floor=of_real)
@@ -134,7 +134,7 @@ class Evaluator:
         precision, recall = self._precision_recall_metrics(seen)
         memorised, neighbour_ratio = self._memorisation(images)
         return Evaluation(
-            judge=judge.SHA256,
+            judge=WEIGHTS_SHA256,
             num_samples=len(images),
             distance=cheap[0],
             score=cheap[1],
@@ -170,7 +170,7 @@ class Evaluator:
         found = self._nearest(self.test_images)
         return float(found.quantile(CLOSE_SHARE)), float(found.median())
 
-    def _cheap(self, seen: judge.Seen) -> tuple[float, float, float]:
+    def _cheap(self, seen: ClassifierOutputs) -> tuple[float, float, float]:
         """Return distance, score, histogram distance."""
         return (
             metrics.gaussian_distance(metrics.Gaussian.of(seen.features), self.reference.features),
@@ -178,13 +178,13 @@ class Evaluator:
             metrics.total_variation(metrics.class_shares(seen.probabilities), self.reference.class_shares),
         )
 
-    def _cheap_errors(self, seen: judge.Seen) -> list[float]:
+    def _cheap_errors(self, seen: ClassifierOutputs) -> list[float]:
         def statistics(indices: Tensor) -> tuple[float, ...]:
-            return self._cheap(judge.Seen(seen.features[indices], seen.probabilities[indices]))
+            return self._cheap(ClassifierOutputs(seen.features[indices], seen.probabilities[indices]))
 
         return metrics.bootstrap_errors(statistics, len(seen.features), RESAMPLES, generator(0, "bootstrap"))
 
-    def _precision_recall_metrics(self, seen: judge.Seen) -> tuple[Metric, Metric]:
+    def _precision_recall_metrics(self, seen: ClassifierOutputs) -> tuple[Metric, Metric]:
         count = len(seen.features)
         found, floors = self._precision_recall(seen), self.precision_recall_floor(count)
         precision, recall = (
@@ -193,7 +193,7 @@ class Evaluator:
         )
         return precision, recall
 
-    def _precision_recall(self, seen: judge.Seen) -> tuple[float, float]:
+    def _precision_recall(self, seen: ClassifierOutputs) -> tuple[float, float]:
         """Return precision, recall."""
         real, found = (each.features.float().to(self.device) for each in (self.test, seen))
         return metrics.precision_recall(real, found)
@@ -219,11 +219,11 @@ class Evaluator:
         train, some = (each.to(self.device).flatten(1) for each in (self.train_images, images[:NUM_MEMORISED]))
         return metrics.nearest_distances(some.float(), train).cpu()
 
-    def _training(self, count: int) -> judge.Seen:
+    def _training(self, count: int) -> ClassifierOutputs:
         """Say what the judge sees in as many training images."""
         if count not in self._seen:
             chosen = torch.randperm(len(self.train_images), generator=generator(0, "floor"))[:count]
-            self._seen[count] = judge.look(self.judge, self.train_images[chosen])
+            self._seen[count] = classify(self.classifier, self.train_images[chosen])
         return self._seen[count]
 
 

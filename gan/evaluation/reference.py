@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gan.data.download import FILES, Mnist
 from gan.errors import ChecksumError
-from gan.evaluation.classifier import Seen
+from gan.evaluation.classifier import ClassifierOutputs
 from gan.evaluation.metrics import Gaussian, class_shares
 
 PATH = Path(__file__).with_name("reference.safetensors")  # made by benchmarks/freeze_reference.py
@@ -30,7 +30,7 @@ class Reference(NamedTuple):
     nearest: tuple[float, ...] | None  # test images' distances to the nearest training image: 1st percentile, median
 
     @classmethod
-    def of(cls, seen: Seen) -> Self:
+    def of(cls, seen: ClassifierOutputs) -> Self:
         """Reduce what the judge sees in test images; what real images are measured as is not known yet."""
         return cls(Gaussian.of(seen.features), class_shares(seen.probabilities), {}, {}, None)
 

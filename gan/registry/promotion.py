@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gan.errors import StorageError
-from gan.evaluation import classifier as judge
+from gan.evaluation.classifier import WEIGHTS_SHA256, ClassifierOutputs, classify
 from gan.evaluation.comparison import Comparison, compare
 from gan.evaluation.evaluator import NUM_SAMPLES, Evaluation, Evaluator, Metric
 from gan.recipes.draw import draw
@@ -33,7 +33,7 @@ class Contender:
     step: int
     sha256: str  # of the checkpoint
     evaluation: Evaluation
-    seen: judge.Seen
+    seen: ClassifierOutputs
 
 
 class Meeting(BaseModel):
@@ -105,8 +105,8 @@ def measure(
         fetch_files(run, "", manifest, (file for file in manifest.files if file.startswith(name)), Path(folder))
         network, config, step = load_sampler(Path(folder, name))
     images = draw(network, config.latent_dim, num_samples, SEED)
-    seen = judge.look(evaluator.judge, images)
-    known = champion.evaluation if champion and champion.evaluation.judge == judge.SHA256 else None
+    seen = classify(evaluator.classifier, images)
+    known = champion.evaluation if champion and champion.evaluation.judge == WEIGHTS_SHA256 else None
     evaluation = known or evaluator.full(images, seen)
     return Contender(manifest.run_id, step, manifest.files[name].sha256, evaluation, seen)
 
@@ -168,7 +168,7 @@ def _decide(history: list[Change], contender: Contender, meet: Meet, force: bool
     met = meet(current)
     if met is None:
         return _decision("promoted", contender, current, f"{current.run_id}, the champion, is gone from the store")
-    judged_anew = "" if current.evaluation.judge == judge.SHA256 else "; both judged anew, as the judge has changed"
+    judged_anew = "" if current.evaluation.judge == WEIGHTS_SHA256 else "; both judged anew, as the judge has changed"
     outcome: Literal["promoted", "kept"] = "promoted" if met.comparison.is_better else "kept"
     return _decision(outcome, contender, current, f"{met.comparison}{judged_anew}", met)
 

@@ -26,8 +26,8 @@ from gan.runs.tensorboard import EventLog
 from gan.seeds import generator
 from gan.training import checkpoint
 from gan.training.loop import Snapshot, train
-from gan.training.monitor import Referee, config_of_try, error_of
-from gan.training.periodic import QuickJudge
+from gan.training.monitor import Monitor, config_of_attempt, error_of
+from gan.training.periodic import PeriodicEvaluator
 
 log = logging.getLogger(__name__)
 
@@ -45,8 +45,8 @@ class Run:
         self.data = data
         self.metrics: SnapshotMetrics | None = None  # the last snapshot's
         self.evaluated: tuple[int, QuickEvaluation] | None = None  # the last step that was, since the run was opened
-        self.quick_judge = QuickJudge(config, data)
-        self.referee = Referee(config, data, run_dir.checkpoints_dir)
+        self.periodic_evaluator = PeriodicEvaluator(config, data)
+        self.monitor = Monitor(config, data, run_dir.checkpoints_dir)
         newest = checkpoint.load_newest(run_dir.checkpoints_dir)
         tensors = newest[0] if newest else {}
         self._begin(tensors, len(health_in(tensors).rewinds))
@@ -94,15 +94,15 @@ class Run:
                 writer.write_lines(self.state)
             try:
                 for snapshot in train(self.state, self.tried, self.batches, should_stop):
-                    event = self.referee.examine(self.state, self.batches, snapshot)
+                    event = self.monitor.examine(self.state, self.batches, snapshot)
                     if event and self._obey(event, writer):
                         return True
-                    self.metrics = writer.write(snapshot, self.state, self.quick_judge.evaluate(self.state))
+                    self.metrics = writer.write(snapshot, self.state, self.periodic_evaluator.evaluate(self.state))
                     if self.metrics.evaluation:
                         self.evaluated = self.metrics.step, self.metrics.evaluation
                     yield snapshot
             except TrainingDivergedError as error:
-                return self._obey(self.referee.diverged(self.state, error), writer)
+                return self._obey(self.monitor.diverged(self.state, error), writer)
             if writer.logged_step < self.state.step:
                 writer.save(self.state)
                 log.info("stopped and saved at step %d", self.state.step)
@@ -143,7 +143,7 @@ class Run:
 
     def _begin(self, tensors: dict[str, Tensor], num_rewinds: int) -> None:
         """Take the state from a checkpoint's tensors, or from none, as that of a try."""
-        self.tried = config_of_try(self.config, num_rewinds)
+        self.tried = config_of_attempt(self.config, num_rewinds)
         assert self.tried.seed is not None
         images, labels = self.data.train_images, self.data.train_labels
         self.batches = Batches(images, labels, self.config.batch_size, self.tried.seed, self.config.device)

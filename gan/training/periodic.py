@@ -1,4 +1,4 @@
-"""How good are the samples while training goes on, for at most a fiftieth of its time?"""
+"""How good are the samples during training, at a cost of at most 2 % of its time?"""
 
 import logging
 
@@ -10,43 +10,43 @@ from gan.evaluation.evaluator import NUM_QUICK, Evaluator, QuickEvaluation
 from gan.recipes.draw import draw
 
 EVERY_SNAPSHOTS = 5
-MIN_STEPS = 1_000  # between two evaluations, each of which costs about as much as 70 steps of a small network
-SEED = 1  # the same latents each time, and not those of `gan evaluate`: by these the best checkpoint is chosen
+MIN_STEPS = 1_000  # between two evaluations: one takes about as long as 70 steps of a small network
+SEED = 1  # the same latents each time, and others than `gan evaluate` uses, because these choose the best checkpoint
 
 log = logging.getLogger(__name__)
 
 
-class QuickJudge:
-    """Evaluate a training at every 5th snapshot, rarer where snapshots are dense, and at the last.
+class PeriodicEvaluator:
+    """Evaluate a training at every 5th snapshot and at the last, but at most every MIN_STEPS steps.
 
-    Draws from a random stream of its own, and leaves the state as it is. A run shorter than 1,000 steps is not
-    evaluated, nor is one on a data set that the judge does not know, which the log says once.
+    It has a random stream of its own and does not change the state. It does nothing in a run shorter than MIN_STEPS.
+    On a data set that the classifier does not know it logs this once and does nothing.
     """
 
     def __init__(self, config: TrainConfig, data: Mnist) -> None:
         self.config = config
         self.data = data
         self._evaluator: Evaluator | None = None
-        self._is_stranger = False
+        self._is_unknown_data = False
 
     def is_due(self, step: int) -> bool:
-        """Tell whether the snapshot of a step is to be evaluated."""
+        """Return whether the snapshot at `step` should be evaluated."""
         num_steps, snapshot_steps = self.config.num_steps, self.config.snapshot_steps
         assert num_steps is not None
         every = snapshot_steps * max(EVERY_SNAPSHOTS, -(-MIN_STEPS // snapshot_steps))
         return num_steps >= MIN_STEPS and (step % every == 0 or step == num_steps)
 
     def evaluate(self, state: TrainState) -> QuickEvaluation | None:
-        """Measure 2,000 samples of a snapshot that is due. Raises ChecksumError when the judge's files are damaged."""
-        if self._is_stranger or not self.is_due(state.step):
+        """Evaluate 2,000 samples if the snapshot is due. Raises ChecksumError if the classifier's files are damaged."""
+        if self._is_unknown_data or not self.is_due(state.step):
             return None
         try:
             self._evaluator = self._evaluator or Evaluator(self.data, self.config.device)
         except ChecksumError:
             raise
         except DataError as error:
-            self._is_stranger = True
-            log.info("training goes on without evaluations: %s", error)
+            self._is_unknown_data = True
+            log.info("training continues without evaluations: %s", error)
             return None
         images = draw(state.sampler.eval(), self.config.latent_dim, NUM_QUICK, SEED)
         state.generator.train()

@@ -1,4 +1,4 @@
-"""How are a training's vital signs taken, without touching it?"""
+"""How are a training's vitals measured without changing it?"""
 
 import torch
 from torch import Tensor
@@ -7,34 +7,36 @@ from torch.nn import functional as F
 from gan.config import TrainConfig
 from gan.data.batches import Real
 from gan.engine.state import TrainState
-from gan.evaluation import classifier as judge
 from gan.evaluation import metrics
-from gan.evaluation.classifier import Judge
+from gan.evaluation.classifier import Classifier, classify
 from gan.evaluation.evaluator import COVERED_SHARE
 from gan.health import CLASSES_FROM, Vitals, stuck_steps
 from gan.images import to_uint8
 from gan.seeds import generator
 from gan.training.loop import Snapshot
 
-NUM_SAMPLES = 128  # 10 ms on one core of a CPU, and 20 ms where the judge looks at them, too
+NUM_SAMPLES = 128  # takes 10 ms on one CPU core, 20 ms with the classifier
 
 
 @torch.no_grad()
-def measure(state: TrainState, config: TrainConfig, real: Real, snapshot: Snapshot, classifier: Judge | None) -> Vitals:
-    """Take the vital signs at a snapshot, on latents that depend on seed and step alone.
+def measure(
+    state: TrainState, config: TrainConfig, real: Real, snapshot: Snapshot, classifier: Classifier | None
+) -> Vitals:
+    """Measure the vitals at a snapshot. The latents depend only on the seed and the step.
 
-    D is shown real images and fakes of the live generator; diversity and classes are those of
-    the samples that the run would hand out. The judge, if it knows the data, is asked once a count says something.
+    The discriminator gets real images and fakes of the generator in training. Variance and classes are measured on
+    samples of the network that `gan sample` uses. The classifier, if there is one, is used from step CLASSES_FROM on.
     """
     assert config.seed is not None
     random = generator(config.seed, "health", state.step)
     z = torch.randn(NUM_SAMPLES, config.latent_dim, generator=random).to(state.fixed_z)
     images, digits = real.images[:NUM_SAMPLES].to(z.dtype), real.digits[:NUM_SAMPLES]
-    samples, asked = state.sampler.eval()(z), z[: len(images)]
-    fake = samples[: len(images)] if state.ema is None else state.generator.eval()(asked)
+    fake_z = z[: len(images)]  # a batch may be smaller than NUM_SAMPLES
+    samples = state.sampler.eval()(z)
+    fake = samples[: len(images)] if state.ema is None else state.generator.eval()(fake_z)
     state.generator.train()
-    both = torch.cat([digits, state.generator.digits(asked)])
-    logits = state.discriminator(torch.cat([images, fake]), both)  # (2B,)
+    both_digits = torch.cat([digits, state.generator.digits(fake_z)])
+    logits = state.discriminator(torch.cat([images, fake]), both_digits)  # (2B,)
     is_real = torch.arange(len(logits), device=logits.device) < len(images)
     figures = [
         logits.max() - logits.min(),
@@ -43,6 +45,7 @@ def measure(state: TrainState, config: TrainConfig, real: Real, snapshot: Snapsh
         samples.flatten(1).var(0).sum(),
         images.flatten(1).var(0).sum(),
     ]
+    # One copy from the device for all five.
     spread, accuracy, slope, variance, real_variance = torch.stack([each.double() for each in figures]).tolist()
     return Vitals(
         g_loss=snapshot.g_loss,
@@ -58,13 +61,14 @@ def measure(state: TrainState, config: TrainConfig, real: Real, snapshot: Snapsh
 
 
 def _slopes(logits: Tensor, is_real: Tensor, config: TrainConfig) -> Tensor:
-    """Return the size of each image's loss's derivative by its logit (2B,), which begins D's gradient."""
+    """Return (2B,): the absolute derivative of each image's loss by its logit. D's gradient starts from it."""
     if config.recipe != "published":
         return (torch.sigmoid(logits) - is_real.to(logits.dtype)).abs()
+    # The published head applies a ReLU before the sigmoid: no gradient below 0, nor where the sigmoid rounds to 1.
     probability = torch.sigmoid(F.relu(logits))
     return (probability - is_real.to(logits.dtype)).abs() * (logits > 0) * (probability < 1)
 
 
-def _num_classes(classifier: Judge, samples: Tensor) -> int:
-    seen = judge.look(classifier, to_uint8(samples))
-    return int((metrics.class_shares(seen.probabilities) > COVERED_SHARE).sum())
+def _num_classes(classifier: Classifier, samples: Tensor) -> int:
+    outputs = classify(classifier, to_uint8(samples))
+    return int((metrics.class_shares(outputs.probabilities) > COVERED_SHARE).sum())

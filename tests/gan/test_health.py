@@ -1,4 +1,4 @@
-"""Is an illness called by its name, in time, and never a health that only looks poor?"""
+"""Is each failure diagnosed in time, and no healthy training diagnosed?"""
 
 import math
 
@@ -13,31 +13,31 @@ LIVELY = Vitals(
 )  # fmt: skip
 
 
-def ill(**fields: object) -> Vitals:
+def failing(**fields: object) -> Vitals:
     return LIVELY.model_copy(update=fields)
 
 
-EXPLODED = ill(d_loss=50.0)
-ASLEEP = ill(slope=0.0, accuracy=0.5)  # published, its last layer rectified to nothing
-FLAT = ill(spread=0.0, accuracy=0.5, slope=0.5)
-SATURATED = ill(accuracy=1.0, slope=0.0, g_loss=15000.0, d_loss=0.0)
-WINNING = ill(accuracy=1.0, slope=5e-4)
-ALIKE = ill(variance=2.0)
-FEW = ill(num_classes=3)
+EXPLODED = failing(d_loss=50.0)
+ASLEEP = failing(slope=0.0, accuracy=0.5)  # published, its last layer rectified to nothing
+FLAT = failing(spread=0.0, accuracy=0.5, slope=0.5)
+SATURATED = failing(accuracy=1.0, slope=0.0, g_loss=15000.0, d_loss=0.0)
+WINNING = failing(accuracy=1.0, slope=5e-4)
+ALIKE = failing(variance=2.0)
+FEW = failing(num_classes=3)
 
 
 def first_alarm(vitals: Vitals, interval: int, until: int = 30_000) -> tuple[Kind, int, int] | None:
     """Return (what, found at, since) of a training that has these vitals at every snapshot."""
     signs: dict[Kind, int] = {}
     for step in range(interval, until + 1, interval):
-        signs, illness = diagnose(signs, step, vitals)
-        if illness:
-            return illness.kind, step, illness.since
+        signs, diagnosis = diagnose(signs, step, vitals)
+        if diagnosis:
+            return diagnosis.kind, step, diagnosis.since
     return None
 
 
 @pytest.mark.parametrize("interval", [1, 10, 1000])
-def test_the_healthy_are_left_alone(interval: int) -> None:
+def test_a_healthy_training_has_no_diagnosis(interval: int) -> None:
     assert first_alarm(LIVELY, interval) is None
 
 
@@ -51,12 +51,12 @@ def test_the_healthy_are_left_alone(interval: int) -> None:
         (WINNING, ("discriminator_won", 4000, 1000)),
         (ALIKE, ("collapse", 2000, 1000)),
         (FEW, ("collapse", 11_000, 10_000)),
-        (ill(real_variance=0.0), ("constant_data", 1000, 1000)),
-        (ill(spread=math.nan), ("not_finite", 1000, 1000)),
-        (ill(accuracy=1.0, slope=0.0, variance=0.0), ("discriminator_won", 2000, 1000)),  # the cause comes first
+        (failing(real_variance=0.0), ("constant_data", 1000, 1000)),
+        (failing(spread=math.nan), ("not_finite", 1000, 1000)),
+        (failing(accuracy=1.0, slope=0.0, variance=0.0), ("discriminator_won", 2000, 1000)),  # the cause comes first
     ],
 )
-def test_each_illness_is_named_at_snapshots_1000_steps_apart(vitals: Vitals, alarm: tuple[Kind, int, int]) -> None:
+def test_each_failure_is_diagnosed_at_snapshots_1000_steps_apart(vitals: Vitals, alarm: tuple[Kind, int, int]) -> None:
     assert first_alarm(vitals, 1000) == alarm
 
 
@@ -74,16 +74,16 @@ def test_a_sign_that_goes_in_between_counts_from_the_beginning(vitals: Vitals) -
 
 
 def test_stuck_losses_tell_the_step_of_a_death() -> None:
-    _, illness = diagnose({}, 2000, ill(slope=0.0, accuracy=0.5, stuck_steps=1001))
-    assert illness and (illness.kind, illness.since) == ("dead_discriminator", 1000)
+    _, diagnosis = diagnose({}, 2000, failing(slope=0.0, accuracy=0.5, stuck_steps=1001))
+    assert diagnosis and (diagnosis.kind, diagnosis.since) == ("dead_discriminator", 1000)
 
 
 def test_one_that_rose_again_in_between_is_given_time() -> None:
     """As published does with seed 3: without a gradient from step 684 to 1285, and from 1287 on."""
-    signs, _ = diagnose({}, 1000, ill(slope=0.0, accuracy=0.5, stuck_steps=317))
+    signs, _ = diagnose({}, 1000, failing(slope=0.0, accuracy=0.5, stuck_steps=317))
     assert signs == {"dead_discriminator": 684}
-    signs, illness = diagnose(signs, 2000, ill(slope=0.0, accuracy=0.5, stuck_steps=714))
-    assert (signs, illness) == ({"dead_discriminator": 1287}, None)
+    signs, diagnosis = diagnose(signs, 2000, failing(slope=0.0, accuracy=0.5, stuck_steps=714))
+    assert (signs, diagnosis) == ({"dead_discriminator": 1287}, None)
 
 
 def test_stuck_steps_counts_from_the_end_where_both_losses_are_ln_2() -> None:
@@ -96,9 +96,9 @@ def test_stuck_steps_counts_from_the_end_where_both_losses_are_ln_2() -> None:
     assert stuck_steps(g_losses[:0], d_losses[:0]) == 0
 
 
-def test_of_what_is_ignored_only_something_graver_is_news() -> None:
+def test_after_an_ignored_diagnosis_only_a_more_severe_one_is_new() -> None:
     event = HealthEvent(event="discriminator_won", attempt=1, step=3000, since=1000, finding="", action="ignored",
                         to_step=None, seed=None, vitals=None)  # fmt: skip
     ignoring = Health().with_event(event)
-    assert ignoring.is_news("dead_discriminator") and Health().is_news("collapse")
-    assert not ignoring.is_news("discriminator_won") and not ignoring.is_news("collapse")
+    assert ignoring.is_new("dead_discriminator") and Health().is_new("collapse")
+    assert not ignoring.is_new("discriminator_won") and not ignoring.is_new("collapse")

@@ -4,13 +4,13 @@ import hashlib
 
 import torch
 
-from gan.evaluation import classifier as judge
+from gan.evaluation.classifier import NUM_CLASSES, NUM_FEATURES, WEIGHTS_SHA256, ClassifierOutputs
 from gan.evaluation.comparison import ERROR_RATE, Comparison
 from gan.evaluation.evaluator import Evaluation, Metric
 from gan.registry.champion import Change
 from gan.registry.promotion import Contender, Meet, Meeting
 
-NOTHING_SEEN = judge.Seen(torch.empty(0, judge.NUM_FEATURES), torch.empty(0, judge.NUM_CLASSES))
+NOTHING_SEEN = ClassifierOutputs(torch.empty(0, NUM_FEATURES), torch.empty(0, NUM_CLASSES))
 NOISE = 0.5
 
 
@@ -24,7 +24,7 @@ def evaluation(distance: float) -> Evaluation:
     metric = Metric(value=0.9, error=0.01, floor=0.95)
     names = ("score", "precision", "recall", "histogram_distance", "memorised", "neighbour_ratio")
     return Evaluation(
-        judge=judge.SHA256,
+        judge=WEIGHTS_SHA256,
         num_samples=10_000,
         distance=Metric(value=distance, error=NOISE, floor=1.4),
         classes_covered=10,
@@ -39,7 +39,7 @@ def met(challenger: Contender) -> Meet:
     def meet(champion: Change) -> Meeting:
         ours, theirs = challenger.evaluation.distance.value, champion.evaluation.distance.value
         comparison = Comparison(
-            judge=judge.SHA256, num_samples=10_000, challenger_distance=ours, champion_distance=theirs, error=NOISE,
+            judge=WEIGHTS_SHA256, num_samples=10_000, challenger_distance=ours, champion_distance=theirs, error=NOISE,
             bound=ours - theirs + 2 * NOISE, error_rate=ERROR_RATE, challenger_classes=10,
             champion_classes=10,
         )  # fmt: skip

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from gan.config import TrainConfig
-from gan.evaluation import classifier as judge
+from gan.evaluation.classifier import WEIGHTS_SHA256
 from gan.evaluation.evaluator import QuickEvaluation
 from gan.images import grid_png, to_uint8
 from gan.recipes.networks import MlpGenerator
@@ -75,7 +75,7 @@ def evaluation(step: int, distance: float | None = None) -> QuickEvaluation:
     """Return what a quick evaluation may find: 400 over the thousands of steps, and class 7 lost before step 3000."""
     shares = [0.1] * 10 if step >= 3000 else [0.2, *[0.1] * 6, 0.0, 0.1, 0.1]
     return QuickEvaluation(
-        judge=judge.SHA256,
+        judge=WEIGHTS_SHA256,
         num_samples=2000,
         distance=distance or 400_000 / step,
         distance_floor=2.5,

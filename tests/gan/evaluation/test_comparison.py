@@ -5,7 +5,7 @@ import functools
 import torch
 from torch import Tensor
 
-from gan.evaluation.classifier import Seen, load_judge, look
+from gan.evaluation.classifier import ClassifierOutputs, classify, load_classifier
 from gan.evaluation.comparison import ERROR_RATE, compare
 from gan.evaluation.metrics import Gaussian
 from tests.support.real_digits import real_digits
@@ -18,31 +18,32 @@ DATA = real_digits()
 
 
 @functools.cache
-def pool(noise: int) -> Seen:
+def pool(noise: int) -> ClassifierOutputs:
     """Return what the judge sees in 300 real training images with noise: a generator, the better the less noise."""
     images = torch.from_numpy(DATA.train_images).unsqueeze(1).short()
     added = torch.randint(-noise, noise + 1, images.shape, generator=torch.manual_seed(0)).short()
-    return seen_in((images + added).clamp(0, 255).to(torch.uint8))
+    return outputs_for((images + added).clamp(0, 255).to(torch.uint8))
 
 
 @functools.cache
 def reference() -> Gaussian:
-    return Gaussian.of(seen_in(torch.from_numpy(DATA.test_images).unsqueeze(1)).features)
+    return Gaussian.of(outputs_for(torch.from_numpy(DATA.test_images).unsqueeze(1)).features)
 
 
-def seen_in(images: Tensor) -> Seen:
-    judge = load_judge()
-    features, probabilities = look(judge, images)
-    return Seen(features[:, judge.to_logits.weight.var(0).topk(NUM_DIMENSIONS).indices], probabilities)
+def outputs_for(images: Tensor) -> ClassifierOutputs:
+    classifier = load_classifier()
+    features, probabilities = classify(classifier, images)
+    chosen = classifier.to_logits.weight.var(0).topk(NUM_DIMENSIONS).indices
+    return ClassifierOutputs(features[:, chosen], probabilities)
 
 
-def draw(pool: Seen, random: torch.Generator) -> Seen:
+def draw(pool: ClassifierOutputs, random: torch.Generator) -> ClassifierOutputs:
     """Draw samples of a generator: the next time others."""
     chosen = torch.randint(len(pool.features), (NUM_SAMPLES,), generator=random)
-    return Seen(pool.features[chosen], pool.probabilities[chosen])
+    return ClassifierOutputs(pool.features[chosen], pool.probabilities[chosen])
 
 
-def num_better(challenger: Seen, champion: Seen, rounds: int) -> tuple[int, int]:
+def num_better(challenger: ClassifierOutputs, champion: ClassifierOutputs, rounds: int) -> tuple[int, int]:
     """Return how often the challenger was called better, and how often its distance was the lower one."""
     random = torch.Generator().manual_seed(0)
     found = [compare(draw(challenger, random), draw(champion, random), reference()) for _ in range(rounds)]
@@ -65,7 +66,7 @@ def test_who_covers_fewer_classes_is_not_better() -> None:
     but_eights = torch.cat([torch.arange(240), torch.arange(270, 300), torch.arange(30)])
     but_the_last = torch.cat([torch.arange(210), torch.arange(90)])
     found = [
-        compare(Seen(good.features[chosen], good.probabilities[chosen]), noisy, reference())
+        compare(ClassifierOutputs(good.features[chosen], good.probabilities[chosen]), noisy, reference())
         for chosen in (but_eights, but_the_last)
     ]
     assert [(each.bound < 0, each.challenger_classes, each.champion_classes, each.is_better) for each in found] == [

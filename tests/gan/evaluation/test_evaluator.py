@@ -13,7 +13,7 @@ from torch import Tensor
 
 from gan.data import download as mnist
 from gan.errors import DataError
-from gan.evaluation import classifier as judge
+from gan.evaluation.classifier import WEIGHTS_SHA256
 from gan.evaluation.evaluator import NUM_QUICK, NUM_SAMPLES, Evaluator
 from tests.support.real_digits import real_digits
 
@@ -24,14 +24,14 @@ from resource import RUSAGE_SELF, getrusage
 
 import torch
 
-from gan.evaluation import classifier as judge
+from gan.evaluation.classifier import WEIGHTS_SHA256, classify, load_classifier
 from gan.evaluation import metrics
 
-frozen, images = judge.load_judge(), torch.zeros(4000, 1, 28, 28, dtype=torch.uint8)
-judge.look(frozen, images[:400])
+frozen, images = load_classifier(), torch.zeros(4000, 1, 28, 28, dtype=torch.uint8)
+classify(frozen, images[:400])
 before = getrusage(RUSAGE_SELF).ru_maxrss
 for _ in range(2):
-    features = judge.look(frozen, images).features.float().repeat(2, 1)
+    features = classify(frozen, images).features.float().repeat(2, 1)
     metrics.precision_recall(features, features)
 print(getrusage(RUSAGE_SELF).ru_maxrss - before)
 """
@@ -50,7 +50,7 @@ def test_real_images_are_as_good_as_their_floor(evaluator: Evaluator) -> None:
     assert found.classes_covered == 10 and found.class_shares == pytest.approx([0.1] * 10, abs=0.01)
     assert found.histogram_distance.value < 0.02
     assert 0 < found.distance.error < found.distance.value
-    assert (found.judge, found.num_samples, found.version) == (judge.SHA256, 300, 1)
+    assert (found.judge, found.num_samples, found.version) == (WEIGHTS_SHA256, 300, 1)
 
 
 def test_noise_is_far_and_never_among_the_real(evaluator: Evaluator) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from gan.config import TrainConfig
 from gan.errors import ChecksumError, StorageError
-from gan.evaluation import classifier as judge
+from gan.evaluation.classifier import NUM_FEATURES, WEIGHTS_SHA256
 from gan.evaluation.evaluator import Evaluator
 from gan.registry.champion import Change, read_champion
 from gan.registry.promotion import Contender, Decision, Meeting, best_checkpoint, measure, meeting, promote
@@ -67,7 +67,7 @@ def test_a_run_is_measured_by_its_last_checkpoint(store: Store, evaluator: Evalu
     manifest = read_manifest(store, "runs/worse/")
     assert manifest and (found.run_id, found.step) == ("worse", 4)
     assert found.sha256 == manifest.files["checkpoints/step-000004.safetensors"].sha256
-    assert found.seen.features.shape == (NUM_SAMPLES, judge.NUM_FEATURES)
+    assert found.seen.features.shape == (NUM_SAMPLES, NUM_FEATURES)
     assert found.evaluation.num_samples == NUM_SAMPLES
     with pytest.raises(StorageError, match=r"runs/none has no manifest\.json: there is no such run"):
         measured(store, "none", evaluator)
@@ -130,7 +130,7 @@ def test_when_the_judge_has_changed_both_are_judged_anew(store: Store, evaluator
     assert decision.outcome == "promoted"
     assert decision.reason.endswith("; both judged anew, as the judge has changed")
     assert decision.meeting and decision.meeting.champion == measured(store, "worse", evaluator).evaluation
-    assert decision.meeting.comparison.judge == judge.SHA256
+    assert decision.meeting.comparison.judge == WEIGHTS_SHA256
 
 
 def test_other_bytes_than_were_promoted_are_not_compared_with(store: Store, evaluator: Evaluator) -> None:

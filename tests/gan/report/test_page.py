@@ -219,7 +219,7 @@ def test_what_the_referee_found_is_listed(run: RunDir) -> None:
     metrics = run.metrics_path.read_text()
     run.metrics_path.write_text(f"{dead.model_dump_json()}\n{metrics}{mended.model_dump_json()}\n")
     assert (
-        "Health step 2,000 dead <b>discriminator</b>, since step 1,000: training went on "
+        "Health step 2,000 dead <b>discriminator</b>, since step 1,000: training continued "
         "step 3,000 collapse: samples vary 2.0% as much, since step 2,000: back to step 1,000 with fresh latents Config"
     ) in report(run).text
 

@@ -15,7 +15,7 @@ from gan.evaluation import reference
 from gan.evaluation.evaluator import NUM_QUICK
 from gan.recipes.draw import draw
 from gan.training import periodic as quick
-from gan.training.periodic import QuickJudge
+from gan.training.periodic import PeriodicEvaluator
 from tests.support.digits import mnist
 
 DATA = mnist()
@@ -23,12 +23,12 @@ KNOWN = replace(DATA, sha256={file.name: file.sha256 for file in FILES})  # judg
 STRANGE = replace(DATA, test_images=255 - DATA.test_images)
 
 
-def at_step(step: int, recipe: str = "tuned", data: Mnist = KNOWN) -> tuple[QuickJudge, TrainState]:
+def at_step(step: int, recipe: str = "tuned", data: Mnist = KNOWN) -> tuple[PeriodicEvaluator, TrainState]:
     """Return a judge and an untrained state that stands at the last of so many steps."""
     config = TrainConfig(num_steps=step, recipe=recipe).resolved(seed=0, device="cpu", num_threads=1)
     state = TrainState(config)
     state.step = step
-    return QuickJudge(config, data), state
+    return PeriodicEvaluator(config, data), state
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def at_step(step: int, recipe: str = "tuned", data: Mnist = KNOWN) -> tuple[Quic
 def test_every_5th_snapshot_and_the_last_is_due(num_steps: int, snapshot_steps: int, due: list[int]) -> None:
     config = TrainConfig(num_steps=num_steps, snapshot_steps=snapshot_steps)
     snapshots = [*range(snapshot_steps, num_steps, snapshot_steps), num_steps]
-    assert [step for step in snapshots if QuickJudge(config, KNOWN).is_due(step)] == due
+    assert [step for step in snapshots if PeriodicEvaluator(config, KNOWN).is_due(step)] == due
 
 
 def test_2000_samples_of_latents_of_its_own_are_measured() -> None:
@@ -71,7 +71,7 @@ def test_a_strange_data_set_is_not_evaluated_which_is_said_once(caplog: pytest.L
     judge, state = at_step(1000, data=STRANGE)
     with caplog.at_level(logging.INFO):
         assert [judge.evaluate(state), judge.evaluate(state)] == [None, None]
-    assert caplog.text.count("training goes on without evaluations: the judge knows MNIST's digits, and names") == 1
+    assert caplog.text.count("training continues without evaluations: the judge knows MNIST's digits, and names") == 1
 
 
 def test_a_damaged_reference_is_no_strange_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ import torch
 from gan.config import TrainConfig
 from gan.data.batches import Batches
 from gan.engine.state import TrainState
-from gan.evaluation import classifier as judge
+from gan.evaluation.classifier import load_classifier
 from gan.health import FLAT, Vitals
 from gan.training.loop import Snapshot, train
 from gan.training.vitals import measure
@@ -78,5 +78,5 @@ def test_images_all_alike_do_not_vary() -> None:
 def test_the_judge_is_asked_once_a_count_says_something() -> None:
     state, config, batches, snapshot = trained()
     state.step = 10_000
-    found = measure(state, config, batches(1), snapshot, judge.load_judge())
+    found = measure(state, config, batches(1), snapshot, load_classifier())
     assert found.num_classes == 1

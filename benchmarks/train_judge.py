@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from gan.data import download as mnist
 from gan.evaluation.classifier import WEIGHTS, Classifier
 from gan.images import from_uint8
-from gan.seeds import derive_seed, generator
+from gan.seeds import derive_seed, make_rng
 
 SEED = 0
 EPOCHS = 10
@@ -57,12 +57,12 @@ def train(images: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tens
     optimizer = torch.optim.AdamW(judge.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     steps = EPOCHS * (len(images) // BATCH_SIZE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps)
-    random = generator(SEED, "judge augmentation")
+    rng = make_rng(SEED, "judge augmentation")
     for epoch in range(EPOCHS):
         began = time.perf_counter()
         judge.train()
-        for chosen in torch.split(torch.randperm(len(images), generator=random), BATCH_SIZE):
-            features = judge.features(augmented(from_uint8(images[chosen]), random))
+        for chosen in torch.split(torch.randperm(len(images), generator=rng), BATCH_SIZE):
+            features = judge.features(augmented(from_uint8(images[chosen]), rng))
             loss = F.cross_entropy(judge.to_logits(F.dropout(features, DROPOUT)), labels[chosen])
             optimizer.zero_grad()
             torch.autograd.backward(loss)
@@ -73,9 +73,9 @@ def train(images: Tensor, labels: Tensor, test_images: Tensor, test_labels: Tens
     return judge
 
 
-def augmented(images: Tensor, random: torch.Generator) -> Tensor:
+def augmented(images: Tensor, rng: torch.Generator) -> Tensor:
     """Turn, scale and shift each image (B, 1, 28, 28) a little; what comes in from outside is background."""
-    turn, scale, right, down = (torch.rand(4, len(images), generator=random) * 2 - 1).unbind()
+    turn, scale, right, down = (torch.rand(4, len(images), generator=rng) * 2 - 1).unbind()
     turn, scale = turn * TURN, 1 + scale * SCALE
     cos, sin = turn.cos() * scale, turn.sin() * scale
     shift = 2 * SHIFT_PIXELS / images.shape[-1]

@@ -11,6 +11,6 @@ def derive_seed(seed: int, purpose: str, index: int = 0) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def generator(seed: int, purpose: str, index: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
-    """Return a fresh random stream for one purpose."""
+def make_rng(seed: int, purpose: str, index: int = 0, device: torch.device | str = "cpu") -> torch.Generator:
+    """Return a fresh random number generator for one purpose."""
     return torch.Generator(device=device).manual_seed(derive_seed(seed, purpose, index))

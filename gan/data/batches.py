@@ -9,7 +9,7 @@ from torch import Tensor
 from gan.compiled import Array, exactly
 from gan.errors import DataError
 from gan.images import from_uint8
-from gan.seeds import generator
+from gan.seeds import make_rng
 
 
 class Real(NamedTuple):
@@ -57,7 +57,7 @@ class Batches:
         epoch, index = divmod(step - 1, self.num_batches)
         if epoch != self._epoch:
             # Drawn on the CPU, so that every device sees the same batches.
-            order = torch.randperm(len(self.images), generator=generator(self.seed, "epoch", epoch))
+            order = torch.randperm(len(self.images), generator=make_rng(self.seed, "epoch", epoch))
             if self.images.is_cuda:
                 order = order.pin_memory()  # a copy from other memory waits until all steps before it are done
             self._order = order.to(self.images.device, non_blocking=True)

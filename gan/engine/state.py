@@ -12,7 +12,7 @@ from gan.engine.adam import Moments
 from gan.errors import CheckpointError
 from gan.health import Health
 from gan.recipes.networks import Generator, make_networks
-from gan.seeds import derive_seed, generator
+from gan.seeds import derive_seed, make_rng
 
 NUM_FIXED = 25  # the 5x5 grid
 
@@ -35,8 +35,8 @@ class TrainState:
         self.discriminator.to(device, dtype)
         self.ema: Generator | None = copy.deepcopy(self.generator).eval() if config.ema_decay else None
         self.g_moments, self.d_moments = Moments.of(self.generator), Moments.of(self.discriminator)
-        self.random = generator(config.seed, "steps", device=device)  # latents and dropout
-        fixed_z = torch.randn(NUM_FIXED, config.latent_dim, generator=generator(config.seed, "fixed_z"))
+        self.random = make_rng(config.seed, "steps", device=device)  # latents and dropout
+        fixed_z = torch.randn(NUM_FIXED, config.latent_dim, generator=make_rng(config.seed, "fixed_z"))
         self.fixed_z = fixed_z.to(device, dtype)
         self.step = 0
         self.g_losses = np.empty(0, np.float32)  # one a step

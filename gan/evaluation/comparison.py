@@ -10,7 +10,7 @@ from gan.evaluation import metrics
 from gan.evaluation.classifier import WEIGHTS_SHA256, ClassifierOutputs
 from gan.evaluation.evaluator import COVERED_SHARE
 from gan.evaluation.metrics import Gaussian
-from gan.seeds import generator
+from gan.seeds import make_rng
 
 ERROR_RATE = 0.01  # one-sided: how often a challenger that is only as good may be called better
 RESAMPLES = 200
@@ -60,7 +60,7 @@ def compare(challenger: ClassifierOutputs, champion: ClassifierOutputs, test: Ga
     def difference(indices: Tensor) -> tuple[float, ...]:
         return (distance_of(ours[indices]) - distance_of(theirs[indices]),)
 
-    [error] = metrics.bootstrap_errors(difference, len(ours), RESAMPLES, generator(0, "comparison"))
+    [error] = metrics.bootstrap_errors(difference, len(ours), RESAMPLES, make_rng(0, "comparison"))
     distance, their_distance = distance_of(ours), distance_of(theirs)
     return Comparison(
         judge=WEIGHTS_SHA256,

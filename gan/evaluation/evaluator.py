@@ -13,7 +13,7 @@ from gan.errors import DataError
 from gan.evaluation import metrics
 from gan.evaluation.classifier import WEIGHTS_SHA256, ClassifierOutputs, classify, load_classifier
 from gan.evaluation.reference import Reference, is_mnist, load_reference
-from gan.seeds import generator
+from gan.seeds import make_rng
 
 NUM_SAMPLES = 10_000
 NUM_QUICK = 2_000
@@ -182,7 +182,7 @@ class Evaluator:
         def statistics(indices: Tensor) -> tuple[float, ...]:
             return self._cheap(ClassifierOutputs(seen.features[indices], seen.probabilities[indices]))
 
-        return metrics.bootstrap_errors(statistics, len(seen.features), RESAMPLES, generator(0, "bootstrap"))
+        return metrics.bootstrap_errors(statistics, len(seen.features), RESAMPLES, make_rng(0, "bootstrap"))
 
     def _precision_recall_metrics(self, seen: ClassifierOutputs) -> tuple[Metric, Metric]:
         count = len(seen.features)
@@ -206,7 +206,7 @@ class Evaluator:
             return float((found[indices] < close).float().mean()), float(found[indices].median() / middle)
 
         values = statistics(torch.arange(len(found)))
-        errors = metrics.bootstrap_errors(statistics, len(found), RESAMPLES, generator(0, "bootstrap"))
+        errors = metrics.bootstrap_errors(statistics, len(found), RESAMPLES, make_rng(0, "bootstrap"))
         floors = (CLOSE_SHARE, 1.0)
         memorised, ratio = (
             Metric(value=value, error=error, floor=floor)
@@ -222,7 +222,7 @@ class Evaluator:
     def _training(self, count: int) -> ClassifierOutputs:
         """Say what the judge sees in as many training images."""
         if count not in self._seen:
-            chosen = torch.randperm(len(self.train_images), generator=generator(0, "floor"))[:count]
+            chosen = torch.randperm(len(self.train_images), generator=make_rng(0, "floor"))[:count]
             self._seen[count] = classify(self.classifier, self.train_images[chosen])
         return self._seen[count]
 

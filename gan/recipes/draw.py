@@ -6,7 +6,7 @@ from torch import Tensor
 from gan.errors import ConfigMismatchError
 from gan.images import to_uint8
 from gan.recipes.networks import Generator
-from gan.seeds import generator as random_stream
+from gan.seeds import make_rng
 
 CHUNK = 1000  # images a pass: 10,000 at once would take 200 MB more
 
@@ -19,9 +19,9 @@ def draw(network: Generator, latent_dim: int, count: int, seed: int, digit: int 
     """
     if digit is not None and not network.conditional:
         raise ConfigMismatchError("--digit: this run was not told digits (conditional: false in its config.json)")
-    random = random_stream(seed, "samples")
+    rng = make_rng(seed, "samples")
     chunks = [min(CHUNK, count - done) for done in range(0, count, CHUNK)]
     device = next(network.parameters()).device  # the latents are drawn on the CPU: every device gets the same
-    z = [torch.randn(CHUNK, latent_dim, generator=random)[:size] for size in chunks]
+    z = [torch.randn(CHUNK, latent_dim, generator=rng)[:size] for size in chunks]
     asked = z if digit is None else [network.asking(part, digit) for part in z]
     return torch.cat([to_uint8(network(part.to(device))) for part in asked])

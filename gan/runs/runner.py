@@ -23,7 +23,7 @@ from gan.runs.neighbours import write_neighbours
 from gan.runs.provenance import Provenance
 from gan.runs.run_dir import RunDir, SnapshotMetrics, SnapshotWriter
 from gan.runs.tensorboard import EventLog
-from gan.seeds import generator
+from gan.seeds import make_rng
 from gan.training import checkpoint
 from gan.training.loop import Snapshot, train
 from gan.training.monitor import Monitor, config_of_attempt, error_of
@@ -138,7 +138,7 @@ class Run:
         self._begin(tensors, len(rewinds))
         if fresh_latents:
             assert self.tried.seed is not None
-            self.state.random = generator(self.tried.seed, "steps", len(rewinds), self.state.device)
+            self.state.random = make_rng(self.tried.seed, "steps", len(rewinds), self.state.device)
         self.state.health = Health(rewinds=rewinds, signs=self.state.health.signs, events=sick.events)
 
     def _begin(self, tensors: dict[str, Tensor], num_rewinds: int) -> None:

@@ -12,7 +12,7 @@ from gan.evaluation.classifier import Classifier, classify
 from gan.evaluation.evaluator import COVERED_SHARE
 from gan.health import CLASSES_FROM, Vitals, stuck_steps
 from gan.images import to_uint8
-from gan.seeds import generator
+from gan.seeds import make_rng
 from gan.training.loop import Snapshot
 
 NUM_SAMPLES = 128  # takes 10 ms on one CPU core, 20 ms with the classifier
@@ -28,8 +28,8 @@ def measure(
     samples of the network that `gan sample` uses. The classifier, if there is one, is used from step CLASSES_FROM on.
     """
     assert config.seed is not None
-    random = generator(config.seed, "health", state.step)
-    z = torch.randn(NUM_SAMPLES, config.latent_dim, generator=random).to(state.fixed_z)
+    rng = make_rng(config.seed, "health", state.step)
+    z = torch.randn(NUM_SAMPLES, config.latent_dim, generator=rng).to(state.fixed_z)
     images, digits = real.images[:NUM_SAMPLES].to(z.dtype), real.digits[:NUM_SAMPLES]
     fake_z = z[: len(images)]  # a batch may be smaller than NUM_SAMPLES
     samples = state.sampler.eval()(z)

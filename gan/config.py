@@ -2,14 +2,21 @@
 
 from typing import Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
 from gan.errors import ConfigMismatchError
 
 PUBLISHED_STEPS = 99 * 937  # epochs 1..99 of 60,000 // 64 batches each
 NUM_DIGITS = 10
-
+# The names that older versions wrote into config.json and checkpoints.
+OLD_NAMES = {
+    "refine_from": "lr_decay_start",
+    "refine_learning_rate": "lr_decay_from",
+    "final_learning_rate": "lr_decay_to",
+    "max_shift": "augment_translate",
+    "shift_from": "augment_start",
+}
 
 OnCollapse = Literal["ignore", "fail", "rollback", "restart"]
 
@@ -20,14 +27,14 @@ class RecipeDefaults(NamedTuple):
     num_steps: int
     conditional: bool
     learning_rate: float
-    refine_from: float
-    refine_learning_rate: float
-    final_learning_rate: float
+    lr_decay_start: float
+    lr_decay_from: float
+    lr_decay_to: float
     beta1: float
     beta2: float
     dropout: float
-    max_shift: int
-    shift_from: float
+    augment_translate: int
+    augment_start: float
     r1_gamma: float
     ema_decay: float
     on_collapse: OnCollapse
@@ -36,26 +43,24 @@ class RecipeDefaults(NamedTuple):
 RecipeName = Literal["published", "tuned", "dcgan"]
 RECIPES: dict[RecipeName, RecipeDefaults] = {
     "published": RecipeDefaults(
-        PUBLISHED_STEPS, conditional=False, learning_rate=1e-4, refine_from=1, refine_learning_rate=1e-4,
-        final_learning_rate=1e-4, beta1=0.9, beta2=0.999, dropout=0, max_shift=0, shift_from=0, r1_gamma=0,
+        PUBLISHED_STEPS, conditional=False, learning_rate=1e-4, lr_decay_start=1, lr_decay_from=1e-4,
+        lr_decay_to=1e-4, beta1=0.9, beta2=0.999, dropout=0, augment_translate=0, augment_start=0, r1_gamma=0,
         ema_decay=0, on_collapse="ignore",
     ),
     "tuned": RecipeDefaults(
-        PUBLISHED_STEPS, conditional=True, learning_rate=6e-4, refine_from=0.15, refine_learning_rate=2e-4,
-        final_learning_rate=3e-5, beta1=0.5, beta2=0.999, dropout=0, max_shift=2, shift_from=0.15, r1_gamma=0.02,
+        PUBLISHED_STEPS, conditional=True, learning_rate=6e-4, lr_decay_start=0.15, lr_decay_from=2e-4,
+        lr_decay_to=3e-5, beta1=0.5, beta2=0.999, dropout=0, augment_translate=2, augment_start=0.15, r1_gamma=0.02,
         ema_decay=0.9999, on_collapse="restart",
     ),
     "dcgan": RecipeDefaults(
-        30_000, conditional=True, learning_rate=2e-3, refine_from=0.17, refine_learning_rate=3e-4,
-        final_learning_rate=3e-4, beta1=0.5, beta2=0.99, dropout=0, max_shift=2, shift_from=0, r1_gamma=0.3,
+        30_000, conditional=True, learning_rate=2e-3, lr_decay_start=0.17, lr_decay_from=3e-4,
+        lr_decay_to=3e-4, beta1=0.5, beta2=0.99, dropout=0, augment_translate=2, augment_start=0, r1_gamma=0.3,
         ema_decay=0.9998, on_collapse="restart",
     ),
 }  # fmt: skip
 # What these fields tend to, the shorter a run is: it learns for more of its steps before it refines, its last steps are
 # larger, and it ends before D knows the reals by heart, which is what shifts are against.
-SHORT: dict[RecipeName, dict[str, float]] = {
-    "tuned": {"refine_from": 0.43, "final_learning_rate": 2e-4, "shift_from": 1}
-}
+SHORT: dict[RecipeName, dict[str, float]] = {"tuned": {"lr_decay_start": 0.43, "lr_decay_to": 2e-4, "augment_start": 1}}
 
 
 def recipe_defaults(recipe: RecipeName, num_steps: int | None = None) -> dict[str, Any]:
@@ -107,26 +112,26 @@ class TrainConfig(BaseModel):
         allow_inf_nan=False,
         description="Adam's step size. Recipe: published 1e-4, tuned 6e-4, dcgan 2e-3.",
     )
-    refine_from: float | None = Field(
+    lr_decay_start: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Share of the steps after which Adam's step size is --refine-learning-rate; 1: never. "
+        description="Share of the steps after which the learning rate decays; 1: never. "
         "Recipe: published 1, tuned 0.15 (shorter runs up to 0.43), dcgan 0.17.",
     )
-    refine_learning_rate: float | None = Field(
+    lr_decay_from: float | None = Field(
         None,
         gt=0,
         le=1,
         allow_inf_nan=False,
-        description="Adam's step size there. Recipe: published 1e-4, tuned 2e-4, dcgan 3e-4.",
+        description="Learning rate at the start of the decay. Recipe: published 1e-4, tuned 2e-4, dcgan 3e-4.",
     )
-    final_learning_rate: float | None = Field(
+    lr_decay_to: float | None = Field(
         None,
         gt=0,
         le=1,
         allow_inf_nan=False,
-        description="Adam's step size at the end, to which it goes evenly from there. "
+        description="Learning rate at the last step; it decays linearly from --lr-decay-from. "
         "Recipe: published 1e-4, tuned 3e-5 (shorter runs up to 2e-4), dcgan 3e-4.",
     )
     beta1: float | None = Field(
@@ -138,18 +143,18 @@ class TrainConfig(BaseModel):
     dropout: float | None = Field(
         None, ge=0, lt=1, description="Share of D's activations dropped; dcgan has none. Recipe: 0."
     )
-    max_shift: int | None = Field(
+    augment_translate: int | None = Field(
         None,
         ge=0,
         le=8,
-        description="Pixels, at most, by which D's images, fakes and reals alike, are shifted at random; 0: none. "
+        description="Translate the images that D sees, real and fake, at random by up to so many pixels; 0: never. "
         "Recipe: published 0, tuned and dcgan 2.",
     )
-    shift_from: float | None = Field(
+    augment_start: float | None = Field(
         None,
         ge=0,
         le=1,
-        description="Share of the steps after which they are shifted. "
+        description="Share of the steps after which images are translated. "
         "Recipe: tuned 0.15 (shorter runs up to 1), dcgan 0.",
     )
     r1_gamma: float | None = Field(
@@ -186,6 +191,13 @@ class TrainConfig(BaseModel):
         le=256,
         description="CPU threads; part of the run, since it changes bits. Default: the usable cores, at most 8.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename_old_fields(cls, fields: Any) -> Any:
+        return (
+            {OLD_NAMES.get(name, name): value for name, value in fields.items()} if isinstance(fields, dict) else fields
+        )
 
     @field_validator("conditional")
     @classmethod
@@ -226,26 +238,26 @@ class TrainConfig(BaseModel):
         """Fill the fields that a run's version did not have by what it did, so that the run goes on as it began."""
         did = {
             "conditional": self.recipe == "dcgan",
-            "final_learning_rate": self.refine_learning_rate,
-            "shift_from": self.refine_from,
+            "lr_decay_to": self.lr_decay_from,
+            "augment_start": self.lr_decay_start,
             "on_collapse": RECIPES[self.recipe].on_collapse,
         }
         return self.model_copy(update={name: value for name, value in did.items() if getattr(self, name) is None})
 
     def learning_rate_after(self, step: int) -> float:
         """Return Adam's step size at the step that comes after `step`, of a resolved config."""
-        assert self.learning_rate and self.refine_learning_rate and self.final_learning_rate
-        assert self.refine_from is not None and self.num_steps is not None
-        first = self.refine_from * self.num_steps
+        assert self.learning_rate and self.lr_decay_from and self.lr_decay_to
+        assert self.lr_decay_start is not None and self.num_steps is not None
+        first = self.lr_decay_start * self.num_steps
         if step < first:
             return self.learning_rate
         done = (step - first) / max(self.num_steps - first, 1)
-        return self.refine_learning_rate + (self.final_learning_rate - self.refine_learning_rate) * done
+        return self.lr_decay_from + (self.lr_decay_to - self.lr_decay_from) * done
 
     def shifts_after(self, step: int) -> bool:
         """Tell whether D's images are shifted at the step that comes after `step`, of a resolved config."""
-        assert self.shift_from is not None and self.num_steps is not None
-        return bool(self.max_shift) and step >= self.shift_from * self.num_steps
+        assert self.augment_start is not None and self.num_steps is not None
+        return bool(self.augment_translate) and step >= self.augment_start * self.num_steps
 
     def differences(self, run: "TrainConfig") -> list[str]:
         """List, one line each, the fields asked for here that a resolved config has otherwise.

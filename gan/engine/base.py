@@ -57,7 +57,7 @@ class Engine(ABC):
         self.g_adam = adam(state.generator, state.g_moments, betas, layers[0], state.ema)
         self.d_adam = adam(state.discriminator, state.d_moments, betas, layers[1])
         batch = config.batch_size
-        self.shifts = Shifts(config.max_shift or 0, state.device)
+        self.shifts = Shifts(config.augment_translate or 0, state.device)
         # Rows to judge: the fakes as G wants them, the fakes as D should see them, the reals; and each row's share
         # in g_loss and in d_loss.
         like = state.fixed_z

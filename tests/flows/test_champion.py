@@ -50,7 +50,7 @@ def store(tmp_path: Path, mnist_dir: Path, evaluator: Evaluator, monkeypatch: py
 
 def run(run_id: str, monkeypatch: pytest.MonkeyPatch, learning_rate: float = 6e-4) -> State[Any]:
     monkeypatch.setenv("GAN_RUN_ID", run_id)
-    config = TrainConfig(num_steps=4, learning_rate=learning_rate, refine_from=1, ema_decay=0, num_threads=1)
+    config = TrainConfig(num_steps=4, learning_rate=learning_rate, lr_decay_start=1, ema_decay=0, num_threads=1)
     state: State[Any] = gan_train(config, return_state=True)
     return state
 

@@ -56,47 +56,45 @@ def test_published_is_the_table() -> None:
     run = resolved(TrainConfig(recipe="published"))
     assert (run.num_steps, run.batch_size, run.latent_dim, run.conditional) == (92_763, 64, 100, False)
     assert (run.learning_rate, run.beta1, run.beta2) == (1e-4, 0.9, 0.999)
-    assert (run.dropout, run.max_shift, run.r1_gamma, run.ema_decay) == (0, 0, 0, 0)
+    assert (run.dropout, run.augment_translate, run.r1_gamma, run.ema_decay) == (0, 0, 0, 0)
     assert (run.snapshot_steps, run.on_collapse) == (1000, "ignore")
 
 
 def test_the_step_size_falls_evenly_once_refining_has_begun() -> None:
     run = resolved(
-        TrainConfig(
-            num_steps=100, refine_from=0.5, learning_rate=9e-3, refine_learning_rate=5e-3, final_learning_rate=1e-3
-        )
+        TrainConfig(num_steps=100, lr_decay_start=0.5, learning_rate=9e-3, lr_decay_from=5e-3, lr_decay_to=1e-3)
     )
     assert [run.learning_rate_after(step) for step in (0, 49, 50, 75, 100)] == pytest.approx(
         [9e-3, 9e-3, 5e-3, 3e-3, 1e-3]
     )
-    never = resolved(TrainConfig(num_steps=100, refine_from=1, learning_rate=9e-3))
+    never = resolved(TrainConfig(num_steps=100, lr_decay_start=1, learning_rate=9e-3))
     assert never.learning_rate_after(99) == 9e-3
 
 
 @pytest.mark.parametrize(
-    ("num_steps", "refine_from", "final_learning_rate", "shift_from"),
+    ("num_steps", "lr_decay_start", "lr_decay_to", "augment_start"),
     [(10**6, 0.15, 3e-5, 0.15), (92_763, 0.15, 3e-5, 0.15), (46_382, 0.29, 1.15e-4, 0.575), (100, 0.43, 2e-4, 1)],
 )
 def test_a_short_run_of_tuned_refines_later_and_less(
-    num_steps: int, refine_from: float, final_learning_rate: float, shift_from: float
+    num_steps: int, lr_decay_start: float, lr_decay_to: float, augment_start: float
 ) -> None:
     run = resolved(TrainConfig(num_steps=num_steps))
-    assert run.refine_from == pytest.approx(refine_from, abs=4e-4)
-    assert run.shift_from == pytest.approx(shift_from, abs=1e-3)
-    assert run.final_learning_rate == pytest.approx(final_learning_rate, rel=2e-3)
-    given_one = resolved(TrainConfig(num_steps=num_steps, refine_from=0.5))
-    assert (given_one.refine_from, given_one.final_learning_rate) == (0.5, run.final_learning_rate)
+    assert run.lr_decay_start == pytest.approx(lr_decay_start, abs=4e-4)
+    assert run.augment_start == pytest.approx(augment_start, abs=1e-3)
+    assert run.lr_decay_to == pytest.approx(lr_decay_to, rel=2e-3)
+    given_one = resolved(TrainConfig(num_steps=num_steps, lr_decay_start=0.5))
+    assert (given_one.lr_decay_start, given_one.lr_decay_to) == (0.5, run.lr_decay_to)
 
 
 def test_the_own_length_of_a_recipe_has_its_values_to_the_bit() -> None:
     run = resolved(TrainConfig())
-    assert (run.num_steps, run.refine_from, run.shift_from, run.final_learning_rate) == (92_763, 0.15, 0.15, 3e-5)
+    assert (run.num_steps, run.lr_decay_start, run.augment_start, run.lr_decay_to) == (92_763, 0.15, 0.15, 3e-5)
 
 
 def test_a_run_of_a_version_without_a_field_goes_on_as_it_began() -> None:
     run = resolved(TrainConfig(num_steps=100))
-    newer = dict.fromkeys(["conditional", "final_learning_rate", "shift_from", "on_collapse"])
-    older = run.model_copy(update={**newer, "refine_from": 0.43, "max_shift": 2}).completed()
+    newer = dict.fromkeys(["conditional", "lr_decay_to", "augment_start", "on_collapse"])
+    older = run.model_copy(update={**newer, "lr_decay_start": 0.43, "augment_translate": 2}).completed()
     assert [older.learning_rate_after(step) for step in (0, 50, 99)] == [6e-4, 2e-4, 2e-4]
     assert [older.shifts_after(step) for step in (42, 43)] == [False, True]
     assert (older.conditional, older.on_collapse) == (False, "restart")
@@ -104,9 +102,9 @@ def test_a_run_of_a_version_without_a_field_goes_on_as_it_began() -> None:
 
 
 def test_shifts_begin_at_a_share_of_their_own() -> None:
-    run = resolved(TrainConfig(num_steps=100, max_shift=1, shift_from=0.2, refine_from=0.5))
+    run = resolved(TrainConfig(num_steps=100, augment_translate=1, augment_start=0.2, lr_decay_start=0.5))
     assert [run.shifts_after(step) for step in (19, 20, 49, 50)] == [False, True, True, True]
-    assert not resolved(TrainConfig(num_steps=100, max_shift=0, shift_from=0)).shifts_after(99)
+    assert not resolved(TrainConfig(num_steps=100, augment_translate=0, augment_start=0)).shifts_after(99)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +119,7 @@ def test_shifts_begin_at_a_share_of_their_own() -> None:
         ("beta1", 1),
         ("dropout", 1),
         ("r1_gamma", -1),
-        ("max_shift", 9),
+        ("augment_translate", 9),
         ("device", "tpu"),
         ("recipe", "secret"),
         ("nun_steps", 5),
@@ -167,3 +165,23 @@ def test_auto_precision_is_settled_once(precision: Literal["float32", "bfloat16"
     assert made.precision == precision
     elsewhere = made.resolved(seed=1, device="cpu", num_threads=2, precision="float32")
     assert elsewhere == made
+
+
+def test_the_names_of_older_versions_are_read_and_the_new_ones_written() -> None:
+    old = {
+        "refine_from": 0.2,
+        "refine_learning_rate": 3e-4,
+        "final_learning_rate": 1e-5,
+        "max_shift": 1,
+        "shift_from": 0.3,
+    }
+    config = TrainConfig.model_validate(old)
+    new = {
+        "lr_decay_start": 0.2,
+        "lr_decay_from": 3e-4,
+        "lr_decay_to": 1e-5,
+        "augment_translate": 1,
+        "augment_start": 0.3,
+    }
+    assert config == TrainConfig(**new)
+    assert config.model_dump(exclude_unset=True) == new

@@ -146,9 +146,9 @@ class Reference:
 
     def _set_rate(self) -> None:
         config, rate = self.config, self.config.learning_rate
-        if self._is_past(config.refine_from):
-            first, last = config.refine_from * config.num_steps, config.num_steps
-            rate = np.interp(self.num_steps, [first, last], [config.refine_learning_rate, config.final_learning_rate])
+        if self._is_past(config.lr_decay_start):
+            first, last = config.lr_decay_start * config.num_steps, config.num_steps
+            rate = np.interp(self.num_steps, [first, last], [config.lr_decay_from, config.lr_decay_to])
         for optimizer in (self.g_optimizer, self.d_optimizer):
             optimizer.param_groups[0]["lr"] = rate
 
@@ -158,8 +158,8 @@ class Reference:
 
     def _draw_shifts(self, batch: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """How far D's images are shifted, up and to the left: the fakes', the reals'."""
-        reach = self.config.max_shift
-        if not reach or not self._is_past(self.config.shift_from):
+        reach = self.config.augment_translate
+        if not reach or not self._is_past(self.config.augment_start):
             return [(0, 0)] * batch, [(0, 0)] * batch
         width = 2 * reach + 1
         chosen = torch.randint(width**2, (2 * batch,), generator=self.random).tolist()

@@ -45,7 +45,7 @@ class Replays:
 
 
 def begin(device: str = "cpu", **fields: object) -> tuple[TrainState, TrainConfig, Batches]:
-    asked = TrainConfig(**{"num_steps": 60, "snapshot_steps": 26, "batch_size": 32, "shift_from": 0.43, **fields})
+    asked = TrainConfig(**{"num_steps": 60, "snapshot_steps": 26, "batch_size": 32, "augment_start": 0.43, **fields})
     config = asked.resolved(seed=0, device=device, num_threads=1)
     return TrainState(config), config, Batches(*DIGITS, config.batch_size, 0, device)
 

@@ -37,7 +37,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a store with two bad runs, one of which is worse."""
     path = tmp_path_factory.mktemp("runs")
     for run_id, learning_rate in (("better", 6e-4), ("worse", 0.1)):
-        config = TrainConfig(num_steps=4, learning_rate=learning_rate, refine_from=1, ema_decay=0, num_threads=1)
+        config = TrainConfig(num_steps=4, learning_rate=learning_rate, lr_decay_start=1, ema_decay=0, num_threads=1)
         with open_run(path / run_id, config, mnist()) as run:
             list(run.train())
         publish(path / run_id, run_id, LocalStore(path / "store"))

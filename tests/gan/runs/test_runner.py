@@ -76,7 +76,9 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path, undisturbed: Pa
 
 @torch.no_grad()
 def test_a_run_of_dcgan_goes_on_to_the_same_bytes_and_is_sampled(tmp_path: Path) -> None:
-    config = TrainConfig(recipe="dcgan", num_steps=12, snapshot_steps=5, batch_size=25, max_shift=1, num_threads=1)
+    config = TrainConfig(
+        recipe="dcgan", num_steps=12, snapshot_steps=5, batch_size=25, augment_translate=1, num_threads=1
+    )
     once = train(tmp_path / "once", config)
     train(tmp_path / "twice", config, stop_at=7)
     train(tmp_path / "twice", TrainConfig(), resume=True)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from gan.config import TrainConfig
+from gan.config import OLD_NAMES, TrainConfig
 from gan.data.download import load
 from gan.device import choose_device
 from gan.engine.state import TrainState
@@ -68,6 +68,15 @@ def test_the_state_of_an_older_version_is_taken_over_to_the_bit(before: Path) ->
     taken = TrainState(run.read_config()).load(tensors).tensors()
     assert taken.keys() == tensors.keys()
     assert [name for name, tensor in tensors.items() if not torch.equal(taken[name], tensor)] == []
+
+
+def test_only_renamed_keys_of_an_older_config_differ(before: Path) -> None:
+    run = RunDir(before / "run")
+    old = run.config_path.read_text()
+    run.write_config(run.read_config())
+    for name, new_name in OLD_NAMES.items():
+        old = old.replace(f'"{name}"', f'"{new_name}"')
+    assert run.config_path.read_text() == old
 
 
 def test_a_run_of_an_older_version_is_sampled_and_reported(before: Path) -> None:

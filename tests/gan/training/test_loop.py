@@ -25,7 +25,7 @@ LIVE_SEED = 0  # a seed whose published networks both live on these digits; on m
 
 
 def begin(recipe: str, dtype: torch.dtype = torch.float32, **fields: object) -> tuple[TrainState, TrainConfig, Batches]:
-    config = TrainConfig(recipe=recipe, **{"snapshot_steps": 10, "shift_from": 0.5, **fields})
+    config = TrainConfig(recipe=recipe, **{"snapshot_steps": 10, "augment_start": 0.5, **fields})
     config = config.resolved(seed=LIVE_SEED, device="cpu", num_threads=1)
     return TrainState(config, dtype), config, Batches(*digits(512), config.batch_size, LIVE_SEED, dtype=dtype)
 
@@ -100,7 +100,7 @@ def test_two_threads_take_the_steps_of_one(recipe: str) -> None:
 
 @pytest.mark.parametrize("recipe", ["published", "tuned"])
 def test_which_of_two_threads_takes_what_and_when_changes_no_bit(recipe: str) -> None:
-    extras = {"dropout": 0.3, "max_shift": 2, "r1_gamma": 0.1, "ema_decay": 0.9}
+    extras = {"dropout": 0.3, "augment_translate": 2, "r1_gamma": 0.1, "ema_decay": 0.9}
     found = []
     for helped in (False, True):
         state, config, batches = begin(recipe, num_steps=20, precision="bfloat16", batch_size=25, **extras)

@@ -248,6 +248,15 @@ def test_each_file_that_the_architecture_page_names_holds_what_it_says() -> None
             assert any(re.search(rf"\b{re.escape(name)}\b", text) for text in texts), f"{files}: {name}"
 
 
+def test_the_schemas_of_json_output_are_documented() -> None:
+    rows = table(CLI, "JSON of")
+    documented = {name for cell in rows for name in re.split("`?, `?", cell)}
+    assert documented == {name for name, command in COMMANDS.items() if "as_json" in {p.name for p in command.params}}
+    for kind, path in rows.values():
+        [name] = re.findall(r"\b[A-Z]\w+", kind)
+        assert re.search(rf"^class {name}\b", (ROOT / path).read_text(), re.MULTILINE), name
+
+
 @pytest.mark.mnist
 def test_the_python_in_the_docs_runs(tmp_path: Path) -> None:
     [code, *_more] = blocks(TEXTS["docs/python.md"], "python")

@@ -23,7 +23,8 @@ from benchmarks.published_loop import lay_out
 from benchmarks.results import Machine, Results, Row
 from benchmarks.timing import WINDOW, Setting
 from gan.cli.options import run_command
-from gan.data.download import download, load
+from gan.data.dataset import load_dataset
+from gan.data.download import download_dataset
 from gan.device import choose_device, choose_num_threads, cpu_name
 from gan.runs.provenance import git_commit
 
@@ -60,11 +61,11 @@ def bench(
     """Measure, print a table, and write bench.json, bench.md and bench.svg."""
     choose_device(device)  # says so when it cannot be used
     machine = describe_machine(device)
-    download(data_dir)
+    download_dataset(data_dir)
     with tempfile.TemporaryDirectory() as scratch:
         warm_up_steps = (steps or STEPS[device]) // WINDOW
         torchvision_dir = Path(scratch) / "torchvision"
-        lay_out(load(data_dir), torchvision_dir)
+        lay_out(load_dataset(data_dir), torchvision_dir)
         setting = Setting(device, threads or choose_num_threads(), warm_up_steps, data_dir, torchvision_dir)
         rows = race(setting, rounds)
         click.echo("gan train, gan-train, --help", err=True)

@@ -9,7 +9,7 @@ from benchmarks import limit, published_loop
 from benchmarks.timing import Precision, Run, Setting
 from gan.config import RecipeName, TrainConfig
 from gan.data.batches import Batches
-from gan.data.download import load
+from gan.data.dataset import load_dataset
 from gan.engine.state import TrainState
 from gan.training.loop import train
 
@@ -63,7 +63,7 @@ def ours(setting: Setting, recipe: RecipeName, precision: Precision) -> Run:
     steps = setting.warm_up_steps
     asked = TrainConfig(recipe=recipe, precision=precision, snapshot_steps=steps, num_steps=MAX_STEPS)
     config = asked.resolved(seed=0, device=setting.device, num_threads=setting.num_threads)
-    data = load(setting.data_dir)
+    data = load_dataset(setting.data_dir)
     batches = Batches(data.train_images, data.train_labels, config.batch_size, 0, setting.device)
     snapshots = train(TrainState(config), config, batches)
     return lambda num_steps: sum(next(snapshots).seconds for _ in range(num_steps // steps))

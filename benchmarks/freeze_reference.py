@@ -1,4 +1,4 @@
-"""What are samples of MNIST measured against? Writes what gan.evaluation.reference reads; comes after train_judge.
+"""What are samples of MNIST compared with? Writes what gan.evaluation.reference reads. Run train_judge first.
 
 Another kind of processor rounds differently and gives other bytes. Pin these as gan.evaluation.reference.SHA256.
 """
@@ -10,21 +10,21 @@ from pathlib import Path
 
 import torch
 
-from gan.data import download as mnist
+from gan.data.dataset import load_dataset
 from gan.evaluation.evaluator import NUM_QUICK, NUM_SAMPLES, Evaluator
-from gan.evaluation.reference import PATH, is_mnist
+from gan.evaluation.reference import PATH
 
 
 def main() -> None:
-    """Look at MNIST, write the reference and print its SHA-256."""
+    """Measure MNIST, write the reference and print its SHA-256."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=PATH)
     args = parser.parse_args()
-    data = mnist.load(args.data_dir)
-    assert is_mnist(data)
+    data = load_dataset(args.data_dir)
+    assert data.is_mnist
     torch.set_num_threads(1)  # the number of threads changes bits
-    evaluator = Evaluator(replace(data, sha256={}))  # unnamed, it is looked at
+    evaluator = Evaluator(replace(data, sha256={}))  # without its hashes the reference is computed
     for count in (NUM_QUICK, NUM_SAMPLES):
         evaluator.floor(count)
     evaluator.precision_recall_floor(NUM_SAMPLES)

@@ -16,7 +16,8 @@ from torchvision.datasets import MNIST
 
 from benchmarks.timing import Run, Setting, timed
 from gan.data import idx
-from gan.data.download import FILES, Mnist, load
+from gan.data.dataset import Dataset, load_dataset
+from gan.data.mnist import FILES
 from gan.images import from_uint8
 from tests.support.reference import generator, published_discriminator
 
@@ -33,7 +34,7 @@ def with_loader(setting: Setting, num_workers: int) -> Run:
 
 def in_memory(setting: Setting) -> Run:
     """Prepare the same loop on images that lie on the device as uint8."""
-    images = torch.from_numpy(load(setting.data_dir).train_images).unsqueeze(1).to(setting.device)
+    images = torch.from_numpy(load_dataset(setting.data_dir).train_images).unsqueeze(1).to(setting.device)
     return timed(partial(next, train(drawn(images), setting.device)), setting.device)
 
 
@@ -61,7 +62,7 @@ def train(batches: Iterator[Tensor], device: str) -> Iterator[tuple[float, float
         yield g_loss.item(), d_loss.item()
 
 
-def lay_out(data: Mnist, root: Path) -> None:
+def lay_out(data: Dataset, root: Path) -> None:
     """Write the four files where torchvision's MNIST looks for them below `root`."""
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)

@@ -13,8 +13,7 @@ from statistics import mean
 from typing import Any
 
 from gan.config import TrainConfig
-from gan.data import download as mnist
-from gan.data.download import Mnist
+from gan.data.dataset import Dataset, load_dataset
 from gan.evaluation.evaluator import NUM_SAMPLES, Evaluation, Evaluator
 from gan.recipes.draw import draw
 from gan.runs.runner import open_run
@@ -40,7 +39,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 }
 
 
-def measure(variant: str, seed: int, num_steps: int, precision: str, data: Mnist) -> Evaluation:
+def measure(variant: str, seed: int, num_steps: int, precision: str, data: Dataset) -> Evaluation:
     """Train on one thread, in a directory that is thrown away, and evaluate the last step."""
     fields = {"seed": seed, "num_steps": num_steps, "precision": precision, "num_threads": 1}
     config = TrainConfig(**{**fields, **VARIANTS[variant]})
@@ -48,7 +47,7 @@ def measure(variant: str, seed: int, num_steps: int, precision: str, data: Mnist
         for _ in run.train():
             pass
         images = draw(run.state.sampler.eval(), config.latent_dim, NUM_SAMPLES, SEED)
-    return Evaluator(data).full(images)
+    return Evaluator(data).evaluate(images)
 
 
 def row(variant: str, found: list[Evaluation]) -> str:
@@ -71,7 +70,7 @@ def main() -> int:
     args = parser.parse_args()
     if odd := set(args.variants) - VARIANTS.keys():
         parser.error(f"no such variant: {', '.join(sorted(odd))}")
-    data = mnist.load(args.data_dir)
+    data = load_dataset(args.data_dir)
     fixed = args.num_steps, args.precision, data
     print("| | distance, a seed each | score | classes |\n|---|---|---|---|", flush=True)  # noqa: T201
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:

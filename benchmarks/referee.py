@@ -16,8 +16,7 @@ from typing import get_args
 
 from benchmarks.timing import Precision
 from gan.config import RecipeName, TrainConfig
-from gan.data import download as mnist
-from gan.data.download import Mnist
+from gan.data.dataset import Dataset, load_dataset
 from gan.health import HealthEvent, stuck_steps
 from gan.runs.runner import open_run
 
@@ -56,7 +55,7 @@ def watch(
     recipe: RecipeName,
     seed: int,
     num_steps: int,
-    data: Mnist,
+    data: Dataset,
     precision: Precision = "float32",
     snapshot_steps: int = 1000,
 ) -> Watched:
@@ -87,7 +86,7 @@ def main() -> int:
     parser.add_argument("--precision", choices=get_args(Precision), default="float32")
     parser.add_argument("--jobs", type=int, default=2, help="Trainings at a time, one thread each.")
     args = parser.parse_args()
-    data = mnist.load(args.data_dir)
+    data = load_dataset(args.data_dir)
     plan: list[tuple[RecipeName, int, int]] = [
         *(("published", seed, args.published_steps) for seed in range(args.published)),
         *(("tuned", seed, args.tuned_steps) for seed in range(args.tuned)),

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gan.data import download as mnist
+from gan.data.dataset import load_dataset
 from gan.evaluation.classifier import WEIGHTS, Classifier
 from gan.images import from_uint8
 from gan.seeds import derive_seed, make_rng
@@ -37,7 +37,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=WEIGHTS)
     args = parser.parse_args()
-    data = mnist.load(args.data_dir)
+    data = load_dataset(args.data_dir)
     torch.set_num_threads(1)  # the number of threads changes bits
     judge = train(
         torch.from_numpy(data.train_images).unsqueeze(1),
@@ -87,7 +87,7 @@ def augmented(images: Tensor, rng: torch.Generator) -> Tensor:
 
 @torch.no_grad()
 def accuracy(judge: Classifier, images: Tensor, labels: Tensor) -> float:
-    """Return the share of images (N, 1, 28, 28) uint8 that the judge names rightly."""
+    """Return the share of images (N, 1, 28, 28) uint8 that the judge classifies correctly."""
     judge.eval()
     named = [judge(from_uint8(part)).argmax(1) for part in torch.split(images, 1000)]
     return float((torch.cat(named) == labels).float().mean())

@@ -17,9 +17,9 @@ from flows.settings import Workplace
 from gan.cli.progress import show_download, show_progress
 from gan.cli.signals import stop_on_signals
 from gan.config import TrainConfig
-from gan.data import download as mnist
-from gan.data.download import Mnist
-from gan.data.shared import keep_mnist, take_mnist
+from gan.data.dataset import Dataset, load_dataset, validate_dataset
+from gan.data.download import download_dataset
+from gan.data.shared import download_from_store, upload_to_store
 from gan.device import choose_device
 from gan.errors import (
     CheckpointError,
@@ -85,23 +85,23 @@ def download_mnist(workplace: Workplace) -> None:
     """
     store = open_store(workplace.store) if workplace.is_remote and workplace.pinned else None
     if store:
-        take_mnist(store, workplace.data_dir)
+        download_from_store(store, workplace.data_dir)
     with show_download() as progress:
-        mnist.download(workplace.data_dir, workplace.mirrors, pinned=workplace.pinned, progress=progress)
+        download_dataset(workplace.data_dir, workplace.mirrors, pinned=workplace.pinned, progress=progress)
     if store:
-        keep_mnist(store, workplace.data_dir)
+        upload_to_store(store, workplace.data_dir)
 
 
 @task(cache_policy=NO_CACHE)
 def validate_mnist(workplace: Workplace) -> None:
     """Read every byte of the four files and check all that is known of them."""
-    mnist.validate(workplace.data_dir, pinned=workplace.pinned)
+    validate_dataset(workplace.data_dir, pinned=workplace.pinned)
 
 
 @task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=[2, 10, 30], retry_condition_fn=worth_retrying)
 def train_gan(config: TrainConfig, workplace: Workplace) -> State[Any] | None:
     """Train the run to its end, going on where it was; return a Cancelled state when a signal stops it."""
-    data = mnist.load(workplace.data_dir, pinned=workplace.pinned)
+    data = load_dataset(workplace.data_dir, pinned=workplace.pinned)
     from_scratch = workplace.from_scratch and this_task_run.run_count <= 1  # a second try goes on, too
     with _opened(config, workplace, data, from_scratch) as (run, uploader), stop_on_signals() as stop:
 
@@ -128,7 +128,7 @@ def train_gan(config: TrainConfig, workplace: Workplace) -> State[Any] | None:
 
 @contextmanager
 def _opened(
-    config: TrainConfig, workplace: Workplace, data: Mnist, from_scratch: bool
+    config: TrainConfig, workplace: Workplace, data: Dataset, from_scratch: bool
 ) -> Iterator[tuple[Run, Uploader | None]]:
     """Open the run; where the store is elsewhere, take its lease, get what it has more, and send what comes."""
     run_path = workplace.run_path
@@ -205,7 +205,7 @@ def promote_champion(workplace: Workplace, contender: Contender) -> None:
 
 
 def _evaluator(workplace: Workplace) -> Evaluator:
-    return Evaluator(mnist.load(workplace.data_dir), choose_device("auto").kind)
+    return Evaluator(load_dataset(workplace.data_dir), choose_device("auto").kind)
 
 
 @contextmanager

@@ -81,8 +81,8 @@ def promote(run: str, force: bool, reason: str | None, data_dir: Path, as_json: 
     found = RUN_ADDRESS.fullmatch(run)
     if not found:
         raise click.BadParameter(f"{run} is no run of a store. Give it as STORE/runs/ID.", param_hint="RUN")
-    from gan.data.download import load
-    from gan.data.shared import take_mnist
+    from gan.data.dataset import load_dataset
+    from gan.data.shared import download_from_store
     from gan.device import choose_device
     from gan.evaluation.evaluator import Evaluator
     from gan.registry.champion import me
@@ -91,8 +91,8 @@ def promote(run: str, force: bool, reason: str | None, data_dir: Path, as_json: 
     from gan.storage.address import open_store
 
     store = open_store(found["store"] or ".")
-    take_mnist(store, data_dir)
-    evaluator = Evaluator(load(data_dir), choose_device("auto").kind)
+    download_from_store(store, data_dir)
+    evaluator = Evaluator(load_dataset(data_dir), choose_device("auto").kind)
     contender = measure(open_store(run), evaluator)
     decision = decide(store, contender, meeting(store, contender, evaluator), me(), force=force, reason=reason)
     click.echo(decision.model_dump_json() if as_json else decision)

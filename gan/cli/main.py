@@ -53,10 +53,10 @@ gan.add_command(champion)
 def download(data_dir: Path, mirrors: tuple[str, ...], no_pinned_hash: bool, debug: bool) -> None:
     """Fetch the four MNIST files; a good file on disk costs no request."""
     from gan.cli.progress import show_download
-    from gan.data import download as mnist
+    from gan.data.download import download_dataset
 
     with show_download() as progress:
-        for path in mnist.download(data_dir, mirrors, pinned=not no_pinned_hash, progress=progress):
+        for path in download_dataset(data_dir, mirrors, pinned=not no_pinned_hash, progress=progress):
             click.echo(path)
 
 
@@ -67,9 +67,9 @@ def download(data_dir: Path, mirrors: tuple[str, ...], no_pinned_hash: bool, deb
 @DEBUG
 def validate(data_dir: Path, no_pinned_hash: bool, as_json: bool, debug: bool) -> None:
     """Read every byte of the four files and check all that is known of them."""
-    from gan.data import download as mnist
+    from gan.data.dataset import validate_dataset
 
-    checks = mnist.validate(data_dir, pinned=not no_pinned_hash)
+    checks = validate_dataset(data_dir, pinned=not no_pinned_hash)
     if as_json:
         return click.echo(json.dumps({name: check._asdict() for name, check in checks.items()}, default=str))
     for name, check in checks.items():
@@ -101,7 +101,8 @@ def train(
     config = config_from(fields)
     from gan.cli.progress import show_download, show_progress
     from gan.cli.signals import stop_on_signals
-    from gan.data import download as mnist
+    from gan.data.dataset import load_dataset
+    from gan.data.download import download_dataset
     from gan.report import page as report
     from gan.runs.runner import open_run, resolve
     from gan.sync.publish import seal
@@ -111,8 +112,8 @@ def train(
         return 0
     with stop_on_signals() as stop:
         with show_download() as progress:
-            mnist.download(data_dir, mirrors, pinned=not no_pinned_hash, progress=progress)
-        data = mnist.load(data_dir, pinned=not no_pinned_hash)
+            download_dataset(data_dir, mirrors, pinned=not no_pinned_hash, progress=progress)
+        data = load_dataset(data_dir, pinned=not no_pinned_hash)
         with open_run(run_dir, config, data, resume=resume, from_scratch=from_scratch) as run:
             with show_progress(run) as shown:
                 for _ in run.train(stop):
@@ -160,8 +161,8 @@ def sample(run: str, count: int, seed: int, digit: int | None, out: Path, debug:
 @DEBUG
 def evaluate(run: str, data_dir: Path, as_json: bool, debug: bool) -> None:
     """Measure 10,000 samples with the frozen judge, each figure beside that of real images."""
-    from gan.data.download import load
-    from gan.data.shared import take_mnist
+    from gan.data.dataset import load_dataset
+    from gan.data.shared import download_from_store
     from gan.device import choose_device
     from gan.evaluation.evaluator import NUM_SAMPLES, Evaluator
     from gan.recipes.draw import draw
@@ -171,10 +172,10 @@ def evaluate(run: str, data_dir: Path, as_json: bool, debug: bool) -> None:
 
     served = find_champion(run)
     if served:
-        take_mnist(served[0], data_dir)  # a machine may have nothing but the store
+        download_from_store(served[0], data_dir)  # a machine may have nothing but the store
     network, config, step = load_sampler(champion_checkpoint(*served) if served else checkpoint_copy(run))
     samples = draw(network, config.latent_dim, NUM_SAMPLES, seed=0)
-    found = Evaluator(load(data_dir), choose_device("auto").kind).full(samples)
+    found = Evaluator(load_dataset(data_dir), choose_device("auto").kind).evaluate(samples)
     if as_json:
         return click.echo(found.model_dump_json())
     click.echo(f"step {step}, {found.num_samples} samples\n{found}")

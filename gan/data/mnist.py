@@ -1,6 +1,5 @@
-"""Which four files are MNIST, and is this one of them?"""
+"""Which four files are MNIST, and what must each of them contain?"""
 
-import hashlib
 import math
 import os
 from dataclasses import dataclass
@@ -12,12 +11,13 @@ from numpy.typing import NDArray
 
 from gan.data import idx
 from gan.errors import ChecksumError, DataError, IdxFormatError
+from gan.files import sha256_bytes
 
-MAX_UNPINNED_ITEMS = 500_000  # 392 MB of images: several times MNIST, and no danger to a machine's memory
+MAX_UNPINNED_ITEMS = 500_000  # 392 MB of images: several times MNIST, and safe for a machine's memory
 
 
 class MnistFile(NamedTuple):
-    """One of the four: its name without .gz, its array's shape, the SHA-256 of its unpacked content."""
+    """One of the four files: its name without .gz, its array's shape, the SHA-256 of its unpacked content."""
 
     name: str
     shape: tuple[int, ...]
@@ -48,30 +48,35 @@ FILES = (
 )
 
 
-class Content(NamedTuple):
-    """What a checked file holds."""
+class FileContent(NamedTuple):
+    """The content of a checked file."""
 
     array: NDArray[np.uint8]
-    sha256: str  # unpacked
-    num_bytes: int  # as it was, gzipped or not
+    sha256: str  # of the unpacked content
+    num_bytes: int  # of the file itself, gzipped or not
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a file has to be; None: anything goes."""
+class FileSpec:
+    """What a file must contain. A field that is None is not checked."""
 
     name: str
-    item_shape: tuple[int, ...]  # of an image; of a label ()
+    item_shape: tuple[int, ...]  # of one image; () for a label
     num_items: int | None
     sha256: str | None
 
     @classmethod
-    def of(cls, file: MnistFile, pinned: bool, num_before: int | None) -> Self:
-        """Ask for MNIST's own file, or else for any of its kind: as many labels as the file before it has images."""
+    def of(cls, file: MnistFile, pinned: bool, num_images: int | None) -> Self:
+        """Return the spec of MNIST's own file, or, if not `pinned`, of any file with such items.
+
+        Args:
+            num_images: the number of items in the file before it. A file of labels that is not pinned must have as
+                many.
+        """
         item_shape = file.shape[1:]
         if pinned:
             return cls(file.name, item_shape, file.shape[0], file.sha256)
-        return cls(file.name, item_shape, None if item_shape else num_before, None)
+        return cls(file.name, item_shape, None if item_shape else num_images, None)
 
     @property
     def max_items(self) -> int:
@@ -79,20 +84,20 @@ class Wanted:
 
     @property
     def max_bytes(self) -> int:
-        """Return the most that the file may have, gzipped or not; gzip adds little to what does not shrink."""
+        """Return the largest size the file may have, gzipped or not. Gzip adds little to incompressible data."""
         raw = 16 + self.max_items * math.prod(self.item_shape)
         return raw + raw // 1000 + 1024
 
     def paths(self, data_dir: Path) -> tuple[Path, Path]:
-        """Return where the file may lie in a folder; the first one counts."""
+        """Return the two paths at which the file may lie in a folder. If both exist, the first one is used."""
         return data_dir / f"{self.name}.gz", data_dir / self.name
 
-    def read(self, path: Path) -> Content | None:
-        """Read and check a file on disk; None where there is none.
+    def read(self, path: Path) -> FileContent | None:
+        """Read and check a file on disk. Returns None if it does not exist.
 
         Raises:
-            IdxFormatError, ChecksumError: it is not what is wanted.
-            DataError: it cannot be read.
+            IdxFormatError, ChecksumError: the content is not the expected one.
+            DataError: the file cannot be read.
         """
         try:
             with path.open("rb") as file:
@@ -106,11 +111,12 @@ class Wanted:
             raise DataError(f"{path}: cannot be read ({error.strerror}). Check its permissions.") from error
         return self.check(data, str(path))
 
-    def check(self, data: bytes, where: str) -> Content:
+    def check(self, data: bytes, where: str) -> FileContent:
         """Check every byte of a file's content.
 
         Raises:
-            IdxFormatError, ChecksumError: it is not what is wanted; names `where`, found and expected.
+            IdxFormatError, ChecksumError: the content is not the expected one. The message names `where`, the found
+                and the expected value.
         """
         raw = idx.unpack(data, where, self.item_shape, self.max_items)
         array = idx.decode(raw, where, self.item_shape, self.max_items)
@@ -119,7 +125,7 @@ class Wanted:
         if not self.item_shape and array.max() > 9:
             index = int(np.argmax(array > 9))
             raise IdxFormatError(f"{where}: found label {array[index]} at index {index:,}, expected 0 to 9")
-        sha256 = hashlib.sha256(raw).hexdigest()
+        sha256 = sha256_bytes(raw)
         if self.sha256 not in (None, sha256):
             raise ChecksumError(f"{where}: found content of SHA-256 {sha256}, expected {self.sha256}")
-        return Content(array, sha256, len(data))
+        return FileContent(array, sha256, len(data))

@@ -1,4 +1,4 @@
-"""Is one generator better than another by more than the noise?"""
+"""Is one generator better than another by more than the measurement noise?"""
 
 from statistics import NormalDist
 from typing import Literal
@@ -12,12 +12,12 @@ from gan.evaluation.evaluator import COVERED_SHARE
 from gan.evaluation.metrics import Gaussian
 from gan.seeds import make_rng
 
-ERROR_RATE = 0.01  # one-sided: how often a challenger that is only as good may be called better
+ERROR_RATE = 0.01  # one-sided: how often a challenger that is only equally good may be called better
 RESAMPLES = 200
 
 
 class Comparison(BaseModel):
-    """Hold a challenger against a champion: distances by the same judge, of as many samples from the same latents."""
+    """A challenger compared with a champion, by the same classifier and on samples of the same latents."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -27,14 +27,14 @@ class Comparison(BaseModel):
     challenger_distance: float = Field(description="Squared Fréchet distance to the test images; lower is better.")
     champion_distance: float
     error: float = Field(description="Standard error of the difference of the distances, by paired bootstrap.")
-    bound: float = Field(description="The difference, challenger less champion, and its noise: below 0 is better.")
-    error_rate: float = Field(description="How often a challenger that is only as good has a bound below 0.")
-    challenger_classes: int = Field(description="Digits that have over 1 % of its samples.")
+    bound: float = Field(description="Challenger's distance minus champion's, plus a noise margin; below 0 is better.")
+    error_rate: float = Field(description="How often an equally good challenger has a bound below 0.")
+    challenger_classes: int = Field(description="Number of digits with over 1 % of the samples.")
     champion_classes: int
 
     @property
     def is_better(self) -> bool:
-        """Tell whether the challenger is closer by more than the noise, and covers as many classes."""
+        """Return whether the challenger is closer by more than the noise and covers at least as many classes."""
         return self.bound < 0 and self.challenger_classes >= self.champion_classes
 
     def __str__(self) -> str:
@@ -48,32 +48,33 @@ class Comparison(BaseModel):
 
 
 def compare(challenger: ClassifierOutputs, champion: ClassifierOutputs, test: Gaussian) -> Comparison:
-    """Compare what the judge sees in N samples of each, from the same latents, by the features of the test images.
+    """Compare the classifier's outputs for N samples of each generator, drawn from the same latents.
 
-    Resampled are pairs: the same indices of both, so that what one latent does to both cancels out.
+    The bootstrap resamples pairs, that is the same indices of both. An effect of a latent on both generators then
+    cancels out.
     """
-    ours, theirs = challenger.features, champion.features
+    challenger_features, champion_features = challenger.features, champion.features
 
     def distance_of(features: Tensor) -> float:
         return metrics.gaussian_distance(Gaussian.of(features), test)
 
     def difference(indices: Tensor) -> tuple[float, ...]:
-        return (distance_of(ours[indices]) - distance_of(theirs[indices]),)
+        return (distance_of(challenger_features[indices]) - distance_of(champion_features[indices]),)
 
-    [error] = metrics.bootstrap_errors(difference, len(ours), RESAMPLES, make_rng(0, "comparison"))
-    distance, their_distance = distance_of(ours), distance_of(theirs)
+    [error] = metrics.bootstrap_errors(difference, len(challenger_features), RESAMPLES, make_rng(0, "comparison"))
+    challenger_distance, champion_distance = distance_of(challenger_features), distance_of(champion_features)
     return Comparison(
         judge=WEIGHTS_SHA256,
-        num_samples=len(ours),
-        challenger_distance=distance,
-        champion_distance=their_distance,
+        num_samples=len(challenger_features),
+        challenger_distance=challenger_distance,
+        champion_distance=champion_distance,
         error=error,
-        bound=distance - their_distance + NormalDist().inv_cdf(1 - ERROR_RATE) * error,
+        bound=challenger_distance - champion_distance + NormalDist().inv_cdf(1 - ERROR_RATE) * error,
         error_rate=ERROR_RATE,
         challenger_classes=_classes_covered(challenger),
         champion_classes=_classes_covered(champion),
     )
 
 
-def _classes_covered(seen: ClassifierOutputs) -> int:
-    return int((metrics.class_shares(seen.probabilities) > COVERED_SHARE).sum())
+def _classes_covered(outputs: ClassifierOutputs) -> int:
+    return int((metrics.class_shares(outputs.probabilities) > COVERED_SHARE).sum())

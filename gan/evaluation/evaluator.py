@@ -1,4 +1,4 @@
-"""How good are a generator's samples, beside real images?"""
+"""How good are a generator's samples, compared with real images?"""
 
 from functools import cached_property
 from typing import Literal
@@ -8,47 +8,48 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from gan.data.download import Mnist
+from gan.data.dataset import Dataset
 from gan.errors import DataError
 from gan.evaluation import metrics
 from gan.evaluation.classifier import WEIGHTS_SHA256, ClassifierOutputs, classify, load_classifier
-from gan.evaluation.reference import Reference, is_mnist, load_reference
+from gan.evaluation.metrics import PrecisionRecall
+from gan.evaluation.reference import Nearest, Reference, SetMetrics, load_reference
 from gan.seeds import make_rng
 
 NUM_SAMPLES = 10_000
 NUM_QUICK = 2_000
-NUM_MEMORISED = 2_000  # samples, and test images, looked up among all training images
+NUM_MEMORISED = 2_000  # samples, and test images, that are searched for among all training images
 RESAMPLES = 50
-COVERED_SHARE = 0.01  # a class with fewer of the samples counts as lost
-CLOSE_SHARE = 0.01  # a sample nearer to a training image than this share of the test images is called close
-KNOWN_ACCURACY = 0.9
+COVERED_SHARE = 0.01  # a class with a smaller share of the samples counts as lost
+CLOSE_SHARE = 0.01  # a sample counts as memorised if it is closer to a training image than 99 % of the test images
+KNOWN_ACCURACY = 0.9  # of the classifier on the test images of a data set that it knows
 
 
 class Metric(BaseModel):
-    """One number: its standard error by bootstrap, and the same number for real training images."""
+    """One metric of the samples."""
 
     model_config = ConfigDict(frozen=True)
 
     value: float
-    error: float
-    floor: float
+    error: float  # standard error of `value`, by bootstrap
+    floor: float  # the same metric of real training images
 
 
 class Evaluation(BaseModel):
-    """What `gan evaluate` says of a generator; every number is against MNIST's test images."""
+    """The result of `gan evaluate`. Every metric compares samples with MNIST's test images."""
 
     model_config = ConfigDict(frozen=True)
 
     version: Literal[1] = 1
-    judge: str  # SHA-256 of its weights: numbers of two judges are never to be compared
+    judge: str  # SHA-256 of the classifier's weights: metrics of different classifiers are not comparable
     num_samples: int
     distance: Metric  # squared Fréchet distance of features; lower is better
     score: Metric  # 1 to 10; higher is better
-    precision: Metric  # share of samples that look real
-    recall: Metric  # share of test images that the samples could have been
+    precision: Metric  # share of the samples that lie among the test images
+    recall: Metric  # share of the test images that lie among the samples
     histogram_distance: Metric  # total variation of the classes' shares
-    memorised: Metric  # share of samples nearer to a training image than 99 % of the test images are
-    neighbour_ratio: Metric  # median distance to the nearest training image, over that of test images
+    memorised: Metric  # share of samples that are closer to a training image than 99 % of the test images are
+    neighbour_ratio: Metric  # median distance to the nearest training image, divided by that of the test images
     classes_covered: int  # of 10, those with over 1 % of the samples
     class_shares: list[float]
 
@@ -63,7 +64,7 @@ class Evaluation(BaseModel):
 
 
 class QuickEvaluation(BaseModel):
-    """What is measured while training goes on; its distance is higher than Evaluation's, being of fewer samples."""
+    """The evaluation during training. Its distance is higher than Evaluation's, because it has fewer samples."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -78,67 +79,68 @@ class QuickEvaluation(BaseModel):
 
 
 class Evaluator:
-    """Measure samples against a data set; what is not known of its real images is computed once, when needed."""
+    """Measure samples of a generator against a data set. Missing reference values are computed once, when needed."""
 
-    def __init__(self, data: Mnist, device: str = "cpu") -> None:
-        """Take the reference that is frozen with the judge for MNIST; look at the test images of another set.
+    def __init__(self, data: Dataset, device: str = "cpu") -> None:
+        """Load the classifier, and MNIST's stored reference or compute that of another data set.
 
         Raises:
-            DataError: the judge does not know these images: they are not MNIST's digits.
+            DataError: the classifier does not know these images, because they are not MNIST's digits.
         """
         self.device = device
         self.classifier = load_classifier(device)
         self.train_images, self.test_images = _tensor(data.train_images), _tensor(data.test_images)
-        self._seen: dict[int, ClassifierOutputs] = {}
-        if is_mnist(data):
+        self._training_outputs: dict[int, ClassifierOutputs] = {}
+        if data.is_mnist:
             self.reference = load_reference()
             return
         self.reference = Reference.of(self.test)
         accuracy = np.mean(self.test.probabilities.argmax(1).numpy() == data.test_labels)
         if accuracy < KNOWN_ACCURACY:
             raise DataError(
-                f"the judge knows MNIST's digits, and names {accuracy:.1%} of these test images rightly: "
-                "samples of this data set cannot be evaluated"
+                "samples of this data set cannot be evaluated: the judge knows only MNIST's digits, and classifies "
+                f"{accuracy:.1%} of these test images correctly"
             )
 
     @cached_property
     def test(self) -> ClassifierOutputs:
-        """What the judge sees in the test images."""
+        """The classifier's outputs for the test images."""
         return classify(self.classifier, self.test_images)
 
-    def quick(self, images: Tensor) -> QuickEvaluation:
-        """Measure samples (N, 1, 28, 28) uint8 by distance and histogram alone."""
-        seen = classify(self.classifier, images)
-        distance, _, histogram_distance = self._cheap(seen)
-        shares = metrics.class_shares(seen.probabilities)
+    def evaluate_quick(self, images: Tensor) -> QuickEvaluation:
+        """Measure only the distance and the class histogram of samples (N, 1, 28, 28) uint8."""
+        outputs = classify(self.classifier, images)
+        measured = self._set_metrics(outputs)
+        shares = metrics.class_shares(outputs.probabilities)
         return QuickEvaluation(
             judge=WEIGHTS_SHA256,
             num_samples=len(images),
-            distance=distance,
-            distance_floor=self.floor(len(images))[0],
-            histogram_distance=histogram_distance,
+            distance=measured.distance,
+            distance_floor=self.floor(len(images)).distance,
+            histogram_distance=measured.histogram_distance,
             classes_covered=int((shares > COVERED_SHARE).sum()),
             class_shares=shares.tolist(),
         )
 
-    def full(self, images: Tensor, seen: ClassifierOutputs | None = None) -> Evaluation:
-        """Measure samples (N, 1, 28, 28) uint8 in every way; `seen` is what the judge sees in them, where known."""
-        seen = seen or classify(self.classifier, images)
-        shares = metrics.class_shares(seen.probabilities)
-        cheap = [
-            Metric(value=value, error=error, floor=of_real)
-            for value, error, of_real in zip(
-                self._cheap(seen), self._cheap_errors(seen), self.floor(len(images)), strict=True
-            )
-        ]
-        precision, recall = self._precision_recall_metrics(seen)
+    def evaluate(self, images: Tensor, outputs: ClassifierOutputs | None = None) -> Evaluation:
+        """Measure every metric of samples (N, 1, 28, 28) uint8.
+
+        Args:
+            outputs: the classifier's outputs for `images`, if the caller has them.
+        """
+        outputs = outputs or classify(self.classifier, images)
+        measured, errors, floor = self._set_metrics(outputs), self._set_errors(outputs), self.floor(len(images))
+        precision, recall = self._precision_recall_metrics(outputs)
         memorised, neighbour_ratio = self._memorisation(images)
+        shares = metrics.class_shares(outputs.probabilities)
         return Evaluation(
             judge=WEIGHTS_SHA256,
             num_samples=len(images),
-            distance=cheap[0],
-            score=cheap[1],
-            histogram_distance=cheap[2],
+            distance=Metric(value=measured.distance, error=errors.distance, floor=floor.distance),
+            score=Metric(value=measured.score, error=errors.score, floor=floor.score),
+            histogram_distance=Metric(
+                value=measured.histogram_distance, error=errors.histogram_distance, floor=floor.histogram_distance
+            ),
             precision=precision,
             recall=recall,
             memorised=memorised,
@@ -147,84 +149,89 @@ class Evaluator:
             class_shares=shares.tolist(),
         )
 
-    def floor(self, count: int) -> tuple[float, ...]:
-        """Return distance, score and histogram distance of as many training images.
+    def floor(self, count: int) -> SetMetrics:
+        """Return the metrics of `count` training images: no generator can be expected to do better."""
+        floors = self.reference.floors
+        if count not in floors:
+            floors[count] = self._set_metrics(self._classify_training(count))
+        return floors[count]
 
-        Below that distance no samples can be told from real ones.
-        """
-        if count not in self.reference.floors:
-            self.reference.floors[count] = self._cheap(self._training(count))
-        return self.reference.floors[count]
-
-    def precision_recall_floor(self, count: int) -> tuple[float, ...]:
-        """Return precision and recall of as many training images."""
-        if count not in self.reference.precision_recall_floors:
-            self.reference.precision_recall_floors[count] = self._precision_recall(self._training(count))
-        return self.reference.precision_recall_floors[count]
+    def precision_recall_floor(self, count: int) -> PrecisionRecall:
+        """Return precision and recall of `count` training images."""
+        floors = self.reference.precision_recall_floors
+        if count not in floors:
+            floors[count] = self._precision_recall(self._classify_training(count))
+        return floors[count]
 
     @cached_property
-    def nearest(self) -> tuple[float, ...]:
-        """Test images' distances to the nearest training image, in pixels: what 1 % of them, and a half, are below."""
+    def nearest(self) -> Nearest:
+        """The test images' distances to the nearest training image."""
         if self.reference.nearest:
             return self.reference.nearest
-        found = self._nearest(self.test_images)
-        return float(found.quantile(CLOSE_SHARE)), float(found.median())
+        distances = self._nearest_distances(self.test_images)
+        return Nearest(float(distances.quantile(CLOSE_SHARE)), float(distances.median()))
 
-    def _cheap(self, seen: ClassifierOutputs) -> tuple[float, float, float]:
-        """Return distance, score, histogram distance."""
+    def _set_metrics(self, outputs: ClassifierOutputs) -> SetMetrics:
+        return SetMetrics(
+            metrics.gaussian_distance(metrics.Gaussian.of(outputs.features), self.reference.features),
+            metrics.mnist_score(outputs.probabilities),
+            metrics.total_variation(metrics.class_shares(outputs.probabilities), self.reference.class_shares),
+        )
+
+    def _set_errors(self, outputs: ClassifierOutputs) -> SetMetrics:
+        """Return the standard error of each of the set metrics."""
+
+        def statistics(indices: Tensor) -> SetMetrics:
+            return self._set_metrics(ClassifierOutputs(outputs.features[indices], outputs.probabilities[indices]))
+
+        rng = make_rng(0, "bootstrap")
+        return SetMetrics(*metrics.bootstrap_errors(statistics, len(outputs.features), RESAMPLES, rng))
+
+    def _precision_recall_metrics(self, outputs: ClassifierOutputs) -> tuple[Metric, Metric]:
+        count = len(outputs.features)
+        found, floor = self._precision_recall(outputs), self.precision_recall_floor(count)
+        # Each is the share of `count` samples or of the test images: its error is that of a binomial share.
         return (
-            metrics.gaussian_distance(metrics.Gaussian.of(seen.features), self.reference.features),
-            metrics.mnist_score(seen.probabilities),
-            metrics.total_variation(metrics.class_shares(seen.probabilities), self.reference.class_shares),
+            Metric(value=found.precision, error=_share_error(found.precision, count), floor=floor.precision),
+            Metric(value=found.recall, error=_share_error(found.recall, len(self.test_images)), floor=floor.recall),
         )
 
-    def _cheap_errors(self, seen: ClassifierOutputs) -> list[float]:
-        def statistics(indices: Tensor) -> tuple[float, ...]:
-            return self._cheap(ClassifierOutputs(seen.features[indices], seen.probabilities[indices]))
-
-        return metrics.bootstrap_errors(statistics, len(seen.features), RESAMPLES, make_rng(0, "bootstrap"))
-
-    def _precision_recall_metrics(self, seen: ClassifierOutputs) -> tuple[Metric, Metric]:
-        count = len(seen.features)
-        found, floors = self._precision_recall(seen), self.precision_recall_floor(count)
-        precision, recall = (
-            Metric(value=value, error=(value * (1 - value) / of) ** 0.5, floor=floor)
-            for value, floor, of in zip(found, floors, (count, len(self.test_images)), strict=True)
-        )
-        return precision, recall
-
-    def _precision_recall(self, seen: ClassifierOutputs) -> tuple[float, float]:
-        """Return precision, recall."""
-        real, found = (each.features.float().to(self.device) for each in (self.test, seen))
-        return metrics.precision_recall(real, found)
+    def _precision_recall(self, outputs: ClassifierOutputs) -> PrecisionRecall:
+        real, fake = (each.features.float().to(self.device) for each in (self.test, outputs))
+        return metrics.precision_recall(real, fake)
 
     def _memorisation(self, images: Tensor) -> tuple[Metric, Metric]:
-        """Compare distances, in pixels, to the nearest training image; the floor is that of unseen test images."""
-        found, (close, middle) = self._nearest(images), self.nearest
+        """Compare the samples' distances to the nearest training image, in pixels, with those of the test images."""
+        distances, nearest = self._nearest_distances(images), self.nearest
 
         def statistics(indices: Tensor) -> tuple[float, ...]:
-            return float((found[indices] < close).float().mean()), float(found[indices].median() / middle)
+            chosen = distances[indices]
+            return float((chosen < nearest.close).float().mean()), float(chosen.median() / nearest.median)
 
-        values = statistics(torch.arange(len(found)))
-        errors = metrics.bootstrap_errors(statistics, len(found), RESAMPLES, make_rng(0, "bootstrap"))
-        floors = (CLOSE_SHARE, 1.0)
-        memorised, ratio = (
-            Metric(value=value, error=error, floor=floor)
-            for value, error, floor in zip(values, errors, floors, strict=True)
+        memorised, ratio = statistics(torch.arange(len(distances)))
+        rng = make_rng(0, "bootstrap")
+        memorised_error, ratio_error = metrics.bootstrap_errors(statistics, len(distances), RESAMPLES, rng)
+        return (
+            Metric(value=memorised, error=memorised_error, floor=CLOSE_SHARE),
+            Metric(value=ratio, error=ratio_error, floor=1.0),
         )
-        return memorised, ratio
 
-    def _nearest(self, images: Tensor) -> Tensor:
+    def _nearest_distances(self, images: Tensor) -> Tensor:
         """Return the distances (NUM_MEMORISED,) of the first images to the nearest training image, in pixels."""
-        train, some = (each.to(self.device).flatten(1) for each in (self.train_images, images[:NUM_MEMORISED]))
-        return metrics.nearest_distances(some.float(), train).cpu()
+        train, first = (each.to(self.device).flatten(1) for each in (self.train_images, images[:NUM_MEMORISED]))
+        return metrics.nearest_distances(first.float(), train).cpu()
 
-    def _training(self, count: int) -> ClassifierOutputs:
-        """Say what the judge sees in as many training images."""
-        if count not in self._seen:
+    def _classify_training(self, count: int) -> ClassifierOutputs:
+        """Return the classifier's outputs for `count` training images, chosen at random."""
+        if count not in self._training_outputs:
             chosen = torch.randperm(len(self.train_images), generator=make_rng(0, "floor"))[:count]
-            self._seen[count] = classify(self.classifier, self.train_images[chosen])
-        return self._seen[count]
+            self._training_outputs[count] = classify(self.classifier, self.train_images[chosen])
+        return self._training_outputs[count]
+
+
+def _share_error(share: float, count: int) -> float:
+    """Return the standard error of a share of `count` members."""
+    return float((share * (1 - share) / count) ** 0.5)
 
 
 def _tensor(images: np.ndarray) -> Tensor:

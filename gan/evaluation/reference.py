@@ -1,4 +1,4 @@
-"""What are samples of MNIST measured against? Frozen with the judge, so that nobody need look at real images again."""
+"""What are samples of MNIST compared with? With values of its real images, computed once and stored in the package."""
 
 import hashlib
 from pathlib import Path
@@ -8,31 +8,45 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from gan.data.download import FILES, Mnist
 from gan.errors import ChecksumError
 from gan.evaluation.classifier import ClassifierOutputs
-from gan.evaluation.metrics import Gaussian, class_shares
+from gan.evaluation.metrics import Gaussian, PrecisionRecall, class_shares
 
 PATH = Path(__file__).with_name("reference.safetensors")  # made by benchmarks/freeze_reference.py
 SHA256 = "cb9170d68297644f5a09bc06addeab0e43219005527442875f41254e5055388f"
 
 
-class Reference(NamedTuple):
-    """What samples are measured against: the test images of a data set, as the judge sees them.
+class SetMetrics(NamedTuple):
+    """The metrics of a set of images that depend only on the classifier's outputs for them."""
 
-    And what real images are measured as, where it is known: a count of training images leads to their figures.
+    distance: float  # squared Fréchet distance to the test images; lower is better
+    score: float  # 1 to 10; higher is better
+    histogram_distance: float  # 0 to 1, total variation of the classes' shares; lower is better
+
+
+class Nearest(NamedTuple):
+    """The distances of the test images to the nearest training image, in pixels."""
+
+    close: float  # their 1st percentile
+    median: float
+
+
+class Reference(NamedTuple):
+    """The values of a data set's real images that samples are compared with.
+
+    Floors are the metrics of N real training images, by N: no generator can be expected to do better.
     """
 
-    features: Gaussian
-    class_shares: Tensor  # (10,)
-    floors: dict[int, tuple[float, ...]]  # distance, score, histogram distance
-    precision_recall_floors: dict[int, tuple[float, ...]]  # precision, recall
-    nearest: tuple[float, ...] | None  # test images' distances to the nearest training image: 1st percentile, median
+    features: Gaussian  # of the test images
+    class_shares: Tensor  # (10,), of the test images
+    floors: dict[int, SetMetrics]
+    precision_recall_floors: dict[int, PrecisionRecall]
+    nearest: Nearest | None  # None: not computed yet
 
     @classmethod
-    def of(cls, seen: ClassifierOutputs) -> Self:
-        """Reduce what the judge sees in test images; what real images are measured as is not known yet."""
-        return cls(Gaussian.of(seen.features), class_shares(seen.probabilities), {}, {}, None)
+    def of(cls, test: ClassifierOutputs) -> Self:
+        """Return the reference for the outputs of a data set's test images, without floors and `nearest`."""
+        return cls(Gaussian.of(test.features), class_shares(test.probabilities), {}, {}, None)
 
     def encode(self) -> bytes:
         """Return the content of the file at PATH."""
@@ -49,30 +63,25 @@ class Reference(NamedTuple):
         return safetensors.torch.save(tensors)
 
 
-def is_mnist(data: Mnist) -> bool:
-    """Tell whether each of the four files is MNIST's own."""
-    return all(data.sha256.get(file.name) == file.sha256 for file in FILES)
-
-
 def load_reference() -> Reference:
-    """Return MNIST's.
+    """Return the reference for MNIST.
 
     Raises:
-        ChecksumError: the file in the package is not the one that this version is made for.
+        ChecksumError: the file in the package is not the one that this version was made with.
     """
     data = PATH.read_bytes()
     found = hashlib.sha256(data).hexdigest()
     if found != SHA256:
-        raise ChecksumError(f"{PATH}: SHA-256 is {found}, expected {SHA256}; install gan-train anew")
+        raise ChecksumError(f"{PATH}: SHA-256 is {found}, expected {SHA256}; install gan-train again")
     tensors = safetensors.torch.load(data)
-
-    def floors(counts: str, figures: str) -> dict[int, tuple[float, ...]]:
-        return dict(zip(tensors[counts].tolist(), map(tuple, tensors[figures].tolist()), strict=True))
-
+    floors = zip(tensors["floor_counts"].tolist(), tensors["floors"].tolist(), strict=True)
+    precision_recall_floors = zip(
+        tensors["precision_recall_counts"].tolist(), tensors["precision_recall_floors"].tolist(), strict=True
+    )
     return Reference(
         Gaussian(tensors["mean"], tensors["covariance"]),
         tensors["class_shares"],
-        floors("floor_counts", "floors"),
-        floors("precision_recall_counts", "precision_recall_floors"),
-        tuple(tensors["nearest"].tolist()),
+        {count: SetMetrics(*values) for count, values in floors},
+        {count: PrecisionRecall(*values) for count, values in precision_recall_floors},
+        Nearest(*tensors["nearest"].tolist()),
     )

@@ -107,7 +107,7 @@ def measure(
     images = draw(network, config.latent_dim, num_samples, SEED)
     seen = classify(evaluator.classifier, images)
     known = champion.evaluation if champion and champion.evaluation.judge == WEIGHTS_SHA256 else None
-    evaluation = known or evaluator.full(images, seen)
+    evaluation = known or evaluator.evaluate(images, seen)
     return Contender(manifest.run_id, step, manifest.files[name].sha256, evaluation, seen)
 
 

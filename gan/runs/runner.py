@@ -11,7 +11,7 @@ from torch import Tensor
 
 from gan.config import TrainConfig
 from gan.data.batches import Batches
-from gan.data.download import Mnist
+from gan.data.dataset import Dataset
 from gan.device import Device, choose_device, choose_num_threads, choose_precision
 from gan.engine.state import NUM_FIXED, TrainState, health_in
 from gan.errors import ConfigMismatchError, RunError, TrainingDivergedError
@@ -35,7 +35,7 @@ log = logging.getLogger(__name__)
 class Run:
     """Hold a run that is open for training: its directory, taken for this process, its config and its state."""
 
-    def __init__(self, run_dir: RunDir, config: TrainConfig, device: Device, data: Mnist) -> None:
+    def __init__(self, run_dir: RunDir, config: TrainConfig, device: Device, data: Dataset) -> None:
         """Take the run directory and load its newest good checkpoint. Raises RunError, CheckpointError."""
         assert config.seed is not None and config.num_steps is not None
         self.run_dir = run_dir
@@ -156,7 +156,7 @@ class Run:
 def open_run(
     path: Path,
     config: TrainConfig,
-    data: Mnist,
+    data: Dataset,
     *,
     resume: bool = False,
     from_scratch: bool = False,
@@ -204,7 +204,7 @@ def resolve(config: TrainConfig, default_seed: int = 0) -> tuple[TrainConfig, De
     return config.resolved(seed=default_seed, device=device.kind, num_threads=num_threads, precision=precision), device
 
 
-def _open(run_dir: RunDir, config: TrainConfig, data: Mnist, from_scratch: bool, default_seed: int) -> Run:
+def _open(run_dir: RunDir, config: TrainConfig, data: Dataset, from_scratch: bool, default_seed: int) -> Run:
     for leftover in run_dir.path.rglob(".*.tmp"):
         leftover.unlink()
     if run_dir.config_path.exists():
@@ -221,7 +221,7 @@ def _open(run_dir: RunDir, config: TrainConfig, data: Mnist, from_scratch: bool,
     return Run(run_dir, config, device, data)
 
 
-def _describe(run_dir: RunDir, device: Device, data: Mnist) -> None:
+def _describe(run_dir: RunDir, device: Device, data: Dataset) -> None:
     """Write what the run is made with, unless it is there; refuse other data than the run began with."""
     if not run_dir.provenance_path.exists():
         run_dir.write_provenance(Provenance.now(run_dir.path.resolve().name, device.reason, data.sha256))

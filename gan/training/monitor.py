@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from gan.config import TrainConfig
 from gan.data.batches import Batches
-from gan.data.download import Mnist
+from gan.data.dataset import Dataset
 from gan.engine.state import TrainState
 from gan.errors import CheckpointError, GanError, TrainingCollapsedError, TrainingDivergedError
 from gan.evaluation.classifier import load_classifier
@@ -41,11 +41,11 @@ class Monitor:
     A decision depends only on the state, its losses and its step, so a resumed run gets the same decision again.
     """
 
-    def __init__(self, config: TrainConfig, data: Mnist, checkpoints_dir: Path) -> None:
+    def __init__(self, config: TrainConfig, data: Dataset, checkpoints_dir: Path) -> None:
         """Load the classifier if the data set is MNIST, which is all that it knows."""
         self.config = config
         self.checkpoints_dir = checkpoints_dir
-        self.classifier = load_classifier(config.device) if data.is_pinned else None
+        self.classifier = load_classifier(config.device) if data.is_mnist else None
 
     def examine(self, state: TrainState, batches: Batches, snapshot: Snapshot) -> HealthEvent | None:
         """Measure the vitals, update the signs in `state.health`, and return an event for a new diagnosis."""

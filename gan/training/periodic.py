@@ -3,7 +3,7 @@
 import logging
 
 from gan.config import TrainConfig
-from gan.data.download import Mnist
+from gan.data.dataset import Dataset
 from gan.engine.state import TrainState
 from gan.errors import ChecksumError, DataError
 from gan.evaluation.evaluator import NUM_QUICK, Evaluator, QuickEvaluation
@@ -23,7 +23,7 @@ class PeriodicEvaluator:
     On a data set that the classifier does not know it logs this once and does nothing.
     """
 
-    def __init__(self, config: TrainConfig, data: Mnist) -> None:
+    def __init__(self, config: TrainConfig, data: Dataset) -> None:
         self.config = config
         self.data = data
         self._evaluator: Evaluator | None = None
@@ -50,4 +50,4 @@ class PeriodicEvaluator:
             return None
         images = draw(state.sampler.eval(), self.config.latent_dim, NUM_QUICK, SEED)
         state.generator.train()
-        return self._evaluator.quick(images)
+        return self._evaluator.evaluate_quick(images)

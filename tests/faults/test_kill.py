@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from gan.config import TrainConfig
-from gan.data.download import load
+from gan.data.dataset import load_dataset
 from gan.runs.runner import open_run
 from tests.support.digits import write_mnist
 from tests.support.killing import differing, kill_until_done
@@ -28,7 +28,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, precision: str) -> Path:
     path = tmp_path_factory.mktemp("undisturbed") / "run"
     config = FIELDS.model_copy(update={"precision": precision, "num_threads": NUM_THREADS[precision]})
-    with open_run(path, config, load(data_dir, pinned=False)) as run:
+    with open_run(path, config, load_dataset(data_dir, pinned=False)) as run:
         list(run.train())
     return path
 

@@ -10,7 +10,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 
 from flows import artifacts as progress
 from gan.config import TrainConfig
-from gan.data.download import load
+from gan.data.dataset import load_dataset
 from gan.runs.runner import open_run
 from tests.support.sample_run import write_sample_run
 
@@ -25,7 +25,7 @@ def test_an_api_that_never_answers_holds_nothing_up(
     with (
         socket.create_server(("127.0.0.1", 0)) as silent,
         temporary_settings({PREFECT_API_URL: address(silent), PREFECT_CLIENT_MAX_RETRIES: 0}),
-        open_run(tmp_path / "run", CONFIG, load(data_dir, pinned=False)) as run,
+        open_run(tmp_path / "run", CONFIG, load_dataset(data_dir, pinned=False)) as run,
     ):
         with progress.publish_progress(run), silent.accept()[0] as request:
             assert request.recv(1000).startswith(b"GET /api/")

@@ -14,7 +14,7 @@ from prefect.client.schemas.objects import State
 
 from flows.gan_train import gan_train
 from gan.config import TrainConfig
-from gan.data import download as mnist
+from gan.data.download import download_dataset, mirrors_from_env
 from gan.errors import StorageError
 from gan.evaluation.evaluator import Evaluator
 from gan.registry.champion import read_champion
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.usefixtures("api"), pytest.mark.mnist]
 @pytest.fixture(scope="module")
 def mnist_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("mnist")
-    mnist.download(path, mnist.mirrors_from_env())
+    download_dataset(path, mirrors_from_env())
     return path
 
 

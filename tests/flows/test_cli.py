@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from gan.config import TrainConfig
-from gan.data.download import load
+from gan.data.dataset import load_dataset
 from gan.runs.runner import open_run
 from tests.support.digits import write_mnist
 from tests.support.killing import Command, differing
@@ -85,7 +85,7 @@ def test_a_killed_run_goes_on_and_equals_one_never_killed(tmp_path: Path, data_d
         "address": "store/runs/mine/", "health": [], "message": None,
     }  # fmt: skip
     assert "flow run mine was left open: the command was killed; go on with: gan-train --run-id mine" in done.stderr
-    with open_run(tmp_path / "undisturbed", CONFIG, load(data_dir, pinned=False)) as undisturbed:
+    with open_run(tmp_path / "undisturbed", CONFIG, load_dataset(data_dir, pinned=False)) as undisturbed:
         list(undisturbed.train())
     assert differing(tmp_path / "store/runs/mine", tmp_path / "undisturbed") == []
 
@@ -115,7 +115,7 @@ def test_an_interrupt_before_training(tmp_path: Path, data_dir: Path) -> None:
 def test_an_end_that_prefect_was_told_twice(
     tmp_path: Path, data_dir: Path, api: str, num_steps: str, report: bytes, code: int
 ) -> None:
-    with open_run(tmp_path / "store/runs/mine", CONFIG, load(data_dir, pinned=False)) as run:
+    with open_run(tmp_path / "store/runs/mine", CONFIG, load_dataset(data_dir, pinned=False)) as run:
         list(run.train())
     options = ["--run-id", "mine", "--data-dir", str(data_dir), "--no-pinned-hash", "--num-steps", num_steps, "--json"]
     with proxy_to(int(api.removesuffix("/api").rpartition(":")[2])) as proxy:
@@ -140,7 +140,7 @@ def test_what_the_referee_has_found_is_said_at_the_end(tmp_path: Path, api: str)
 
 
 def test_a_failure_is_one_message_and_a_code(tmp_path: Path, data_dir: Path, api: str) -> None:
-    with open_run(tmp_path / "store/runs/mine", CONFIG, load(data_dir, pinned=False)):
+    with open_run(tmp_path / "store/runs/mine", CONFIG, load_dataset(data_dir, pinned=False)):
         pass
     options = ["--run-id", "mine", "--data-dir", str(data_dir), "--no-pinned-hash", "--num-steps", "70", "--json"]
     done = gan_train(tmp_path, *options, PREFECT_API_URL=api)

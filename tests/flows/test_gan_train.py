@@ -25,7 +25,7 @@ from flows.gan_train import gan_train
 from flows.settings import Workplace
 from flows.tasks import Stopped, can_pass, download_mnist, publish_run
 from gan.config import TrainConfig
-from gan.data.download import load
+from gan.data.dataset import load_dataset
 from gan.errors import (
     CheckpointError,
     ChecksumError,
@@ -69,7 +69,7 @@ def run_path(environment: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def published(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
     """Make a finished run, once, and return its directory."""
     path = tmp_path_factory.mktemp("published") / "mine"
-    with open_run(path, CONFIG, load(data_dir, pinned=False)) as made:
+    with open_run(path, CONFIG, load_dataset(data_dir, pinned=False)) as made:
         list(made.train())
     render(RunDir(path))
     seal(path, "mine")
@@ -183,7 +183,7 @@ def test_a_signal_cancels_the_flow_run_and_the_next_goes_on(run_path: Path, tmp_
     assert f"; go on with: gan-train --run-id mine --store {tmp_path}/store --data-dir" in str(state.message)
     assert task_states(state)["train_gan"] == "Cancelled"
     assert run(TrainConfig()).is_completed()
-    with open_run(tmp_path / "undisturbed", config, load(data_dir, pinned=False)) as undisturbed:
+    with open_run(tmp_path / "undisturbed", config, load_dataset(data_dir, pinned=False)) as undisturbed:
         list(undisturbed.train())
     assert differing(run_path, tmp_path / "undisturbed") == []
 
@@ -195,7 +195,7 @@ def interrupt_when_trained(run_dir: RunDir, step: int) -> None:
 
 
 def test_from_scratch_trains_anew(run_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with open_run(run_path, CONFIG, load(data_dir, pinned=False)) as begun:
+    with open_run(run_path, CONFIG, load_dataset(data_dir, pinned=False)) as begun:
         next(begun.train())
     created = RunDir(run_path).grid_path(10).stat().st_mtime_ns
     monkeypatch.setenv("GAN_FROM_SCRATCH", "1")

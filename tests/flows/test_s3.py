@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gan.config import TrainConfig
-from gan.data.download import load
+from gan.data.dataset import load_dataset
 from gan.runs.manifest import verify
 from gan.runs.runner import open_run
 from gan.storage.address import open_store
@@ -27,7 +27,7 @@ OPTIONS = ["--num-steps", "60", "--snapshot-steps", "10", "--num-threads", "1", 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
     path = tmp_path_factory.mktemp("undisturbed") / "mine"
-    with open_run(path, CONFIG, load(data_dir, pinned=False)) as made:
+    with open_run(path, CONFIG, load_dataset(data_dir, pinned=False)) as made:
         list(made.train())
     return path
 

@@ -13,7 +13,7 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
 from gan.config import TrainConfig
-from gan.data.download import load
+from gan.data.dataset import load_dataset
 from gan.runs.runner import open_run
 from tests.flows.test_deploy import deploy
 from tests.support.killing import differing
@@ -69,6 +69,6 @@ def test_a_stopped_run_goes_on_with_the_next_worker(api: str, data_dir: Path, tm
         assert "Crashed" not in [state.name for state in client.read_flow_run_states(run_id)]
 
     undisturbed = tmp_path / "undisturbed"
-    with open_run(undisturbed, TrainConfig.model_validate(CONFIG), load(data_dir, pinned=False)) as run:
+    with open_run(undisturbed, TrainConfig.model_validate(CONFIG), load_dataset(data_dir, pinned=False)) as run:
         list(run.train())
     assert differing(undisturbed, path) == []

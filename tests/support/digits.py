@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from gan.data.download import Mnist
+from gan.data.dataset import Dataset
 from gan.data.idx import encode
 
 
@@ -29,11 +29,11 @@ def write_mnist(directory: Path, num_train: int = 256, num_test: int = 64, *, al
     return directory
 
 
-def mnist(num_train: int = 256, num_test: int = 64) -> Mnist:
+def mnist(num_train: int = 256, num_test: int = 64) -> Dataset:
     """Return a small data set as `gan.data.download.load` would."""
     train_images, train_labels = digits(num_train, 0)
     test_images, test_labels = digits(num_test, 1)
-    return Mnist(train_images, train_labels, test_images, test_labels, sha256={"train-images-idx3-ubyte": "0" * 64})
+    return Dataset(train_images, train_labels, test_images, test_labels, sha256={"train-images-idx3-ubyte": "0" * 64})
 
 
 def _draw(label: int, random: np.random.Generator) -> np.ndarray:

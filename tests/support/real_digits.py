@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from gan.data.download import Mnist, load
+from gan.data.dataset import Dataset, load_dataset
 
 PATH = Path(__file__).parents[1] / "data" / "digits.npz"
 NUM_EACH = 30
@@ -17,7 +17,7 @@ NUM_EACH = 30
 
 def make(data_dir: Path) -> None:
     """Write the file from a folder that has the real ones."""
-    data = load(data_dir)
+    data = load_dataset(data_dir)
     train, test = first_of_each(data.train_labels), first_of_each(data.test_labels)
     buffer = io.BytesIO()
     np.savez_compressed(
@@ -35,10 +35,10 @@ def first_of_each(labels: np.ndarray) -> np.ndarray:
     return np.concatenate([np.flatnonzero(labels == label)[:NUM_EACH] for label in range(10)])
 
 
-def real_digits() -> Mnist:
+def real_digits() -> Dataset:
     """Return 300 training and 300 test images of MNIST."""
     with np.load(PATH) as arrays:
-        return Mnist(**arrays, sha256={})
+        return Dataset(**arrays, sha256={})
 
 
 if __name__ == "__main__":

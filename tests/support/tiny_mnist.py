@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 from gan.data import idx
-from gan.data.download import FILES, load
+from gan.data.dataset import load_dataset
+from gan.data.mnist import FILES
 
 TINY = Path(__file__).parents[1] / "data"
 NAMES = tuple(file.name for file in FILES)
@@ -17,7 +18,7 @@ NUM_ITEMS = 4
 
 def make(data_dir: Path, folder: Path = TINY) -> None:
     """Write the four tiny files from a folder that has the real ones."""
-    data = load(data_dir)
+    data = load_dataset(data_dir)
     for name, array in zip(
         NAMES, (data.train_images, data.train_labels, data.test_images, data.test_labels), strict=True
     ):

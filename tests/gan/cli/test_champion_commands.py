@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from gan.config import TrainConfig
-from gan.data import download as mnist
-from gan.data.shared import keep_mnist
+from gan.data.download import download_dataset, mirrors_from_env
+from gan.data.shared import upload_to_store
 from gan.registry.champion import read_champion
 from gan.registry.promotion import Contender, promote
 from gan.runs.manifest import read_manifest
@@ -114,8 +114,8 @@ def test_a_run_is_promoted_and_evaluated_from_the_bucket_alone(
 ) -> None:
     seaweedfs.use(monkeypatch)
     store = open_store(new_address())
-    mnist.download(tmp_path / "data", mnist.mirrors_from_env())
-    keep_mnist(store, tmp_path / "data")
+    download_dataset(tmp_path / "data", mirrors_from_env())
+    upload_to_store(store, tmp_path / "data")
     (run_path / "manifest.json").unlink(missing_ok=True)
     publish(run_path, "mine", store)
     for folder in ("first", "second"):

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gan.data import download as mnist
-from gan.data import idx
-from gan.data.download import FILES, MnistFile, download, load, mirrors_from_env, validate
+from gan.data import download, idx
+from gan.data.dataset import load_dataset, validate_dataset
+from gan.data.download import download_dataset, mirrors_from_env
+from gan.data.mnist import FILES
 from gan.data.web import Limits
-from gan.errors import ChecksumError, DataError, DownloadError, IdxFormatError
+from gan.errors import DataError, DownloadError, IdxFormatError
 from tests.support.mirror_server import Answer, MirrorServer, body, endless, redirect, reset, stall, status, truncated
 from tests.support.tiny_mnist import NAMES, NUM_ITEMS, TINY, make, raw
 
@@ -27,68 +28,34 @@ PATIENT = Limits(read=0.5)  # of which only the stalling mirror needs all
 @pytest.fixture(autouse=True)
 def no_other_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ask only whom the test names."""
-    monkeypatch.setattr(mnist, "DEFAULT_MIRRORS", ())
+    monkeypatch.setattr(download, "DEFAULT_MIRRORS", ())
     monkeypatch.delenv("GAN_MNIST_MIRRORS", raising=False)
-
-
-@pytest.fixture
-def tiny_is_mnist(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pin the tiny files in place of the real ones."""
-    pins = (MnistFile(f.name, (4, *f.shape[1:]), hashlib.sha256(raw(f.name)).hexdigest()) for f in FILES)
-    monkeypatch.setattr(mnist, "FILES", tuple(pins))
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
-    """Give a folder with the tiny files."""
-    (tmp_path / "data").mkdir()
-    for name in NAMES:
-        shutil.copy(TINY / f"{name}.gz", tmp_path / "data")
-    return tmp_path / "data"
 
 
 def gz(data: bytes) -> bytes:
     return gzip.compress(data, mtime=0)
 
 
-def test_load_gives_the_four_arrays() -> None:
-    data = load(TINY, pinned=False)
-    assert data.train_images.shape == data.test_images.shape == (4, 28, 28)
-    assert (data.train_labels.tolist(), data.test_labels.tolist()) == ([5, 0, 4, 1], [7, 2, 1, 0])
-    assert (data.train_images[0].sum(), data.test_images[0].sum()) == (27525, 18454)
-    assert data.sha256 == {name: hashlib.sha256(raw(name)).hexdigest() for name in NAMES}
-
-
-@pytest.mark.usefixtures("tiny_is_mnist")
-def test_validate_says_what_the_files_are(data_dir: Path) -> None:
-    (data_dir / f"{LABELS}.gz").unlink()
-    (data_dir / LABELS).write_bytes(raw(LABELS))
-    checks = validate(data_dir)
-    assert list(checks) == list(NAMES)
-    assert checks[LABELS] == (data_dir / LABELS, 12, (4,), hashlib.sha256(raw(LABELS)).hexdigest())
-    assert checks[IMAGES].path == data_dir / f"{IMAGES}.gz" and checks[IMAGES].num_bytes == 736
-
-
 @pytest.mark.usefixtures("tiny_is_mnist")
 def test_download_fetches_once(mirror: MirrorServer, tmp_path: Path) -> None:
     mirror.serve_folder(TINY)
-    paths = download(tmp_path / "data", [mirror.url])
+    paths = download_dataset(tmp_path / "data", [mirror.url])
     assert paths == [tmp_path / "data" / f"{name}.gz" for name in NAMES]
     assert [path.read_bytes() for path in paths] == [(TINY / path.name).read_bytes() for path in paths]
     assert mirror.requests == [path.name for path in paths]
-    assert download(tmp_path / "data", [mirror.url]) == paths
+    assert download_dataset(tmp_path / "data", [mirror.url]) == paths
     assert len(mirror.requests) == 4 and len(list((tmp_path / "data").iterdir())) == 4
 
 
 def test_a_raw_mirror_leaves_raw_files_whatever_their_names(mirror: MirrorServer, tmp_path: Path) -> None:
     mirror.answers = {name: body(raw(name)) for name in NAMES} | {f"{IMAGES}.gz": body(raw(IMAGES))}
-    assert download(tmp_path, [mirror.url], pinned=False) == [tmp_path / name for name in NAMES]
-    assert load(tmp_path, pinned=False).train_labels.tolist() == [5, 0, 4, 1]
+    assert download_dataset(tmp_path, [mirror.url], pinned=False) == [tmp_path / name for name in NAMES]
+    assert load_dataset(tmp_path, pinned=False).train_labels.tolist() == [5, 0, 4, 1]
 
 
 def test_progress_is_told(mirror: MirrorServer, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
-    download(tmp_path, [mirror.serve_folder(TINY).url], pinned=False, progress=lambda *now: seen.append(now))
+    download_dataset(tmp_path, [mirror.serve_folder(TINY).url], pinned=False, progress=lambda *now: seen.append(now))
     assert seen == [(IMAGES, 736, 736), (LABELS, 32, 32), (TEST_IMAGES, 650, 650), (TEST_LABELS, 32, 32)]
 
 
@@ -120,7 +87,7 @@ def test_a_bad_mirror_has_its_reason_and_writes_nothing(
 ) -> None:
     mirror.serve_folder(TINY).answers[f"{IMAGES}.gz"] = answer
     with pytest.raises(DownloadError, match=f"\n  {mirror.url}: .*{reason}"):
-        download(tmp_path / "data", [mirror.url], limits=PATIENT)
+        download_dataset(tmp_path / "data", [mirror.url], limits=PATIENT)
     assert not (tmp_path / "data").exists()
 
 
@@ -128,15 +95,15 @@ def test_a_bad_mirror_has_its_reason_and_writes_nothing(
 @pytest.mark.parametrize("answer", [answer for answer, _ in BAD_IMAGES])
 def test_after_a_bad_mirror_comes_the_next_one(mirror: MirrorServer, tmp_path: Path, answer: Answer) -> None:
     mirror.answers[f"{IMAGES}.gz"] = answer
-    download(tmp_path, [mirror.url, TINY.as_uri()], limits=PATIENT)
-    assert load(tmp_path).train_labels.tolist() == [5, 0, 4, 1]
+    download_dataset(tmp_path, [mirror.url, TINY.as_uri()], limits=PATIENT)
+    assert load_dataset(tmp_path).train_labels.tolist() == [5, 0, 4, 1]
 
 
 @pytest.mark.usefixtures("tiny_is_mnist")
 def test_a_mirror_that_failed_is_asked_last(mirror: MirrorServer, data_dir: Path, tmp_path: Path) -> None:
     (data_dir / f"{TEST_LABELS}.gz").unlink()
     mirror.serve_folder(TINY).answers[f"{IMAGES}.gz"] = status(503)
-    download(tmp_path / "other", [mirror.url, data_dir.as_uri()])
+    download_dataset(tmp_path / "other", [mirror.url, data_dir.as_uri()])
     assert mirror.requests == [f"{IMAGES}.gz", f"{TEST_LABELS}.gz"]  # the rest came from the folder
 
 
@@ -151,43 +118,43 @@ def test_a_mirror_that_failed_is_asked_last(mirror: MirrorServer, data_dir: Path
 def test_who_is_asked_and_in_which_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], environment: str, asked: list[str]
 ) -> None:
-    monkeypatch.setattr(mnist, "DEFAULT_MIRRORS", ("file:///default",))
+    monkeypatch.setattr(download, "DEFAULT_MIRRORS", ("file:///default",))
     monkeypatch.setenv("GAN_MNIST_MIRRORS", environment)
     monkeypatch.setenv("PATH", "")  # no npm
     with pytest.raises(DownloadError) as caught:
-        download(tmp_path, given)
+        download_dataset(tmp_path, given)
     lines = str(caught.value).splitlines()[1:-1]
     assert [line.strip().split(": ")[0] for line in lines] == asked
 
 
 def test_mnist_does_not_fill_up_another_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A default mirror's labels would fit the images of Fashion-MNIST in all but their meaning."""
-    monkeypatch.setattr(mnist, "DEFAULT_MIRRORS", (TINY.as_uri(),))
+    monkeypatch.setattr(download, "DEFAULT_MIRRORS", (TINY.as_uri(),))
     (tmp_path / "other").mkdir()
     shutil.copy(TINY / f"{IMAGES}.gz", tmp_path / "other")
-    with pytest.raises(DownloadError, match=f"{LABELS}: no mirror could give it"):
-        download(tmp_path / "data", [(tmp_path / "other").as_uri()], pinned=False)
-    assert len(download(tmp_path / "data", pinned=False)) == 4
+    with pytest.raises(DownloadError, match=f"{LABELS}: no mirror has a good copy"):
+        download_dataset(tmp_path / "data", [(tmp_path / "other").as_uri()], pinned=False)
+    assert len(download_dataset(tmp_path / "data", pinned=False)) == 4
 
 
 def test_without_a_network_it_says_how_to_bring_the_files(mirror: MirrorServer, tmp_path: Path) -> None:
     mirror.close()
     with pytest.raises(DownloadError) as caught:
-        download(tmp_path / "data", [mirror.url, "file:///no/such/folder"])
+        download_dataset(tmp_path / "data", [mirror.url, "file:///no/such/folder"])
     first, refused, no_folder, what_to_do = str(caught.value).splitlines()
-    assert first == f"{IMAGES}: no mirror could give it:"
+    assert first == f"{IMAGES}: no mirror has a good copy:"
     assert refused.startswith(f"  {mirror.url}: cannot be reached: ") and refused.endswith("Connection refused")
     assert no_folder == "  file:///no/such/folder: no such folder"
     assert what_to_do == (
-        "Check the network and try again, or name a mirror with --mirror or GAN_MNIST_MIRRORS, or bring the files "
-        f"by hand: put {IMAGES}, {LABELS}, {TEST_IMAGES}, {TEST_LABELS} (each as it is or as .gz) "
-        f"into {tmp_path / 'data'} and look with `gan validate`."
+        "Check the network and try again, or name a mirror with --mirror or GAN_MNIST_MIRRORS, or copy the files "
+        f"yourself: put {IMAGES}, {LABELS}, {TEST_IMAGES}, {TEST_LABELS} (each unpacked or as .gz) "
+        f"into {tmp_path / 'data'} and check them with `gan validate`."
     )
 
 
 def test_what_is_no_mirror_is_told_before_anything_is_asked_for(mirror: MirrorServer, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'mirror' is no mirror"):
-        download(tmp_path, [mirror.serve_folder(TINY).url, "mirror"])
+        download_dataset(tmp_path, [mirror.serve_folder(TINY).url, "mirror"])
     assert mirror.requests == [] and list(tmp_path.iterdir()) == []
 
 
@@ -200,7 +167,7 @@ def test_a_damaged_file_is_kept_aside_and_fetched_again(
     good = path.read_bytes()
     for number in (1, 2):
         path.write_bytes(good[:-number])
-        download(data_dir, [mirror.url])
+        download_dataset(data_dir, [mirror.url])
         assert path.read_bytes() == good
         assert (data_dir / f"{IMAGES}.gz.damaged-{number}").read_bytes() == good[:-number]
     assert mirror.requests == [path.name] * 2
@@ -211,7 +178,7 @@ def test_a_damaged_file_is_kept_aside_and_fetched_again(
 def test_a_damaged_file_stays_where_it_is_until_it_can_be_replaced(data_dir: Path) -> None:
     (data_dir / f"{LABELS}.gz").write_bytes(HTML)
     with pytest.raises(DownloadError):
-        download(data_dir, ["file:///no/such/folder"], pinned=False)
+        download_dataset(data_dir, ["file:///no/such/folder"], pinned=False)
     assert (data_dir / f"{LABELS}.gz").read_bytes() == HTML and len(list(data_dir.iterdir())) == 4
 
 
@@ -219,60 +186,21 @@ def test_a_good_file_behind_a_damaged_one_costs_no_request(mirror: MirrorServer,
     (data_dir / LABELS).write_bytes(raw(LABELS))
     (data_dir / f"{LABELS}.gz").write_bytes(HTML)
     with pytest.raises(IdxFormatError, match=f"{LABELS}.gz: begins with"):
-        load(data_dir, pinned=False)
-    download(data_dir, [mirror.url], pinned=False)
+        load_dataset(data_dir, pinned=False)
+    download_dataset(data_dir, [mirror.url], pinned=False)
     assert mirror.requests == [] and (data_dir / f"{LABELS}.gz.damaged-1").read_bytes() == HTML
-    assert load(data_dir, pinned=False).train_labels.tolist() == [5, 0, 4, 1]
-
-
-@pytest.mark.parametrize(
-    ("name", "content", "message"),
-    [
-        (
-            IMAGES,
-            HTML,
-            r"begins with b'<!DO' \(an HTML or XML page.* `gan download` keeps it aside and fetches it again\.",
-        ),
-        (IMAGES, gz(raw(IMAGES)) * 2, "found 736 bytes after the gzip member"),
-        (IMAGES, raw(IMAGES)[:-1], "is truncated: found 3,151 bytes, expected 3,152"),
-        (IMAGES, idx.encode(np.zeros((4, 32, 32), np.uint8)), r"found items of shape \(32, 32\), expected \(28, 28\)"),
-        (LABELS, idx.encode(np.array([0, 9, 10, 1], np.uint8)), "found label 10 at index 2, expected 0 to 9"),
-        (LABELS, idx.encode(np.array([0, 9], np.uint8)), "found 2 items, expected 4"),
-        (TEST_LABELS, idx.encode(np.zeros(5, np.uint8)), "found a header of 5 items, expected 1 to 4"),
-    ],
-)
-def test_validate_refuses(data_dir: Path, name: str, content: bytes, message: str) -> None:
-    path = data_dir / f"{name}.gz"
-    path.write_bytes(content)
-    with pytest.raises(IdxFormatError, match=f"^{path}: {message}"):
-        validate(data_dir, pinned=False)
-    assert path.read_bytes() == content
-
-
-def test_validate_refuses_a_file_that_is_too_large_unread(data_dir: Path) -> None:
-    with (data_dir / f"{IMAGES}.gz").open("r+b") as file:
-        file.truncate(1 << 40)  # a hole, that takes no room
-    with pytest.raises(IdxFormatError, match="found 1,099,511,627,776 bytes, expected at most 392,393,040"):
-        validate(data_dir, pinned=False)
-
-
-@pytest.mark.usefixtures("tiny_is_mnist")
-def test_another_set_is_let_in_unpinned_only(data_dir: Path) -> None:
-    shutil.copy(data_dir / f"{TEST_IMAGES}.gz", data_dir / f"{IMAGES}.gz")
-    with pytest.raises(ChecksumError, match="found content of SHA-256 e26030.*, expected fba50f.*--no-pinned-hash"):
-        load(data_dir)
-    assert load(data_dir, pinned=False).train_images[0].sum() == 18454
+    assert load_dataset(data_dir, pinned=False).train_labels.tolist() == [5, 0, 4, 1]
 
 
 def test_a_missing_or_unreadable_file_is_named(data_dir: Path, tmp_path: Path) -> None:
     (data_dir / f"{LABELS}.gz").unlink()
     with pytest.raises(DataError, match=rf"{data_dir}: found neither {LABELS}\.gz nor {LABELS}\. `gan download`"):
-        validate(data_dir, pinned=False)
+        validate_dataset(data_dir, pinned=False)
     (data_dir / LABELS).mkdir()
     with pytest.raises(DataError, match=rf"{data_dir / LABELS}: cannot be read \(Is a directory\)"):
-        download(data_dir, pinned=False)
+        download_dataset(data_dir, pinned=False)
     with pytest.raises(DataError, match=r"cannot be read \(Not a directory\)"):
-        download(data_dir / f"{IMAGES}.gz", pinned=False)
+        download_dataset(data_dir / f"{IMAGES}.gz", pinned=False)
 
 
 def test_processes_at_once_end_well(mirror: MirrorServer, data_dir: Path) -> None:
@@ -281,13 +209,13 @@ def test_processes_at_once_end_well(mirror: MirrorServer, data_dir: Path) -> Non
         (data_dir / f"{name}.gz").write_bytes(HTML)
     (data_dir / f"{TEST_IMAGES}.gz").unlink()
     code = (
-        "import pathlib, sys; from gan.data.download import download; "
-        "download(pathlib.Path(sys.argv[1]), sys.argv[2:], pinned=False)"
+        "import pathlib, sys; from gan.data.download import download_dataset; "
+        "download_dataset(pathlib.Path(sys.argv[1]), sys.argv[2:], pinned=False)"
     )
     command = [sys.executable, "-c", code, str(data_dir), mirror.url]
     processes = [subprocess.Popen(command, cwd=ROOT) for _ in range(4)]
     assert [process.wait(60) for process in processes] == [0] * 4
-    assert load(data_dir, pinned=False).test_labels.tolist() == [7, 2, 1, 0]
+    assert load_dataset(data_dir, pinned=False).test_labels.tolist() == [7, 2, 1, 0]
     assert not [path for path in data_dir.iterdir() if "tmp" in path.name]
     aside = {path.name: path.read_bytes() for path in data_dir.glob("*.damaged-*")}
     assert aside == {f"{IMAGES}.gz.damaged-1": HTML, f"{LABELS}.gz.damaged-1": HTML}
@@ -297,19 +225,19 @@ def test_processes_at_once_end_well(mirror: MirrorServer, data_dir: Path) -> Non
 def test_the_real_files(mirror: MirrorServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     assert mirrors_from_env(), "name a mirror of MNIST in GAN_MNIST_MIRRORS"
-    paths = download(tmp_path / "data")
-    data = load(tmp_path / "data")
+    paths = download_dataset(tmp_path / "data")
+    data = load_dataset(tmp_path / "data")
     assert data.train_images.shape == (60_000, 28, 28) and data.test_images.shape == (10_000, 28, 28)
     assert np.bincount(data.train_labels).tolist() == [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     assert data.sha256 == {file.name: file.sha256 for file in FILES}
-    assert {name: check.sha256 for name, check in validate(tmp_path / "data").items()} == data.sha256
-    assert download(tmp_path / "data", [mirror.url]) == paths and mirror.requests == []
+    assert {name: check.sha256 for name, check in validate_dataset(tmp_path / "data").items()} == data.sha256
+    assert download_dataset(tmp_path / "data", [mirror.url]) == paths and mirror.requests == []
 
 
 @pytest.mark.mnist
 def test_the_tiny_files_are_the_first_of_the_real_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
-    download(tmp_path / "data")
+    download_dataset(tmp_path / "data")
     make(tmp_path / "data", tmp_path)
     for name in NAMES:
         assert gzip.decompress((tmp_path / f"{name}.gz").read_bytes()) == raw(name)

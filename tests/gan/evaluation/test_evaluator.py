@@ -11,7 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan.data import download as mnist
+from gan.data.dataset import load_dataset
+from gan.data.download import download_dataset, mirrors_from_env
 from gan.errors import DataError
 from gan.evaluation.classifier import WEIGHTS_SHA256
 from gan.evaluation.evaluator import NUM_QUICK, NUM_SAMPLES, Evaluator
@@ -44,7 +45,7 @@ def evaluator() -> Evaluator:
 
 
 def test_real_images_are_as_good_as_their_floor(evaluator: Evaluator) -> None:
-    found = evaluator.full(TRAIN)
+    found = evaluator.evaluate(TRAIN)
     for metric in (found.distance, found.score, found.precision, found.recall):
         assert metric.value == pytest.approx(metric.floor)
     assert found.classes_covered == 10 and found.class_shares == pytest.approx([0.1] * 10, abs=0.01)
@@ -54,7 +55,7 @@ def test_real_images_are_as_good_as_their_floor(evaluator: Evaluator) -> None:
 
 
 def test_noise_is_far_and_never_among_the_real(evaluator: Evaluator) -> None:
-    found = evaluator.full(NOISE)
+    found = evaluator.evaluate(NOISE)
     assert found.distance.value > 20 * found.distance.floor
     assert found.precision.value < 0.05 and found.recall.value < 0.05
     assert found.neighbour_ratio.value > 1.5 and found.memorised.value == 0
@@ -62,7 +63,7 @@ def test_noise_is_far_and_never_among_the_real(evaluator: Evaluator) -> None:
 
 def test_a_collapse_loses_classes(evaluator: Evaluator) -> None:
     ones = TRAIN[30:60].repeat(10, 1, 1, 1)  # sorted by class
-    found = evaluator.quick(ones)
+    found = evaluator.evaluate_quick(ones)
     assert (found.classes_covered, found.class_shares[1]) == (1, 1)
     assert found.histogram_distance == pytest.approx(0.9, abs=0.01)
     assert found.distance > 5 * found.distance_floor
@@ -70,17 +71,17 @@ def test_a_collapse_loses_classes(evaluator: Evaluator) -> None:
 
 @pytest.mark.parametrize(("images", "share"), [(TRAIN, 1.0), (TEST, 0.01)])
 def test_copies_of_training_images_are_found(evaluator: Evaluator, images: Tensor, share: float) -> None:
-    assert evaluator.full(images).memorised.value == pytest.approx(share, abs=0.003)
+    assert evaluator.evaluate(images).memorised.value == pytest.approx(share, abs=0.003)
 
 
 def test_the_same_samples_get_the_same_numbers(evaluator: Evaluator) -> None:
     mixed = torch.cat([TEST[:100], NOISE[:50]])
-    assert evaluator.full(mixed) == Evaluator(DATA).full(mixed)
-    assert evaluator.quick(mixed).distance == evaluator.full(mixed).distance.value
+    assert evaluator.evaluate(mixed) == Evaluator(DATA).evaluate(mixed)
+    assert evaluator.evaluate_quick(mixed).distance == evaluator.evaluate(mixed).distance.value
 
 
 def test_a_data_set_that_the_judge_does_not_know_is_refused() -> None:
-    with pytest.raises(DataError, match=r"names [0-9.]+% of these test images rightly"):
+    with pytest.raises(DataError, match=r"classifies [0-9.]+% of these test images correctly"):
         Evaluator(replace(DATA, test_images=255 - DATA.test_images))
 
 
@@ -92,16 +93,16 @@ def test_what_a_part_needed_serves_the_next_one() -> None:
 
 @pytest.mark.mnist
 def test_on_all_of_mnist_it_is_accurate_and_quick(tmp_path: Path) -> None:
-    mnist.download(tmp_path, mnist.mirrors_from_env())
-    data = mnist.load(tmp_path)
+    download_dataset(tmp_path, mirrors_from_env())
+    data = load_dataset(tmp_path)
     began = time.process_time()  # of all threads: other work on the machine does not count
     evaluator = Evaluator(data)
     others = np.random.default_rng(1).permutation(len(data.train_images))[:NUM_SAMPLES]  # their order is not random
-    found = evaluator.full(torch.from_numpy(data.train_images[others]).unsqueeze(1))
+    found = evaluator.evaluate(torch.from_numpy(data.train_images[others]).unsqueeze(1))
     assert time.process_time() - began < 40  # 12 s on 2 cores
     assert np.mean(evaluator.test.probabilities.argmax(1).numpy() == data.test_labels) >= 0.993
     assert found.distance.value == pytest.approx(found.distance.floor, rel=0.3)
     assert found.precision.value > 0.8 and found.recall.value > 0.8 and found.classes_covered == 10
     began = time.process_time()
-    evaluator.quick(torch.from_numpy(data.train_images[:NUM_QUICK]).unsqueeze(1))
+    evaluator.evaluate_quick(torch.from_numpy(data.train_images[:NUM_QUICK]).unsqueeze(1))
     assert time.process_time() - began < 10

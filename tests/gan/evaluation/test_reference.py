@@ -7,10 +7,10 @@ import pytest
 import safetensors.torch
 import torch
 
-from gan.data import download as mnist
+from gan.data.dataset import load_dataset
+from gan.data.download import download_dataset, mirrors_from_env
 from gan.evaluation.evaluator import NUM_QUICK, NUM_SAMPLES, Evaluator
-from gan.evaluation.reference import is_mnist, load_reference
-from tests.support.real_digits import real_digits
+from gan.evaluation.reference import load_reference
 
 
 def test_what_is_encoded_is_loaded() -> None:
@@ -22,17 +22,10 @@ def test_what_is_encoded_is_loaded() -> None:
     assert [tuple(figures) for figures in found["floors"].tolist()] == [*frozen.floors.values()]
 
 
-def test_only_mnist_itself_is_mnist() -> None:
-    sha256 = {file.name: file.sha256 for file in mnist.FILES}
-    data = real_digits()
-    assert is_mnist(replace(data, sha256=sha256))
-    assert not is_mnist(replace(data, sha256={**sha256, "t10k-images-idx3-ubyte": "0" * 64})) and not is_mnist(data)
-
-
 @pytest.mark.mnist
 def test_it_is_what_the_judge_sees(tmp_path: Path) -> None:
-    mnist.download(tmp_path, mnist.mirrors_from_env())
-    data = mnist.load(tmp_path)
+    download_dataset(tmp_path, mirrors_from_env())
+    data = load_dataset(tmp_path)
     frozen, seen = Evaluator(data), Evaluator(replace(data, sha256={}))
     assert torch.allclose(frozen.reference.features.mean, seen.reference.features.mean, atol=1e-4)
     assert torch.allclose(frozen.reference.features.covariance, seen.reference.features.covariance, atol=1e-3)

@@ -16,7 +16,8 @@ import pytest
 import torch
 from PIL import Image
 
-from gan.data.download import download, load, mirrors_from_env
+from gan.data.dataset import load_dataset
+from gan.data.download import download_dataset, mirrors_from_env
 from gan.errors import RunError
 from gan.files import atomic_write
 from gan.health import HealthEvent
@@ -250,8 +251,8 @@ def test_a_full_run_of_untrained_generators_keeps_to_the_sizes(tmp_path: Path) -
 
 @pytest.mark.mnist
 def test_a_film_of_real_digits_keeps_its_16_greys(tmp_path: Path) -> None:
-    download(tmp_path / "data", mirrors_from_env())
-    images = load(tmp_path / "data").train_images
+    download_dataset(tmp_path / "data", mirrors_from_env())
+    images = load_dataset(tmp_path / "data").train_images
     run = write_sample_run(tmp_path / "run", steps=[*range(1000, 93_000, 1000), 92_763])
     for index, (_, path) in enumerate(run.grids()):
         atomic_write(path, grid_png(torch.from_numpy(images[25 * index :][:25].copy()).unsqueeze(1)))

@@ -11,7 +11,8 @@ import torch
 
 from gan.cli.progress import distance_note
 from gan.config import TrainConfig
-from gan.data.download import FILES, Mnist
+from gan.data.dataset import Dataset
+from gan.data.mnist import FILES
 from gan.errors import CheckpointError, ConfigMismatchError, RunError
 from gan.runs import runner
 from gan.runs.run_dir import RunDir
@@ -227,7 +228,7 @@ def test_another_config_is_refused_field_by_field(tmp_path: Path) -> None:
 
 def test_other_data_is_refused(tmp_path: Path) -> None:
     train(tmp_path / "run", stop_at=5)
-    other = Mnist(*(getattr(DATA, n) for n in ("train_images", "train_labels", "test_images", "test_labels")),
+    other = Dataset(*(getattr(DATA, n) for n in ("train_images", "train_labels", "test_images", "test_labels")),
                   sha256={"train-images-idx3-ubyte": "1" * 64})  # fmt: skip
     with pytest.raises(ConfigMismatchError, match="made from other data: train-images-idx3-ubyte"), \
          open_run(tmp_path / "run", CONFIG, other, resume=True):  # fmt: skip

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from gan.config import OLD_NAMES, TrainConfig
-from gan.data.download import load
+from gan.data.dataset import load_dataset
 from gan.device import choose_device
 from gan.engine.state import TrainState
 from gan.recipes.draw import draw
@@ -23,7 +23,7 @@ from gan.training import checkpoint
 from tests.support.tiny_mnist import TINY
 
 RECIPES = ("published", "tuned", "dcgan")
-TINY_DATA = load(TINY, pinned=False)
+TINY_DATA = load_dataset(TINY, pinned=False)
 DATA = replace(
     TINY_DATA,
     train_images=np.tile(TINY_DATA.train_images, (8, 1, 1)),

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from gan import health
 from gan.config import TrainConfig
 from gan.data.batches import Batches, Real
-from gan.data.download import Mnist
+from gan.data.dataset import Dataset
 from gan.errors import TrainingCollapsedError, TrainingDivergedError
 from gan.health import HealthEvent
 from gan.runs import runner
@@ -66,7 +66,7 @@ def train(
     policy: str | None = None,
     harm: Callable[[Run], None] = lambda run: None,
     stop_at: tuple[int, int] | None = None,
-    data: Mnist = DATA,
+    data: Dataset = DATA,
     **fields: object,
 ) -> Run:
     """Train a run to its end, or to a step of a try (counted from 0); `harm` sees the state between snapshots."""
@@ -129,7 +129,7 @@ def test_a_hundred_times_the_learning_rate_explodes(tmp_path: Path) -> None:
 
 
 def test_constant_data_is_named_and_no_seed_is_tried_on_it(tmp_path: Path) -> None:
-    alike = Mnist(np.repeat(DATA.train_images[:1], 64, 0), DATA.train_labels[:64], DATA.test_images, DATA.test_labels,
+    alike = Dataset(np.repeat(DATA.train_images[:1], 64, 0), DATA.train_labels[:64], DATA.test_images, DATA.test_labels,
                   sha256={})  # fmt: skip
     with pytest.raises(TrainingCollapsedError, match="at step 10: constant data: .*data directory; another seed"):
         train(tmp_path, "restart", data=alike)

@@ -1,0 +1,84 @@
+"""Which images and labels does a folder hold?"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gan.data import mnist
+from gan.data.mnist import FileContent, FileSpec
+from gan.errors import ChecksumError, DataError, IdxFormatError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """The images and labels of a data set, and the SHA-256 of each file's unpacked content by MnistFile.name."""
+
+    train_images: NDArray[np.uint8]  # (N, 28, 28)
+    train_labels: NDArray[np.uint8]  # (N,), 0..9
+    test_images: NDArray[np.uint8]  # (M, 28, 28)
+    test_labels: NDArray[np.uint8]  # (M,), 0..9
+    sha256: dict[str, str]
+
+    @property
+    def is_mnist(self) -> bool:
+        """Return whether each of the four files is MNIST's own."""
+        return self.sha256 == {file.name: file.sha256 for file in mnist.FILES}
+
+
+class FileCheck(NamedTuple):
+    """The result of validate_dataset() for one file."""
+
+    path: Path
+    num_bytes: int  # on disk
+    shape: tuple[int, ...]
+    sha256: str  # of the unpacked content
+
+
+def load_dataset(data_dir: Path, *, pinned: bool = True) -> Dataset:
+    """Read and check the four files of a folder. Raises what validate_dataset() raises."""
+    contents = {name: content for name, _, content in _read_files(data_dir, pinned)}
+    train_images, train_labels, test_images, test_labels = (content.array for content in contents.values())
+    sha256 = {name: content.sha256 for name, content in contents.items()}
+    return Dataset(train_images, train_labels, test_images, test_labels, sha256)
+
+
+def validate_dataset(data_dir: Path, *, pinned: bool = True) -> dict[str, FileCheck]:
+    """Read and check every byte of the four files; return a FileCheck for each MnistFile.name.
+
+    If not `pinned`, any idx set of 28x28 images with labels 0..9 is accepted.
+
+    Raises:
+        IdxFormatError: a file is damaged or of another kind.
+        ChecksumError: a file is intact, but is not MNIST's.
+        DataError: a file is missing or cannot be read.
+    """
+    return {
+        name: FileCheck(path, content.num_bytes, content.array.shape, content.sha256)
+        for name, path, content in _read_files(data_dir, pinned)
+    }
+
+
+def _read_files(data_dir: Path, pinned: bool) -> Iterator[tuple[str, Path, FileContent]]:
+    """Read and check the four files in the order of mnist.FILES."""
+    num_items = None
+    for file in mnist.FILES:
+        path, content = _read_file(data_dir, FileSpec.of(file, pinned, num_items))
+        num_items = len(content.array)
+        yield file.name, path, content
+
+
+def _read_file(data_dir: Path, spec: FileSpec) -> tuple[Path, FileContent]:
+    """Read and check the first of a file's paths that exists. An error says what to do."""
+    try:
+        for path in spec.paths(data_dir):
+            content = spec.read(path)
+            if content is not None:
+                return path, content
+    except (IdxFormatError, ChecksumError) as error:
+        hint = " To use another set of 28x28 images, add `--no-pinned-hash`." if spec.sha256 else ""
+        raise type(error)(f"{error}. `gan download` renames it and downloads it again.{hint}") from error
+    raise DataError(f"{data_dir}: found neither {spec.name}.gz nor {spec.name}. `gan download` downloads it.")

@@ -22,6 +22,7 @@ from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_se
 from flows.server_process import GRACE_SECONDS
 from gan.errors import GanError
 
+APP = "prefect.server.api.server:create_app"
 EMBEDDED = "embedded"
 HOST = "127.0.0.1"
 STARTUP_SECONDS = 60.0  # 2 usually, 7 in an empty home, more beside busy processes
@@ -107,7 +108,7 @@ class _Server:
         """Start the process, in a session of its own, where the terminal's Ctrl-C does not reach it."""
         descriptor = self.listener.fileno()
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "flows.server_process", str(descriptor)],
+            [sys.executable, "-P", "-m", "flows.server_process", str(descriptor), APP],
             stdin=subprocess.PIPE,
             stdout=self.output,
             stderr=self.output,

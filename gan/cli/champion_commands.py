@@ -1,28 +1,27 @@
-"""What does `gan champion` do? A few lines over gan/champion.py and gan/promotion.py, imported when a command runs."""
+"""What does `gan champion` do? Heavy imports wait until a command runs."""
 
 import re
 from pathlib import Path
 
 import click
 
+from gan.cli.common_options import JSON, PATH, STORE
+from gan.cli.entry import DebugGroup
+
 RUN_ADDRESS = re.compile(r"(?:(?P<store>.*)/)?runs/[^/]+/?")
-STORE = click.argument("store", default="store")
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
-DEBUG = click.option("--debug", is_flag=True, help="Show the traceback of an error.")
-REASON = click.option("--reason", metavar="TEXT", help="Why, for the history.")
+REASON = click.option("--reason", metavar="TEXT", help="Reason, for the history.")
 
 
-@click.group()
+@click.group(cls=DebugGroup)
 def champion() -> None:
-    """Say which run of a store is the champion, which were, and change it by hand."""
+    """Show or change the champion of a store: the run that is served."""
 
 
 @champion.command()
 @STORE
 @JSON
-@DEBUG
-def show(store: str, as_json: bool, debug: bool) -> None:
-    """Show the champion of a store: why it is the one, and how good. STORE is ./store unless given."""
+def show(store: str, as_json: bool) -> None:
+    """Show the champion of a store, how good it is and why it was promoted. STORE is ./store unless given."""
     from gan.registry.champion import champion_of
     from gan.storage.address import open_store
 
@@ -33,9 +32,8 @@ def show(store: str, as_json: bool, debug: bool) -> None:
 @champion.command()
 @STORE
 @JSON
-@DEBUG
-def history(store: str, as_json: bool, debug: bool) -> None:
-    """List every promotion and rollback; the last names the champion. STORE is ./store unless given."""
+def history(store: str, as_json: bool) -> None:
+    """List every promotion and rollback. The last line names the champion. STORE is ./store unless given."""
     from gan.registry.champion import read_champion
     from gan.storage.address import open_store
 
@@ -52,9 +50,8 @@ def history(store: str, as_json: bool, debug: bool) -> None:
 @STORE
 @REASON
 @JSON
-@DEBUG
-def rollback(store: str, reason: str | None, as_json: bool, debug: bool) -> None:
-    """Make the champion before the present one the champion again. STORE is ./store unless given."""
+def rollback(store: str, reason: str | None, as_json: bool) -> None:
+    """Make the previous champion the champion again. STORE is ./store unless given."""
     from gan.registry.champion import me
     from gan.registry.champion import rollback as roll_back
     from gan.storage.address import open_store
@@ -65,22 +62,21 @@ def rollback(store: str, reason: str | None, as_json: bool, debug: bool) -> None
 
 @champion.command()
 @click.argument("run", metavar="RUN")
-@click.option("--force", is_flag=True, help="Whatever the figures say; also a run that was the champion before.")
+@click.option("--force", is_flag=True, help="Promote it whatever the figures say. It may be an earlier champion.")
 @REASON
 @click.option(
     "--data-dir",
-    type=click.Path(path_type=Path),
+    type=PATH,
     default=Path("data"),
     show_default=True,
-    help="Where the idx files are, or come to be from the store.",
+    help="Directory of the four MNIST files. Missing files are copied from the store.",
 )
 @JSON
-@DEBUG
-def promote(run: str, force: bool, reason: str | None, data_dir: Path, as_json: bool, debug: bool) -> int:
-    """Measure a run, STORE/runs/ID, and make it its store's champion if it is better by more than the noise."""
+def promote(run: str, force: bool, reason: str | None, data_dir: Path, as_json: bool) -> int:
+    """Measure a run, and make it the champion if it is better by more than the noise. RUN is STORE/runs/ID."""
     found = RUN_ADDRESS.fullmatch(run)
     if not found:
-        raise click.BadParameter(f"{run} is no run of a store. Give it as STORE/runs/ID.", param_hint="RUN")
+        raise click.BadParameter(f"{run} is not a run of a store. Give it as STORE/runs/ID.", param_hint="RUN")
     from gan.data.dataset import load_dataset
     from gan.data.shared import download_from_store
     from gan.device import choose_device

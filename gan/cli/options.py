@@ -1,7 +1,5 @@
 """How do the fields of TrainConfig become options of a command, and back?"""
 
-import os
-import sys
 from collections.abc import Callable
 from typing import Any, Literal, get_args, get_origin
 
@@ -10,7 +8,6 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from gan.config import TrainConfig
-from gan.errors import GanError
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -34,36 +31,6 @@ def config_from(values: dict[str, Any]) -> TrainConfig:
     except ValidationError as error:
         lines = [f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}" for fault in error.errors()]
         raise click.UsageError("; ".join(lines)) from error
-
-
-# Training's threads wait for each other hundreds of times a step. OpenMP's default, to spin for milliseconds, slows a
-# step tenfold beside any other busy process; to sleep at once takes twice the time on an idle machine. This is between.
-WAITING = {"GOMP_SPINCOUNT": "3000"}
-
-
-def run_command(command: click.Command) -> int:
-    """Run a click command on sys.argv and return its exit code.
-
-    An error of ours, or of the usage, is one message on stderr; its traceback comes with --debug.
-    """
-    for name, value in WAITING.items():
-        os.environ.setdefault(name, value)  # read by torch when it is imported, later
-    try:
-        code = command.main(standalone_mode=False)
-        return code if isinstance(code, int) else 0
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except GanError as error:
-        if "--debug" in sys.argv:
-            raise
-        click.echo(f"error: {error}", err=True)
-        return error.exit_code
-    except (KeyboardInterrupt, click.Abort):
-        return 130
-    except BrokenPipeError:  # the reader of our output has gone, as `| head` does
-        sys.stderr.close()
-        return 1
 
 
 def _click_type(field: FieldInfo) -> click.ParamType[Any]:

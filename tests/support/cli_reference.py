@@ -14,7 +14,7 @@ BEGIN = "<!-- The rest of this page is generated: python -m tests.support.cli_re
 
 def commands() -> dict[str, click.Command]:
     """Return every command that has options of its own, by the words that a person types."""
-    found: dict[str, click.Command] = {}
+    found: dict[str, click.Command] = {"gan": gan}
     for name, command in gan.commands.items():
         if isinstance(command, click.Group):
             found |= {f"gan {name} {each}": inner for each, inner in command.commands.items()}
@@ -52,7 +52,7 @@ def _section(words: str, command: click.Command) -> str:
 
 
 def _table(params: list[click.Parameter]) -> str:
-    rows = [_row(param) for param in params if isinstance(param, click.Option)]
+    rows = [_row(param) for param in params if isinstance(param, click.Option) and not param.hidden]
     return "".join(f"{row}\n" for row in ["| option | what it does |", "|---|---|", *rows])
 
 

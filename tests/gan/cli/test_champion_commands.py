@@ -105,7 +105,7 @@ def test_the_champion_is_sampled_from_the_store_alone(place: Path, bucket: str) 
 @pytest.mark.parametrize("run", ["first", "store/first", "s3://bucket/runs/first/config.json"])
 def test_what_is_no_run_of_a_store_exits_2(place: Path, run: str) -> None:
     wrong = gan(place, "champion", "promote", run)
-    assert wrong.returncode == 2 and f"{run} is no run of a store. Give it as STORE/runs/ID." in wrong.stderr
+    assert wrong.returncode == 2 and f"{run} is not a run of a store. Give it as STORE/runs/ID." in wrong.stderr
 
 
 @pytest.mark.mnist

@@ -85,7 +85,7 @@ def test_pruning_is_dry_unless_told(tmp_path: Path, store: str, seaweedfs: S3Ser
     admin = seaweedfs.environment()
     for options in ((), ("--dry-run",), ("--dry-run", "--yes")):
         dry = gan(tmp_path, "prune", store, "--keep-last", "0", *options, **admin)
-        assert dry.stdout.startswith("mine  would go: not among the last") and "--yes does it" in dry.stderr
+        assert dry.stdout.startswith("mine  would be deleted: not among the last") and "--yes deletes" in dry.stderr
     assert "mine  stays: among the last" in gan(tmp_path, "prune", store, "--keep-last", "1", "--yes", **admin).stdout
     old = gan(tmp_path, "prune", store, "--keep-last", "0", "--older-than", "1d", "--yes", "--json", **admin)
     assert [(fate["prune"], fate["reason"]) for fate in json.loads(old.stdout)] == [(False, "0.0 days old")]

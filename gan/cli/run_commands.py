@@ -1,0 +1,103 @@
+"""What do `gan sample`, `evaluate`, `report` and `verify` do with a run? Heavy imports wait until a command runs."""
+
+from pathlib import Path
+
+import click
+
+from gan.cli.common_options import DATA_DIR, JSON, PATH
+
+RUN = click.argument("run", metavar="RUN")
+MODEL = click.argument("run", metavar="RUN|CHECKPOINT|champion")
+
+
+@click.command()
+@MODEL
+@click.option("--count", type=click.IntRange(1, 1_000_000), default=25, show_default=True, help="Number of samples.")
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the latents.")
+@click.option("--digit", type=click.IntRange(0, 9), help="Draw only this digit. The run must be class-conditional.")
+@click.option(
+    "--out",
+    type=PATH,
+    required=True,
+    help="Output file. F.png is a sheet of samples; F.npz holds the array `images`, uint8 (N, 28, 28).",
+)
+def sample(run: str, count: int, seed: int, digit: int | None, out: Path) -> None:
+    """Draw digits from the newest good checkpoint of a run, from one checkpoint, or from a store's champion."""
+    if out.suffix not in (".png", ".npz"):
+        raise click.BadParameter(f"{out} must end in .png or .npz", param_hint="--out")
+    from gan.files import atomic_write
+    from gan.recipes.draw import draw
+    from gan.registry.champion import champion_checkpoint, find_champion
+    from gan.runs.sampling import encode, load_sampler
+    from gan.sync.cache import checkpoint_copy
+
+    found = find_champion(run)
+    network, config, step = load_sampler(champion_checkpoint(*found) if found else checkpoint_copy(run))
+    atomic_write(out, encode(draw(network, config.latent_dim, count, seed, digit), out.suffix))
+    click.echo(f"{out}: {count} samples of step {step}")
+
+
+@click.command()
+@MODEL
+@DATA_DIR
+@JSON
+def evaluate(run: str, data_dir: Path, as_json: bool) -> None:
+    """Measure 10,000 samples with the frozen judge, and print each figure beside that of real images."""
+    from gan.data.dataset import load_dataset
+    from gan.data.shared import download_from_store
+    from gan.device import choose_device
+    from gan.evaluation.evaluator import NUM_SAMPLES, Evaluator
+    from gan.recipes.draw import draw
+    from gan.registry.champion import champion_checkpoint, find_champion
+    from gan.runs.sampling import load_sampler
+    from gan.sync.cache import checkpoint_copy
+
+    found = find_champion(run)
+    if found:
+        download_from_store(found[0], data_dir)  # this machine may have no data set of its own
+    network, config, step = load_sampler(champion_checkpoint(*found) if found else checkpoint_copy(run))
+    samples = draw(network, config.latent_dim, NUM_SAMPLES, seed=0)
+    evaluation = Evaluator(load_dataset(data_dir), choose_device("auto").kind).evaluate(samples)
+    if as_json:
+        return click.echo(evaluation.model_dump_json())
+    click.echo(f"step {step}, {evaluation.num_samples} samples\n{evaluation}")
+
+
+@click.command()
+@RUN
+@click.option(
+    "--link", is_flag=True, help="Print a link that opens the report of a run in a bucket. It works for a week."
+)
+def report(run: str, link: bool) -> None:
+    """Make the film and the HTML report of a run. Those of a finished run stay as they are."""
+    from gan.report.page import render
+    from gan.runs.run_dir import RunDir
+    from gan.storage.address import is_remote, link_to
+    from gan.sync.cache import REPORT, report_copy
+
+    if link:
+        return click.echo(link_to(run, REPORT))
+    if is_remote(run):
+        return click.echo(report_copy(run))
+    run_dir = RunDir(Path(run))
+    render(run_dir)
+    click.echo(run_dir.report_path)
+
+
+@click.command()
+@RUN
+@JSON
+def verify(run: str, as_json: bool) -> int:
+    """Compare every byte of a run with its manifest. RUN is a directory or s3://BUCKET[/PREFIX]/runs/ID."""
+    from gan.runs.manifest import verify as verify_run
+    from gan.storage.address import open_store
+
+    found = verify_run(open_store(run), "")
+    if as_json:
+        click.echo(found.model_dump_json())
+    else:
+        for problem in found.problems:
+            click.echo(problem)
+        verdict = f"{len(found.problems)} problems" if found.problems else "every byte is as it was published"
+        click.echo(f"{run}: {found.num_files} files, {found.num_bytes:,} bytes: {verdict}")
+    return 1 if found.problems else 0

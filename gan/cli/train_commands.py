@@ -1,0 +1,95 @@
+"""What do `gan download`, `gan validate` and `gan train` do? Heavy imports wait until a command runs."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from gan.cli.common_options import DATA_DIR, DRY_RUN, FROM_SCRATCH, JSON, MIRROR, NO_PINNED_HASH, PATH
+from gan.cli.options import config_from, config_options
+
+
+@click.command()
+@DATA_DIR
+@MIRROR
+@NO_PINNED_HASH
+def download(data_dir: Path, mirrors: tuple[str, ...], no_pinned_hash: bool) -> None:
+    """Download the four MNIST files. A file that is there and good is not downloaded again."""
+    from gan.cli.progress import show_download
+    from gan.data.download import download_dataset
+
+    with show_download() as progress:
+        for path in download_dataset(data_dir, mirrors, pinned=not no_pinned_hash, progress=progress):
+            click.echo(path)
+
+
+@click.command()
+@DATA_DIR
+@NO_PINNED_HASH
+@JSON
+def validate(data_dir: Path, no_pinned_hash: bool, as_json: bool) -> None:
+    """Read every byte of the four MNIST files and check them."""
+    from gan.data.dataset import validate_dataset
+
+    checks = validate_dataset(data_dir, pinned=not no_pinned_hash)
+    if as_json:
+        return click.echo(json.dumps({name: check._asdict() for name, check in checks.items()}, default=str))
+    for name, check in checks.items():
+        click.echo(f"{check.path}: {name} {check.shape} is good")
+
+
+@click.command()
+@click.option(
+    "--run-dir", type=PATH, required=True, help="Directory of the run. It must not exist yet, unless --resume is given."
+)
+@config_options
+@DATA_DIR
+@MIRROR
+@NO_PINNED_HASH
+@click.option(
+    "--resume", is_flag=True, help="Continue the run where it stopped, bit for bit. Start it if there is none."
+)
+@FROM_SCRATCH
+@DRY_RUN
+def train(
+    run_dir: Path,
+    data_dir: Path,
+    mirrors: tuple[str, ...],
+    no_pinned_hash: bool,
+    resume: bool,
+    from_scratch: bool,
+    dry_run: bool,
+    **fields: Any,
+) -> int:
+    """Train a run to its end: download the data, train, make the report, write the manifest."""
+    config = config_from(fields)
+    from gan.cli.progress import show_download, show_progress
+    from gan.cli.signals import stop_on_signals
+    from gan.data.dataset import load_dataset
+    from gan.data.download import download_dataset
+    from gan.report import page as report
+    from gan.runs.runner import open_run, resolve
+    from gan.sync.publish import seal
+
+    if dry_run:
+        click.echo(resolve(config)[0].model_dump_json(indent=2))
+        return 0
+    with stop_on_signals() as stop:
+        with show_download() as progress:
+            download_dataset(data_dir, mirrors, pinned=not no_pinned_hash, progress=progress)
+        data = load_dataset(data_dir, pinned=not no_pinned_hash)
+        with open_run(run_dir, config, data, resume=resume, from_scratch=from_scratch) as run:
+            with show_progress(run) as snapshot_done:
+                for _ in run.train(stop):
+                    snapshot_done()
+            for event in run.state.health.events:
+                click.echo(f"health: {event}", err=True)
+            if not run.finished:
+                resume_command = f"gan train --run-dir {run_dir} --resume"
+                click.echo(f"stopped at step {run.state.step}; resume with: {resume_command}", err=True)
+                return stop.exit_code
+            report.render(run.run_dir)
+            seal(run_dir, run_dir.resolve().name)
+    click.echo(run_dir / "report" / "index.html")
+    return 0

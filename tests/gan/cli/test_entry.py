@@ -1,0 +1,49 @@
+"""Does a console script say what went wrong, and show a traceback only where it was asked for?"""
+
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from gan.cli.entry import run_command
+from gan.cli.main import gan
+from gan.errors import GanError
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Return a function that runs `gan` with some words, in an empty folder, and returns its exit code."""
+    monkeypatch.chdir(tmp_path)
+
+    def with_words(words: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["gan", *words.split()])
+        return run_command(gan)
+
+    return with_words
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--debug verify nothing",
+        "verify --debug nothing",
+        "--debug champion show nothing",
+        "champion --debug show nothing",
+        "champion show --debug nothing",
+    ],
+)
+def test_debug_shows_the_traceback_of_an_error(run, words: str) -> None:
+    with pytest.raises(GanError):
+        run(words)
+
+
+@pytest.mark.parametrize("words", ["verify nothing", "champion rollback --reason --debug"])
+def test_without_debug_an_error_is_one_message(run, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words) == 1
+    assert capsys.readouterr().err.startswith("error: ")
+
+
+def test_debug_is_listed_once() -> None:
+    assert "--debug" in CliRunner().invoke(gan, ["--help"]).stdout
+    assert "--debug" not in CliRunner().invoke(gan, ["verify", "--help"]).stdout

@@ -78,12 +78,12 @@ def test_the_plot_draws_means_within_its_own_coordinates() -> None:
     ],
 )
 def test_the_steps_under_the_plot_are_round(num_steps: int, labels: list[str]) -> None:
-    assert re.findall(r">([\d,]+)</text>", LossCurves.of(*losses(num_steps)).svg_x_labels()) == labels
+    assert re.findall(r">([\d,]+)</text>", LossCurves.of(*losses(num_steps)).x_axis.labels()) == labels
 
 
 @pytest.mark.parametrize(
     ("highest", "labels"), [(2.0, ["0", "0.5", "1", "1.5", "2"]), (0.3, ["0", "0.1", "0.2", "0.3"]), (1e-6, 6)]
 )
 def test_the_values_beside_the_plot_are_round(highest: float, labels: list[str] | int) -> None:
-    found = re.findall(r">([^<]+)</text>", curves(highest).svg_y_labels())
+    found = re.findall(r">([^<]+)</text>", curves(highest).y_axis.labels())
     assert (len(found) if isinstance(labels, int) else found) == labels

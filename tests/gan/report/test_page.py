@@ -21,8 +21,11 @@ from gan.data.download import download_dataset, mirrors_from_env
 from gan.errors import RunError
 from gan.files import atomic_write
 from gan.health import HealthEvent
-from gan.images import FILM_BYTES, grid_png
-from gan.report.page import MAX_FRAMES, json_in_html, render
+from gan.images import grid_png
+from gan.report.facts import MAX_FRAMES
+from gan.report.film import FILM_BYTES
+from gan.report.html import environment
+from gan.report.page import render
 from gan.runs.run_dir import RunDir, losses_npz
 from tests.support.sample_run import random_images, write_sample_run
 
@@ -129,7 +132,7 @@ def test_the_neighbours_are_in_the_page_byte_for_byte(run: RunDir) -> None:
     page = report(run)
     [image] = [attributes for tag, attributes in page.elements if attributes.get("class") == "pairs grid"]
     assert base64.b64decode((image["src"] or "").removeprefix("data:image/png;base64,")) == grid_png(random_images(25))
-    assert "Left in each pair a sample of step 3,000" in page.text
+    assert "Left in each pair is a sample of step 3,000" in page.text
 
 
 def test_the_same_run_gives_the_same_bytes_wherever_it_is(run: RunDir, tmp_path: Path) -> None:
@@ -183,7 +186,7 @@ def test_a_run_id_is_quoted_for_the_shell(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["</script>", "<!--<script>", "]]>", "&lt;", "é\u2028\U0001f600"])
 def test_json_in_a_page_cannot_leave_its_element(value: str) -> None:
-    text = json_in_html({"value": value})
+    text = environment().from_string("{{ data|tojson }}").render(data={"value": value})
     assert json.loads(text) == {"value": value}
     assert not set(text) & set("<>&") and text.isascii()
 
@@ -319,12 +322,12 @@ GRID = "grids/step-002000.png"
         (replaced("losses.npz", of_losses([], [])), "expected two series of one length"),
         (replaced("losses.npz", of_losses([1, 2], [1])), "found g_loss (2,) and d_loss (1,)"),
         (replaced("losses.npz", of_losses([1, 2, 3], [1, float("nan"), 3])), "step 2 are not finite"),
-        (cut(GRID), "not a whole PNG"),
-        (replaced(GRID, b""), "not a whole PNG"),
-        (replaced(GRID, b"<html>"), "not a whole PNG"),
+        (cut(GRID), "not a complete PNG"),
+        (replaced(GRID, b""), "not a complete PNG"),
+        (replaced(GRID, b"<html>"), "not a complete PNG"),
         (replaced(GRID, grid_png(random_images(20))), "152x122 pixels, unlike the grids before it"),
-        (cut("reals.png"), "not a whole PNG"),
-        (replaced("neighbours.png", b"<html>"), "not a whole PNG"),
+        (cut("reals.png"), "not a complete PNG"),
+        (replaced("neighbours.png", b"<html>"), "not a complete PNG"),
     ],
 )
 def test_what_is_missing_or_damaged_is_named_and_nothing_is_written(

@@ -22,7 +22,7 @@ def evaluated(*steps: int, num_steps: int = 4000) -> list[SnapshotMetrics]:
 
 
 def test_without_an_evaluation_there_is_no_section() -> None:
-    assert quality_section(evaluated(), None, 4000, "") == ""
+    assert quality_section(evaluated(), None, 4000) == ""
     assert neighbours_section(None, 4000) == ""
 
 
@@ -38,22 +38,22 @@ def test_without_an_evaluation_there_is_no_section() -> None:
     ],
 )
 def test_the_last_evaluation_and_the_best_are_in_words(best: Best | None, said: str) -> None:
-    section = quality_section(evaluated(2000, 4000), best, 4000, "")
+    section = quality_section(evaluated(2000, 4000), best, 4000)
     assert "At step 4,000 the Fréchet distance of 2,000 samples is" in section and said in section
 
 
 def test_each_evaluation_has_its_classes() -> None:
-    section = quality_section(evaluated(1000, 2000, 4000), None, 4000, "")
+    section = quality_section(evaluated(1000, 2000, 4000), None, 4000)
     assert re.findall(r"<p>step ([\d,]+) <span[^>]*>([\d.]+)", section) == [
         ("1,000", "400.0"), ("2,000", "200.0"), ("4,000", "100.0"),
     ]  # fmt: skip
-    assert re.findall(r"class=lost>(\d)", section) == ["7", "7"]
+    assert re.findall(r'class="lost">(\d)', section) == ["7", "7"]
     assert section.count("0: 20.0%, 1: 10.0%") == 2 and section.count("0: 10.0%, 1: 10.0%") == 1
     assert section.count("<rect") == 30 and 'y="0.0" width="8" height="48.0"' in section  # 20 % fill the chart
 
 
 def test_of_many_evaluations_some_classes_are_shown_the_first_and_the_last_among_them() -> None:
-    section = quality_section(evaluated(*range(1000, 93_000, 1000), num_steps=92_000), None, 92_000, "")
+    section = quality_section(evaluated(*range(1000, 93_000, 1000), num_steps=92_000), None, 92_000)
     steps = re.findall(r"<p>step ([\d,]+)", section)
     assert len(steps) == MAX_CLASS_CHARTS and (steps[0], steps[-1]) == ("1,000", "92,000")
     assert section.count("h0") == 2 * 92
@@ -80,7 +80,7 @@ def test_a_curve_has_a_dot_for_each_value_a_large_one_for_the_best_and_the_floor
 )
 def test_the_values_beside_a_plot_are_round(values: list[float], is_log: bool, labels: list[str]) -> None:
     curve = MetricCurve([1000] * len(values), values, 2000, floor=2.5 if is_log else None, is_log=is_log)
-    assert re.findall(r">([^<]+)</text>", curve.svg_y_labels()) == labels
+    assert re.findall(r">([^<]+)</text>", curve.y_axis.labels()) == labels
 
 
 def test_the_best_of_a_page_is_one_whose_checkpoint_is_there(tmp_path: Path) -> None:

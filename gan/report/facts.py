@@ -1,0 +1,113 @@
+"""What does a report show, and from which files of a run is it read?"""
+
+import io
+import zipfile
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from gan.config import TrainConfig
+from gan.errors import RunError
+from gan.health import HealthEvent
+from gan.report.curves import LossCurves
+from gan.report.film import Frame
+from gan.runs.best import Best
+from gan.runs.provenance import Provenance
+from gan.runs.run_dir import RunDir, SnapshotMetrics
+
+MAX_FRAMES = 200  # with more, the film and the page, which holds each frame, are too large to send
+REMEDY = "Copy it from another copy of the run (a store has one if the run was published), or train the run again."
+DAMAGED_NPZ = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+DAMAGED_PNG = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What a report shows of a run."""
+
+    config: TrainConfig
+    provenance: Provenance
+    metrics: list[SnapshotMetrics]  # one per snapshot
+    best: Best | None
+    events: list[HealthEvent]
+    curves: LossCurves
+    frames: list[Frame]  # of the film; the last is the run's last grid
+    num_grids: int
+    reals: bytes  # PNG
+    neighbours: bytes | None  # PNG; None before the end of the training
+
+
+def read_facts(run: RunDir) -> RunFacts:
+    """Read everything that a report shows. Raises RunError, with the file's name, if one is missing or damaged."""
+    config = run.read_config()
+    grids = run.grids()
+    if not grids:
+        raise RunError(
+            f"{run.grids_dir}: no grid yet, so there is nothing to report; the first is drawn at step "
+            f"{min(config.snapshot_steps, config.num_steps or 1):,}. Resume the training: "
+            f"gan train --run-dir {run.path} --resume"
+        )
+    metrics = run.read_metrics()
+    if not metrics:
+        raise RunError(f"{run.metrics_path}: missing or empty, although there are {len(grids)} grids. {REMEDY}")
+    picked = np.linspace(0, len(grids) - 1, min(len(grids), MAX_FRAMES)).round().astype(int)
+    return RunFacts(
+        config=config,
+        provenance=run.read_provenance(),
+        metrics=metrics,
+        best=run.best_checkpoint(metrics),
+        events=run.read_events(),
+        curves=_read_curves(run.losses_path),
+        frames=_read_frames([grids[index] for index in picked]),
+        num_grids=len(grids),
+        reals=_read_png(run.reals_path)[0],
+        neighbours=_read_png(run.neighbours_path)[0] if run.neighbours_path.exists() else None,
+    )
+
+
+def _read_curves(path: Path) -> LossCurves:
+    """Read losses.npz as curves. Raises RunError if it does not hold a finite g_loss and d_loss for each step."""
+    try:
+        # Given a path, numpy would leave a file that is not a zip open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
+            g_losses, d_losses = arrays["g_loss"], arrays["d_loss"]
+    except FileNotFoundError:
+        raise RunError(f"{path}: missing. {REMEDY}") from None
+    except DAMAGED_NPZ as error:
+        raise RunError(f"{path}: damaged ({error}). {REMEDY}") from error
+    if g_losses.ndim != 1 or g_losses.shape != d_losses.shape or not g_losses.size:
+        shapes = f"g_loss {g_losses.shape} and d_loss {d_losses.shape}"
+        raise RunError(f"{path}: expected two series of one length, found {shapes}. {REMEDY}")
+    bad = ~(np.isfinite(g_losses) & np.isfinite(d_losses))
+    if bad.any():
+        raise RunError(f"{path}: the losses of step {int(bad.argmax()) + 1} are not finite. {REMEDY}")
+    return LossCurves.of(g_losses, d_losses)
+
+
+def _read_frames(grids: list[tuple[int, Path]]) -> list[Frame]:
+    """Read grids as frames. Raises RunError if they are not all of one size."""
+    frames: list[Frame] = []
+    sizes = set()
+    for step, path in grids:
+        png, size = _read_png(path)
+        frames.append(Frame(step, png))
+        sizes.add(size)
+        if len(sizes) > 1:
+            raise RunError(f"{path}: {size[0]}x{size[1]} pixels, unlike the grids before it. {REMEDY}")
+    return frames
+
+
+def _read_png(path: Path) -> tuple[bytes, tuple[int, int]]:
+    """Return a PNG's bytes and size. Raises RunError if it cannot be decoded to its end."""
+    try:
+        data = path.read_bytes()
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            image.load()
+            return data, image.size
+    except FileNotFoundError:
+        raise RunError(f"{path}: missing. {REMEDY}") from None
+    except DAMAGED_PNG as error:
+        raise RunError(f"{path}: not a complete PNG ({error}). {REMEDY}") from error

@@ -1,0 +1,72 @@
+"""How are values put into an HTML template?"""
+
+import base64
+import functools
+import hashlib
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+TEMPLATES = Path(__file__).with_name("templates")
+
+
+def fill(template: str, **values: Any) -> Markup:
+    """Return a template's HTML. Each value is escaped, unless it is Markup."""
+    return Markup(environment().get_template(template).render(**values))
+
+
+def source(name: str) -> Markup:
+    """Return a style sheet or script to put into a page as it is."""
+    return Markup((TEMPLATES / name).read_text(encoding="utf-8"))
+
+
+def csp_hash(text: str) -> str:
+    """Return the source by which a Content-Security-Policy allows an inline script or style sheet."""
+    return f"'sha256-{to_base64(hashlib.sha256(text.encode()).digest())}'"
+
+
+def to_base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+@functools.cache
+def environment() -> Environment:
+    """Return the settings and filters of every template."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    # The filter `tojson` also escapes <, > and &, so that no string can end the script element around it.
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    environment.filters |= {
+        "base64": to_base64,
+        "distance": _distance,
+        "duration": _duration,
+        "shell": shlex.quote,
+        "thousands": "{:,}".format,
+        "utc": _utc,
+    }
+    return environment
+
+
+def _distance(value: float) -> str:
+    return f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60:,} h {minutes % 60} min"
+
+
+def _utc(time: str) -> str:
+    """Return an ISO 8601 time without fractions of a second and, if it is UTC, with that word."""
+    return re.sub(r"\.\d+", "", time).replace("T", " ").replace("+00:00", " UTC")

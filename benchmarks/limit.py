@@ -9,7 +9,7 @@ from torch import Tensor
 
 from benchmarks.timing import Precision, Run, Setting, timed
 from gan.config import TrainConfig
-from gan.engine.cpu.matmul import multiply_for
+from gan.engine.cpu.matmul import choose_matmul
 from gan.recipes.networks import make_networks
 
 Kind = Literal["forward", "input grad", "weight grad"]
@@ -62,7 +62,7 @@ def products_of_step(batch: int, latent: int) -> list[Product]:
 
 def multipliers(precision: Precision, device: str) -> list[Multiplier]:
     """Name the ways to multiply on a device: the plain one, and the engine's where that is another."""
-    plain = device != "cpu" or multiply_for(DTYPES[precision]) is torch.mm
+    plain = device != "cpu" or choose_matmul(DTYPES[precision]) is torch.mm
     return ["torch.mm"] if plain else ["gan.engine.cpu.matmul", "torch.mm"]
 
 
@@ -95,7 +95,7 @@ def multiplications(
         kind, m, k, n = product
         left = matrix("in", k, m).t() if kind == "weight grad" else matrix("in", m, k)
         right = matrix("in", n, k).t() if kind == "forward" else matrix("in", k, n)
-        multiply = torch.mm if multiplier == "torch.mm" else multiply_for(dtype)
+        multiply = torch.mm if multiplier == "torch.mm" else choose_matmul(dtype)
         return partial(multiply, left, right, out=matrix("out", m, n))
 
     return [call_of(product) for product in products]

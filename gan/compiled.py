@@ -1,7 +1,7 @@
-"""How does Numba compile a loop over arrays for the CPU at hand?
+"""How does Numba compile a loop over arrays for this CPU?
 
-A function is compiled for the dtypes at hand when it is first called, and kept for the next process. None of them
-starts a thread or holds Python's lock.
+A function is compiled for the dtypes of its first call, and cached on disk for later processes. The compiled function
+releases Python's lock and starts no thread.
 """
 
 from collections.abc import Callable
@@ -11,20 +11,21 @@ import numba
 import numpy as np
 
 Array = np.ndarray
-Kernel = TypeVar("Kernel", bound=Callable[..., None])
+Function = TypeVar("Function", bound=Callable[..., None])
 
 
-def _compiler(**options: Any) -> Callable[[Kernel], Kernel]:
-    def compiler(kernel: Kernel) -> Kernel:
+def _make_decorator(**options: Any) -> Callable[[Function], Function]:
+    def decorator(function: Function) -> Function:
         try:
-            made: Kernel = numba.njit(nogil=True, cache=True, error_model="numpy", **options)(kernel)
-        except RuntimeError:  # neither beside this file nor at home is a folder to keep it in
-            made = numba.njit(nogil=True, error_model="numpy", **options)(kernel)
-        return made
+            compiled_function: Function = numba.njit(nogil=True, cache=True, error_model="numpy", **options)(function)
+        except RuntimeError:  # neither this file's folder nor the home directory is writable: compile without a cache
+            compiled_function = numba.njit(nogil=True, error_model="numpy", **options)(function)
+        return compiled_function
 
-    return compiler
+    return decorator
 
 
-# Sums may be taken in the order that vectors take them in. NaN and infinity stay what they are.
-compiled = _compiler(fastmath={"reassoc", "contract", "nsz"})
-exactly = _compiler()
+# Sums may be reordered, so that vector instructions compute them. NaN and infinity keep their meaning.
+compiled = _make_decorator(fastmath={"reassoc", "contract", "nsz"})
+# Every operation is rounded as it is written.
+compiled_exact = _make_decorator()

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan.compiled import Array, exactly
+from gan.compiled import Array, compiled_exact
 from gan.errors import DataError
 from gan.images import from_uint8
 from gan.seeds import make_rng
@@ -74,7 +74,7 @@ class Batches:
         return Real(images, self.digits.index_select(0, chosen))
 
 
-@exactly
+@compiled_exact
 def _gather(images: Array, chosen: Array, out: Array) -> None:
     """Write the uint8 images (N, D) that `chosen` (B,) names as [-1, 1] into out (B, D)."""
     half, one = out.dtype.type(127.5), out.dtype.type(1)

@@ -1,78 +1,92 @@
-"""How do convolutional networks go forward and back? By autograd, which is asked for what is read and no more."""
+"""How are networks of any layers trained? By torch's autograd, asked only for the gradients that are used."""
+
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from gan.config import TrainConfig
-from gan.engine.base import R1_EVERY, Engine
+from gan.engine.base import R1_EVERY, BackwardD, BackwardG, Engine, StepInputs
 from gan.engine.state import TrainState
 from gan.recipes.networks import IMAGE_SHAPE, ConvDiscriminator
 
 
-class ConvEngine(Engine):
+class Half(NamedTuple):
+    """The fakes or the reals in D, with their autograd graph."""
+
+    pixels: Tensor  # (B, 1, 28, 28)
+    logits: Tensor  # (B,)
+
+
+class AutogradEngine(Engine):
     """Take steps on `dcgan`.
 
-    D sees the fakes and the reals one after the other, so that the way back to the fakes' pixels passes no reals.
+    D sees the fakes and the reals one after the other. So the gradients by the fakes' pixels cost no work on reals.
     """
 
     def __init__(self, state: TrainState, config: TrainConfig) -> None:
-        """Make cuDNN, for the whole process, choose none but kernels that give the same bits again."""
+        """Make cuDNN, in the whole process, use only kernels that give the same bits every time."""
         self.g_parameters = list(state.generator.parameters())
         self.d_parameters = list(state.discriminator.parameters())
-        dtype = torch.bfloat16 if config.precision == "bfloat16" else state.fixed_z.dtype
-        super().__init__(state, config, dtype, ([len(self.g_parameters)], [len(self.d_parameters)]))
+        compute_dtype = torch.bfloat16 if config.precision == "bfloat16" else state.fixed_z.dtype
+        super().__init__(state, config, compute_dtype, ([len(self.g_parameters)], [len(self.d_parameters)]))
+        # R1 does not depend on biases: LeakyReLU is linear on each side of 0.
+        is_weight = [parameter.dim() > 1 for parameter in self.d_parameters]
+        self.d_weights = [p for p, is_one in zip(self.d_parameters, is_weight, strict=True) if is_one]
+        self.d_weight_grads = [g for g, is_one in zip(self.d_adam.grads, is_weight, strict=True) if is_one]
         assert isinstance(state.discriminator, ConvDiscriminator)
         self.discriminator = state.discriminator
         torch.backends.cudnn.deterministic = True
 
-    def forward_g(self, z: Tensor) -> Tensor:
-        """Return fakes (B, 784) in [-1, 1]; keep their graph, and which digits they are to be."""
-        self.fake_digits = self.state.generator.digits(z)
+    def forward_g(self, inputs: StepInputs) -> tuple[Tensor, BackwardG]:
+        """Return fakes (B, 784) in [-1, 1], and their backward pass."""
         with torch.enable_grad(), self.autocast():
-            self.fake: Tensor = self.state.generator(z)
-        images: Tensor = self.fake.detach().flatten(1)
-        return images
+            fake: Tensor = self.state.generator(inputs.z)
+        return fake.detach().flatten(1), partial(self.backward_g, fake)
 
-    def forward_d(self, fakes: Tensor) -> Tensor:
-        """Return the logits (2B,); keep the graphs of both halves. The head is in the state's own dtype."""
-        halves = torch.split(self.images_of(fakes).view(-1, *IMAGE_SHAPE), self.config.batch_size)
-        self.pixels = [half.detach().requires_grad_() for half in halves]
+    def forward_d(self, fake: Tensor, inputs: StepInputs) -> tuple[Tensor, BackwardD]:
+        """Return the logits (2B,), and their backward pass. D's head has the state's own dtype."""
+        images = self.images_for_d(fake, inputs).view(-1, *IMAGE_SHAPE)
+        fake_pixels, real_pixels = (half.detach().requires_grad_() for half in torch.split(images, len(fake)))
         with torch.enable_grad():
             with self.autocast():
-                hidden = [self.discriminator.layers(pixels) for pixels in self.pixels]
-            self.logits = [
-                self.discriminator.judge(each.to(self.master), of_half)
-                for each, of_half in zip(hidden, (self.fake_digits, self.real.digits), strict=True)
-            ]
-        return torch.cat(self.logits).detach()
+                fake_hidden = self.discriminator.layers(fake_pixels)
+                real_hidden = self.discriminator.layers(real_pixels)
+            assert inputs.fake_digits is not None
+            fake_logits = self.discriminator.judge(fake_hidden.to(self.param_dtype), inputs.fake_digits)
+            real_logits = self.discriminator.judge(real_hidden.to(self.param_dtype), inputs.real.digits)
+        halves = Half(fake_pixels, fake_logits), Half(real_pixels, real_logits)
+        return torch.cat([fake_logits, real_logits]).detach(), partial(self.backward_d, *halves, inputs.r1_due)
 
-    def backward_d(self, slopes: Tensor) -> Tensor:
-        """Update D; return the gradients (B, 784) of the fakes' logits by pixel."""
-        fake, by_logit = self.logits[0], torch.split(slopes.squeeze(1), self.config.batch_size)
-        (delta,) = torch.autograd.grad(fake, self.pixels[0], torch.ones_like(fake), retain_graph=True)
-        grads = torch.autograd.grad(self.logits, self.d_parameters, by_logit, retain_graph=True)
+    def backward_d(self, fake: Half, real: Half, r1_due: bool, grad_logits: Tensor) -> Tensor:
+        """Update D. Return the gradients (B, 784) of the fakes' logits by their pixels."""
+        (fake_grad,) = torch.autograd.grad(fake.logits, fake.pixels, torch.ones_like(fake.logits), retain_graph=True)
+        grad_halves = torch.split(grad_logits.squeeze(1), len(fake.logits))
+        grads = torch.autograd.grad((fake.logits, real.logits), self.d_parameters, grad_halves, retain_graph=True)
         torch._foreach_copy_(self.d_adam.grads, grads)
-        if self.penalised:
-            torch._foreach_add_(self.d_adam.grads[::2], self.penalty_grads())
-        self.d_adam.update(0)
-        return delta.flatten(1)
+        if r1_due:
+            torch._foreach_add_(self.d_weight_grads, self.penalty_grads(real))
+        self.d_adam.update_all()
+        return fake_grad.flatten(1)
 
-    def penalty_grads(self) -> list[Tensor]:
-        """Return the gradients by D's weights of R1, the reals' mean squared gradient by pixel times gamma / 2."""
-        real = self.logits[1]
+    def penalty_grads(self, real: Half) -> list[Tensor]:
+        """Return R1's gradients by D's weights. R1 is the reals' mean squared gradient by pixel, times gamma / 2."""
         with torch.enable_grad():
-            (delta,) = torch.autograd.grad(real, self.pixels[1], torch.ones_like(real), create_graph=True)
-            penalty = delta.to(self.master).square().sum() * (self.r1_gamma / 2 * R1_EVERY / len(real))
-        return list(torch.autograd.grad(penalty, self.d_parameters[::2]))
+            (real_grad,) = torch.autograd.grad(
+                real.logits, real.pixels, torch.ones_like(real.logits), create_graph=True
+            )
+            weight = self.r1_gamma / 2 * R1_EVERY / len(real.logits)
+            penalty = real_grad.to(self.param_dtype).square().sum() * weight
+        return list(torch.autograd.grad(penalty, self.d_weights))
 
-    def backward_g(self, delta: Tensor, slopes: Tensor) -> None:
+    def backward_g(self, fake: Tensor, fake_grad: Tensor, grad_logits: Tensor) -> None:
         """Update G, given the logits' gradients (B, 784) by the fakes and g_loss's (B, 1) by the logits."""
-        delta = delta * slopes
-        grads = torch.autograd.grad(self.fake, self.g_parameters, delta.view_as(self.fake).to(self.dtype))
-        torch._foreach_copy_(self.g_adam.grads, grads)
-        self.g_adam.update(0)
+        grad = (fake_grad * grad_logits).view_as(fake).to(self.compute_dtype)
+        torch._foreach_copy_(self.g_adam.grads, torch.autograd.grad(fake, self.g_parameters, grad))
+        self.g_adam.update_all()
 
     def autocast(self) -> torch.autocast:
-        """Compute in the config's precision; weights are cast anew each time, since they change in place."""
-        narrow = self.dtype != self.master
-        return torch.autocast(self.state.device.type, torch.bfloat16, enabled=narrow, cache_enabled=False)
+        """Compute in the config's precision. Weights are cast anew each time, since they change in place."""
+        enabled = self.compute_dtype != self.param_dtype
+        return torch.autocast(self.state.device.type, torch.bfloat16, enabled=enabled, cache_enabled=False)

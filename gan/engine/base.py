@@ -1,13 +1,15 @@
-"""How does a step go: latents, fakes, logits, losses, the way back, Adam, EMA?
+"""What does one training step compute, whichever networks and device it has?
 
-This is what all recipes have in common; how networks of a kind go forward and back stands in an engine of their own.
-B is the batch size; D sees 2B images a step, the fakes being the first half. A `delta` is the gradient by a layer's
-output, a row an image.
+An Engine does the parts that all recipes share: draw the inputs, compute the losses, schedule Adam and the average.
+Its subclasses compute the forward and backward passes. docs/engine.md explains the formulae.
+
+B is the batch size. D sees 2B images in a step, the first half of which are fakes.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -22,154 +24,170 @@ from gan.recipes.augment import Shifts
 from gan.recipes.networks import IMAGE_SHAPE
 
 aten = torch.ops.aten
-NO_REDUCTION = 0  # as aten counts them
-FLUSH_EVERY = 50  # steps on a CPU between two looks for Adam's moments that are too small to matter
-R1_EVERY = 10  # steps between two gradient penalties, each as strong as all of them (Karras et al. 2020, lazily)
+NO_REDUCTION = 0  # aten's number for reduction="none"
+ZERO_SMALL_EVERY = 50  # steps on a CPU between two searches for moments of Adam that are too small to matter
+R1_EVERY = 10  # steps between two gradient penalties, each of which counts for all ten (Karras et al. 2020)
+
+# Update D, given d_loss's gradients (2B, 1) by the logits, and by R1 on steps where it is due.
+# Return each fake's logit's gradients (B, 784) by the fake's pixels, computed with D's weights before the update.
+BackwardD = Callable[[Tensor], Tensor]
+# Update G and its average, given the logits' gradients (B, 784) by the fakes and g_loss's (B, 1) by the logits.
+BackwardG = Callable[[Tensor, Tensor], None]
+
+
+class StepInputs(NamedTuple):
+    """What one step computes from, besides the state."""
+
+    real: Real
+    z: Tensor  # (B, latent_dim), of the activations' dtype
+    fake_digits: Tensor | None  # (B,) the digits that z asks G for; None where the networks are not class-conditional
+    masks: list[Tensor]  # dropout masks (2B, width) of D's hidden layers; empty without dropout
+    translations: Tensor | None  # (2B,) which translation each of D's images gets; None before augmentation starts
+    r1_due: bool  # whether this step updates D by R1, too
 
 
 class Engine(ABC):
-    """Take steps on a TrainState in place.
+    """Take training steps on a TrainState, in place.
 
-    Products are of the config's precision; weights, moments, averages and losses of the state's own dtype.
+    Matrix products and activations have the config's precision. Weights, moments, averages and losses have the
+    state's own dtype.
     """
 
     def __init__(
         self,
         state: TrainState,
         config: TrainConfig,
-        dtype: torch.dtype,
-        layers: tuple[Sequence[int], Sequence[int]],
-        adam: type[Adam] = Adam,
+        compute_dtype: torch.dtype,
+        layer_sizes: tuple[Sequence[int], Sequence[int]],
+        adam_class: type[Adam] = Adam,
     ) -> None:
-        """Read the state as it is now: whoever changes it otherwise than by `step` makes another Engine.
+        """Prepare for steps on `state`. Make a new Engine after changing the state other than by `step`.
 
-        `dtype` is that of activations; `layers` says how many parameters of G, and of D, are updated at a time.
+        `compute_dtype` is the activations' dtype; `layer_sizes` holds, for G and for D, how many parameters each
+        update of Adam changes.
         """
         assert config.ema_decay is not None and config.r1_gamma is not None
         assert config.beta1 is not None and config.beta2 is not None
         self.state, self.config = state, config
         self.r1_gamma, self.ema_decay = config.r1_gamma, config.ema_decay
-        self.period = R1_EVERY if config.r1_gamma else 1  # steps after which the same is done again
-        self.master = state.fixed_z.dtype
-        self.rounded = np.float32 if self.master == torch.float32 else np.float64
-        self.dtype = dtype
+        self.period = R1_EVERY if config.r1_gamma else 1  # steps after which the same operations repeat
+        self.param_dtype = state.fixed_z.dtype
+        self.compute_dtype = compute_dtype
         betas = config.beta1, config.beta2
-        self.g_adam = adam(state.generator, state.g_moments, betas, layers[0], state.ema)
-        self.d_adam = adam(state.discriminator, state.d_moments, betas, layers[1])
+        self.g_adam = adam_class(state.generator, state.g_moments, betas, layer_sizes[0], state.ema)
+        self.d_adam = adam_class(state.discriminator, state.d_moments, betas, layer_sizes[1])
         batch = config.batch_size
         self.shifts = Shifts(config.augment_translate or 0, state.device)
-        # Rows to judge: the fakes as G wants them, the fakes as D should see them, the reals; and each row's share
-        # in g_loss and in d_loss.
+        # The losses are weighted sums of 3B cross-entropies: the fakes with G's label, the fakes with D's label, the
+        # reals. A row of loss_weights is one loss.
         like = state.fixed_z
         self.labels = like.new_tensor([1, 0, 1]).repeat_interleave(batch)  # (3B,)
-        self.shares = like.new_tensor([[1, 0, 0], [0, 0.5, 0.5]]).div(batch).repeat_interleave(batch, dim=1)  # (2, 3B)
-        self.share = self.shares.sum(0)  # (3B,)
+        loss_weights = like.new_tensor([[1, 0, 0], [0, 0.5, 0.5]])
+        self.loss_weights = loss_weights.div(batch).repeat_interleave(batch, dim=1)  # (2, 3B): g_loss, d_loss
+        self.grad_weights = self.loss_weights.sum(0)  # (3B,) each entry's weight in its own loss
         self.ones = torch.ones_like(self.labels)
-        # glibc returns freed memory at once, and each page costs a fault to get again, unless it is less than
-        # twice the largest block it has yet seen freed, of 32 MB at most: here is one.
+        # glibc returns a freed block to the system at once, and each of its pages costs a page fault when it is needed
+        # again, unless a block at least half as large was freed before (32 MB at most). So free such a block here.
         torch.empty(31 << 20, dtype=torch.uint8)
 
     @contextmanager
-    def at_work(self) -> Iterator[None]:
-        """Compute on the run's threads while steps are taken; the state is whole before and after."""
+    def running(self) -> Iterator[None]:
+        """Set torch's threads as the run has them. Take steps inside; the state is complete before and after."""
         torch.set_num_threads(self.config.num_threads or 1)
         yield
 
     @torch.no_grad()
-    def step(self, real: Real, losses: Tensor, ahead: int = 0, rates: Iterable[float | Tensor] | None = None) -> Tensor:
-        """Make one G update and one D update; return the fakes (B, 1, 28, 28) and write (g_loss, d_loss).
+    def step(
+        self, real: Real, losses: Tensor, offset: int = 0, rates: Iterable[float | Tensor] | None = None
+    ) -> Tensor:
+        """Make one G update and one D update. Return the fakes (B, 1, 28, 28) and write (g_loss, d_loss) to `losses`.
 
-        It is the step after `state.step`, or so many `ahead` of that; to be taken `at_work`. `rates` are by default as
-        that step says.
+        Call it inside `running`. The caller counts `state.step`. A CUDA graph of several steps passes each step's
+        `offset` from it, and `rates` as tensors; by default they are `self.rates(step)`.
         """
-        step = self.state.step + ahead
+        step = self.state.step + offset
         learning_rate, ema_weight = rates or self.rates(step)
-        self.penalised = self.r1_gamma > 0 and step % self.period == 0
-        z = self.draw()  # (B, latent_dim)
-        shifted = self.config.shifts_after(step)
-        self.chosen = self.shifts.draw(2 * len(z), self.state.random) if shifted else None  # (2B,)
-        self.show(real)
-        fake = self.forward_g(z)  # (B, 784)
-        logits = self.forward_d(fake)  # (2B,)
-        g_slopes, d_slopes = self.judge(logits, losses)  # (B, 1), (2B, 1)
+        inputs = self.draw_inputs(step, real)
+        self.start_on_reals(inputs)
+        fake, backward_g = self.forward_g(inputs)  # (B, 784)
+        logits, backward_d = self.forward_d(fake, inputs)  # (2B,)
+        g_grad_logits, d_grad_logits = self.compute_losses(logits, losses)  # (B, 1), (2B, 1)
         self.g_adam.begin(learning_rate, ema_weight)
         self.d_adam.begin(learning_rate, ema_weight)
-        fake_delta = self.backward_d(d_slopes)  # (B, 784)
-        if self.chosen is not None:
-            fake_delta = self.shifts.back(fake_delta, self.chosen[: len(fake)])
-        self.backward_g(fake_delta, g_slopes)
-        if self.state.device.type == "cpu" and (step + 1) % FLUSH_EVERY == 0:
-            self.flush()
+        fake_grad = backward_d(d_grad_logits)  # (B, 784)
+        if inputs.translations is not None:
+            fake_grad = self.shifts.back(fake_grad, inputs.translations[: len(fake)])
+        backward_g(fake_grad, g_grad_logits)
+        if self.state.device.type == "cpu" and (step + 1) % ZERO_SMALL_EVERY == 0:
+            self.zero_small_moments()
         return fake.view(-1, *IMAGE_SHAPE)
 
-    def flush(self) -> None:
-        """Set Adam's moments to 0 that are too small to matter."""
-        self.g_adam.flush()
-        self.d_adam.flush()
+    def draw_inputs(self, step: int, real: Real) -> StepInputs:
+        """Draw latents, dropout masks and translations, in this order, from the state's random stream."""
+        batch, rng = self.config.batch_size, self.state.rng
+        shape = batch, self.config.latent_dim
+        z = torch.randn(shape, generator=rng, device=self.state.device, dtype=self.param_dtype).to(self.compute_dtype)
+        return StepInputs(
+            real=real,
+            z=z,
+            fake_digits=self.state.generator.digits(z) if self.config.conditional else None,
+            masks=self.draw_masks(like=z),
+            translations=self.shifts.draw(2 * batch, rng) if self.config.shifts_after(step) else None,
+            r1_due=self.r1_gamma > 0 and step % self.period == 0,
+        )
 
-    def draw(self) -> Tensor:
-        """Draw latents (B, latent_dim)."""
-        shape = (self.config.batch_size, self.config.latent_dim)
-        z = torch.randn(shape, generator=self.state.random, device=self.state.device, dtype=self.master)
-        return z.to(self.dtype)
+    def draw_masks(self, like: Tensor) -> list[Tensor]:
+        """Draw dropout masks (2B, width) for D's hidden layers in `like`'s dtype. By default there is no dropout."""
+        return []
 
-    def show(self, real: Real) -> None:
-        """Let D see the reals, for which it need not wait for the fakes; shifted by the second half of `chosen`."""
-        self.real = real
+    def zero_small_moments(self) -> None:
+        """Set to 0 the moments of Adam that are too small to matter."""
+        self.g_adam.zero_small_moments()
+        self.d_adam.zero_small_moments()
+
+    def start_on_reals(self, inputs: StepInputs) -> None:  # noqa: B027 - a hook
+        """Start what D computes of the reals, which does not depend on the fakes. By default `forward_d` does it."""
 
     @abstractmethod
-    def forward_g(self, z: Tensor) -> Tensor:
-        """Return fakes (B, 784) in [-1, 1], without a graph; keep what the way back reads."""
+    def forward_g(self, inputs: StepInputs) -> tuple[Tensor, BackwardG]:
+        """Return fakes (B, 784) in [-1, 1], without an autograd graph, and their backward pass."""
 
     @abstractmethod
-    def forward_d(self, fakes: Tensor) -> Tensor:
-        """Return the logits (2B,) of fakes (B, 784) and of the reals, before a rectified head; keep what to go back by.
+    def forward_d(self, fake: Tensor, inputs: StepInputs) -> tuple[Tensor, BackwardD]:
+        """Return the logits (2B,) of fakes (B, 784) and reals, before a rectified head, and their backward pass.
 
-        A D that is told the digits of images judges the reals as their own, the fakes as what G was asked for.
+        A class-conditional D sees the reals with their own digits, and the fakes with those that G was asked for.
         """
 
-    def images_of(self, fakes: Tensor) -> Tensor:
-        """Return what D sees, (2B, 784), shifted if it is to be, in an engine that takes fakes and reals together."""
-        images = torch.cat([fakes, self.real.images.flatten(1)]).to(self.dtype)
-        return images if self.chosen is None else self.shifts.there(images, self.chosen)
+    def images_for_d(self, fake: Tensor, inputs: StepInputs) -> Tensor:
+        """Return fakes and reals as D sees them, (2B, 784): translated, if augmentation has started."""
+        images = torch.cat([fake, inputs.real.images.flatten(1)]).to(self.compute_dtype)
+        return images if inputs.translations is None else self.shifts.there(images, inputs.translations)
 
-    def judge(self, logits: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
-        """Write (g_loss, d_loss); return the derivatives of g_loss (B, 1) and of d_loss (2B, 1) by the logits."""
+    def compute_losses(self, logits: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
+        """Write (g_loss, d_loss). Return the gradients of g_loss (B, 1) and of d_loss (2B, 1) by the logits."""
         batch = self.config.batch_size
-        rows = torch.cat([logits[:batch], logits])  # (3B,)
+        entries = torch.cat([logits[:batch], logits])  # (3B,)
         if self.config.recipe == "published":
-            probability = torch.sigmoid(F.relu(rows))
-            row_losses = F.binary_cross_entropy(probability, self.labels, reduction="none")
-            # BCELoss divides by the sigmoid's own derivative, but by 1e-12 where that is less: at p = 1 all is 0.
-            slopes = aten.binary_cross_entropy_backward(self.ones, probability, self.labels, None, NO_REDUCTION)
-            slopes = aten.threshold_backward(aten.sigmoid_backward(slopes, probability), rows, 0)
+            probability = torch.sigmoid(F.relu(entries))
+            entropies = F.binary_cross_entropy(probability, self.labels, reduction="none")
+            # BCELoss divides by the sigmoid's derivative, or by 1e-12 where that is less: the gradient is 0 at p = 1.
+            grads = aten.binary_cross_entropy_backward(self.ones, probability, self.labels, None, NO_REDUCTION)
+            grads = aten.threshold_backward(aten.sigmoid_backward(grads, probability), entries, 0)
         else:
-            row_losses = F.binary_cross_entropy_with_logits(rows, self.labels, reduction="none")
-            slopes = torch.sigmoid(rows) - self.labels
-        torch.mv(self.shares, row_losses, out=losses)
-        slopes = slopes.mul_(self.share).unsqueeze(1)
-        return slopes[:batch], slopes[batch:]
-
-    @abstractmethod
-    def backward_d(self, slopes: Tensor) -> Tensor:
-        """Update D by d_loss, given its derivatives (2B, 1) by the logits, and by R1 where it is `penalised`.
-
-        R1 is the reals' mean squared gradient by pixel times gamma / 2 (Mescheder et al. 2018); it stands for R1_EVERY
-        steps. Rectifiers have no curvature: by biases it is 0.
-
-        Return the gradients (B, 784) by pixel of the fakes' logits, each logit's own, by D as it was.
-        """
-
-    @abstractmethod
-    def backward_g(self, delta: Tensor, slopes: Tensor) -> None:
-        """Update G, and its average, given the logits' gradients (B, 784) by the fakes, g_loss's (B, 1) by logits."""
+            entropies = F.binary_cross_entropy_with_logits(entries, self.labels, reduction="none")
+            grads = torch.sigmoid(entries) - self.labels
+        torch.mv(self.loss_weights, entropies, out=losses)
+        grads = grads.mul_(self.grad_weights).unsqueeze(1)
+        return grads[:batch], grads[batch:]
 
     def rates(self, step: int) -> tuple[float, float]:
-        """Return what changes from step to step: Adam's step size, and the live generator's weight in the average.
+        """Return Adam's step size, and the live generator's weight in the average, after `step` steps.
 
-        That weight is greater in the first steps, when the average is still short. Both are numbers of the master's
-        dtype, in which a GPU reads them.
+        The weight is greater in the first steps, while the average is short. Both are rounded to the parameters'
+        dtype, since a GPU reads them as tensors of it.
         """
+        round_to = np.float32 if self.param_dtype == torch.float32 else np.float64
         learning_rate = self.config.learning_rate_after(step)
         ema_weight = 1 - min(self.ema_decay, (step + 1) / (step + 10))
-        return float(self.rounded(learning_rate)), float(self.rounded(ema_weight))
+        return float(round_to(learning_rate)), float(round_to(ema_weight))

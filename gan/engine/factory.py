@@ -1,7 +1,7 @@
-"""Which engine takes the steps of a config?"""
+"""Which engine trains a config?"""
 
 from gan.config import TrainConfig
-from gan.engine.autograd import ConvEngine
+from gan.engine.autograd import AutogradEngine
 from gan.engine.base import Engine
 from gan.engine.cpu.engine import CpuEngine
 from gan.engine.gpu import GpuEngine
@@ -9,7 +9,7 @@ from gan.engine.state import TrainState
 
 
 def engine_for(state: TrainState, config: TrainConfig) -> Engine:
-    """Choose by recipe and device."""
+    """Return the engine for the config's recipe and the state's device."""
     if config.recipe == "dcgan":
-        return ConvEngine(state, config)
+        return AutogradEngine(state, config)
     return CpuEngine(state, config) if state.device.type == "cpu" else GpuEngine(state, config)

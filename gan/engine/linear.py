@@ -1,45 +1,71 @@
-"""What do the engines of linear networks have in common, on a CPU and on a GPU?"""
+"""What do the engines of linear networks, on a CPU and on a GPU, have in common?"""
 
 from collections.abc import Sequence
+from itertools import islice
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from gan.config import TrainConfig
-from gan.engine.adam import Adam, join
+from gan.engine.adam import Adam, MixedPrecisionAdam, join
 from gan.engine.base import Engine
 from gan.engine.state import TrainState
 from gan.recipes.networks import MlpDiscriminator, dropout_masks
 
-SLOPE_G = 0.2  # of G's LeakyReLU
-G_LAYERS = (2, 4, 4, 4, 2)  # parameters of each: a weight, a bias, and those of the norm after it
-D_LAYERS = (2, 2, 2, 2)
+G_SLOPE = 0.2  # of G's LeakyReLU
 
 
-class MlpEngine(Engine):
-    """Take steps on `published` and `tuned`. Their way back is written out.
+class Block(NamedTuple):
+    """A linear layer and the batch norm after it, if there is one."""
 
-    These networks are a dozen matrix products, and a graph of autograd's costs as much as half of them.
+    linear: nn.Linear
+    norm: nn.BatchNorm1d | None
+
+    @property
+    def num_parameters(self) -> int:
+        """How many parameters the block has: a weight and a bias, and as many of the norm."""
+        return 4 if self.norm else 2
+
+
+class LinearEngine(Engine):
+    """Take steps on `published` and `tuned`, with a hand-written backward pass.
+
+    These networks are a dozen matrix products, and autograd's graph would cost half as much again.
     """
 
     def __init__(
-        self,
-        state: TrainState,
-        config: TrainConfig,
-        dtype: torch.dtype,
-        layers: tuple[Sequence[int], Sequence[int]] = ((sum(G_LAYERS),), (sum(D_LAYERS),)),
-        adam: type[Adam] = Adam,
+        self, state: TrainState, config: TrainConfig, compute_dtype: torch.dtype, adam_class: type[Adam] = Adam
     ) -> None:
-        """Read what of the recipe is not in the layers."""
-        super().__init__(state, config, dtype, layers, adam)
+        """Read the layers and what the recipe adds to them."""
+        self.g_blocks, self.d_blocks = blocks_of(state.generator), blocks_of(state.discriminator)
+        g_sizes, d_sizes = ([block.num_parameters for block in blocks] for blocks in (self.g_blocks, self.d_blocks))
+        if adam_class is not MixedPrecisionAdam:
+            g_sizes, d_sizes = [sum(g_sizes)], [sum(d_sizes)]  # one fused call updates the whole network
+        super().__init__(state, config, compute_dtype, (g_sizes, d_sizes), adam_class)
         assert config.dropout is not None and isinstance(state.discriminator, MlpDiscriminator)
-        self.dropout, self.slope, self.tell = config.dropout, state.discriminator.slope, state.discriminator.tell
-        self.norms = [layer for layer in state.generator.layers if isinstance(layer, nn.BatchNorm1d)]
-        self.fake_digits = torch.empty(0)  # (B,), where G is told them
-        self.num_tracked = join([t for norm in self.norms if (t := norm.num_batches_tracked) is not None])
+        self.dropout, self.d_slope, self.tell = config.dropout, state.discriminator.slope, state.discriminator.tell
+        norms = [block.norm for block in self.g_blocks if block.norm]
+        self.num_batches_tracked = join([n.num_batches_tracked for n in norms if n.num_batches_tracked is not None])
 
-    def draw(self) -> Tensor:
-        """Draw latents (B, latent_dim), and dropout masks (2B, width) for D's hidden layers or none."""
-        z = super().draw()
-        self.masks = dropout_masks(2 * len(z), self.dropout, self.state.random, z)
-        return z
+    def draw_masks(self, like: Tensor) -> list[Tensor]:
+        """Draw dropout masks (2B, width) for D's hidden layers in `like`'s dtype; none without dropout."""
+        return dropout_masks(2 * len(like), self.dropout, self.state.rng, like)
+
+
+def blocks_of(network: nn.Module) -> list[Block]:
+    """List a network's linear layers in their order, each with the batch norm that follows it."""
+    layers = [module for module in network.modules() if isinstance(module, (nn.Linear, nn.BatchNorm1d))]
+    blocks: list[Block] = []
+    for layer in layers:
+        if isinstance(layer, nn.Linear):
+            blocks.append(Block(layer, norm=None))
+        else:
+            blocks[-1] = Block(blocks[-1].linear, norm=layer)
+    return blocks
+
+
+def grads_by_block(adam: Adam, blocks: Sequence[Block]) -> list[list[Tensor]]:
+    """Return Adam's gradients block by block: by weight and bias, then by the norm's scale and shift."""
+    grads = iter(adam.grads)
+    return [list(islice(grads, block.num_parameters)) for block in blocks]

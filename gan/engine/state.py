@@ -1,11 +1,11 @@
-"""What is the whole state of a training, and how does it become tensors and back?"""
+"""What is the state of a training, and how is it written to tensors and read back?"""
 
 import copy
 from typing import Self
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gan.config import TrainConfig
 from gan.engine.adam import Moments
@@ -18,9 +18,9 @@ NUM_FIXED = 25  # the 5x5 grid
 
 
 class TrainState:
-    """Hold all that a next step depends on, and the losses so far.
+    """Hold all that the next step depends on, and the losses so far.
 
-    Two states with equal `tensors()` under equal configs have equal futures, bit for bit, on the same machine.
+    From two states with equal `tensors()`, equal configs train to equal bits on the same machine.
     """
 
     def __init__(self, config: TrainConfig, dtype: torch.dtype = torch.float32) -> None:
@@ -28,14 +28,14 @@ class TrainState:
         assert config.seed is not None
         device = torch.device(config.device)
         with torch.random.fork_rng(devices=[]):
-            # Drawn on the CPU in float32, so that every device and precision begins from the same weights.
+            # Draw on the CPU in float32, so that every device and precision starts from the same weights.
             torch.manual_seed(derive_seed(config.seed, "weights"))
             self.generator, self.discriminator = make_networks(config)
         self.generator.to(device, dtype)
         self.discriminator.to(device, dtype)
         self.ema: Generator | None = copy.deepcopy(self.generator).eval() if config.ema_decay else None
-        self.g_moments, self.d_moments = Moments.of(self.generator), Moments.of(self.discriminator)
-        self.random = make_rng(config.seed, "steps", device=device)  # latents and dropout
+        self.g_moments, self.d_moments = Moments.zeros(self.generator), Moments.zeros(self.discriminator)
+        self.rng = make_rng(config.seed, "steps", device=device)  # draws latents, dropout masks and translations
         fixed_z = torch.randn(NUM_FIXED, config.latent_dim, generator=make_rng(config.seed, "fixed_z"))
         self.fixed_z = fixed_z.to(device, dtype)
         self.step = 0
@@ -45,12 +45,12 @@ class TrainState:
 
     @property
     def device(self) -> torch.device:
-        """Where the networks live."""
+        """The device that holds the networks."""
         return self.fixed_z.device
 
     @property
     def sampler(self) -> Generator:
-        """The generator that samples are drawn from: the averaged one where there is one."""
+        """The generator that draws samples: the average if the run has one, else the live one."""
         return self.ema or self.generator
 
     def record(self, g_losses: np.ndarray, d_losses: np.ndarray) -> None:
@@ -60,25 +60,28 @@ class TrainState:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state by name, on the CPU; weights and moments may share memory with the state."""
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in self._live().items()} | {
+        return {name: tensor.detach().cpu().contiguous() for name, tensor in self._named_tensors().items()} | {
             "step": torch.tensor(self.step),
-            "random": self.random.get_state(),
+            "random": self.rng.get_state(),
             "g_losses": torch.from_numpy(self.g_losses),
             "d_losses": torch.from_numpy(self.d_losses),
             "health": torch.frombuffer(bytearray(self.health.model_dump_json().encode()), dtype=torch.uint8),
         }
 
     def load(self, tensors: dict[str, Tensor]) -> Self:
-        """Take the state from tensors made by `tensors()` under the same config.
+        """Read the state from tensors that `tensors()` made under the same config. Return the state.
 
         Raises:
-            CheckpointError: names, shapes or dtypes differ; the state may then be half taken.
+            CheckpointError: names, shapes or dtypes differ. The state may then be half overwritten.
         """
-        live = self._live()
-        names = live.keys() | {"step", "random", "g_losses", "d_losses", "health"}
-        if odd := sorted(names ^ (tensors.keys() | {"health"})):
-            raise CheckpointError(f"the checkpoint does not fit this version: tensors {', '.join(odd[:5])}")
-        for name, target in live.items():
+        targets = self._named_tensors()
+        expected = targets.keys() | {"step", "random", "g_losses", "d_losses", "health"}
+        differing = sorted(expected ^ (tensors.keys() | {"health"}))  # older checkpoints have no "health"
+        if differing:
+            raise CheckpointError(
+                f"the checkpoint does not fit this version: missing or unknown tensors {', '.join(differing[:5])}"
+            )
+        for name, target in targets.items():
             source = tensors[name]
             if (source.shape, source.dtype) != (target.shape, target.dtype):
                 raise CheckpointError(
@@ -87,22 +90,24 @@ class TrainState:
                 )
             target.data.copy_(source)
         self.step = int(tensors["step"])
-        self.random.set_state(tensors["random"].clone())
+        self.rng.set_state(tensors["random"].clone())
         self.g_losses, self.d_losses = tensors["g_losses"].numpy().copy(), tensors["d_losses"].numpy().copy()
-        self.health = health_in(tensors)
+        self.health = read_health(tensors)
         return self
 
-    def _live(self) -> dict[str, Tensor]:
-        networks: dict[str, nn.Module] = {"generator": self.generator, "discriminator": self.discriminator}
-        if self.ema is not None:
-            networks["ema"] = self.ema
-        live = {f"{prefix}.{name}": t for prefix, net in networks.items() for name, t in net.state_dict().items()}
+    def _named_tensors(self) -> dict[str, Tensor]:
+        """Return weights, averages and moments by their names in a checkpoint; not copies."""
+        named: dict[str, Tensor] = {}
+        networks = {"generator": self.generator, "discriminator": self.discriminator, "ema": self.ema}
+        for prefix, network in networks.items():
+            if network is not None:
+                named |= {f"{prefix}.{name}": tensor for name, tensor in network.state_dict().items()}
         for prefix, moments in (("g_adam", self.g_moments), ("d_adam", self.d_moments)):
-            for name, of_parameter in moments.items():
-                live |= {f"{prefix}.{name}.{key}": tensor for key, tensor in of_parameter._asdict().items()}
-        return live
+            for name, moments_of_parameter in moments.items():
+                named |= {f"{prefix}.{name}.{key}": tensor for key, tensor in moments_of_parameter._asdict().items()}
+        return named
 
 
-def health_in(tensors: dict[str, Tensor]) -> Health:
-    """Return what the referee remembers in a state's tensors; nothing of a run that was begun before there was one."""
+def read_health(tensors: dict[str, Tensor]) -> Health:
+    """Return what the monitor remembers in a state's tensors. A state of a version without a monitor has nothing."""
     return Health.model_validate_json(tensors["health"].numpy().tobytes()) if "health" in tensors else Health()

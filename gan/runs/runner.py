@@ -13,7 +13,7 @@ from gan.config import TrainConfig
 from gan.data.batches import Batches
 from gan.data.dataset import Dataset
 from gan.device import Device, choose_device, choose_num_threads, choose_precision
-from gan.engine.state import NUM_FIXED, TrainState, health_in
+from gan.engine.state import NUM_FIXED, TrainState, read_health
 from gan.errors import ConfigMismatchError, RunError, TrainingDivergedError
 from gan.evaluation.evaluator import QuickEvaluation
 from gan.files import atomic_write, is_temporary, storage_error
@@ -49,7 +49,7 @@ class Run:
         self.monitor = Monitor(config, data, run_dir.checkpoints_dir)
         newest = checkpoint.load_newest(run_dir.checkpoints_dir)
         tensors = newest[0] if newest else {}
-        self._begin(tensors, len(health_in(tensors).rewinds))
+        self._begin(tensors, len(read_health(tensors).rewinds))
 
     @property
     def finished(self) -> bool:
@@ -138,7 +138,7 @@ class Run:
         self._begin(tensors, len(rewinds))
         if fresh_latents:
             assert self.tried.seed is not None
-            self.state.random = make_rng(self.tried.seed, "steps", len(rewinds), self.state.device)
+            self.state.rng = make_rng(self.tried.seed, "steps", len(rewinds), self.state.device)
         self.state.health = Health(rewinds=rewinds, signs=self.state.health.signs, events=sick.events)
 
     def _begin(self, tensors: dict[str, Tensor], num_rewinds: int) -> None:

@@ -48,7 +48,7 @@ def train(
         first = state.step
         goal = min(first - first % config.snapshot_steps + config.snapshot_steps, config.num_steps)
         began = time.perf_counter()
-        with engine.at_work():
+        with engine.running():
             while state.step < goal and not should_stop():
                 fake = steps.take(goal)
         taken, row = state.step - first, first % config.snapshot_steps

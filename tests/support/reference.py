@@ -112,7 +112,7 @@ class Reference:
         _copy(state.generator, state.g_moments, self.generator, self.g_optimizer)
         _copy(state.discriminator, state.d_moments, self.discriminator, self.d_optimizer)
         self.random = torch.Generator()
-        self.random.set_state(state.random.get_state())
+        self.random.set_state(state.rng.get_state())
         self.dtype = state.fixed_z.dtype
         self.num_steps = state.step
 

@@ -1,112 +1,124 @@
-"""What does an engine on a CPU keep of linear layers, on memory that is laid out once?"""
+"""Where does the CPU engine keep what a step computes?
 
-from collections.abc import Sequence
-from itertools import islice
+In memory that is laid out once and overwritten by every step: to allocate it anew would cost page faults.
+"""
+
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gan.engine.adam import Adam
-from gan.engine.narrow_adam import NarrowAdam, bits
+from gan.compiled import Array
+from gan.engine.adam import Adam, MixedPrecisionAdam
+from gan.engine.cpu.kernels import as_array
+from gan.engine.linear import Block, grads_by_block
 
 
 class Matrix(NamedTuple):
-    """A matrix as torch multiplies it and, on the same memory, as kernels read it."""
+    """The same memory as a tensor for torch and as an array for kernels."""
 
     tensor: Tensor
-    array: np.ndarray
+    array: Array
 
     @classmethod
-    def of(cls, rows: int, columns: int, dtype: torch.dtype) -> "Matrix":
+    def zeros(cls, num_rows: int, num_columns: int, dtype: torch.dtype) -> "Matrix":
         """Lay out a matrix of zeros."""
-        tensor = torch.zeros(rows, columns, dtype=dtype)
-        return cls(tensor, bits(tensor))
+        return cls.of(torch.zeros(num_rows, num_columns, dtype=dtype))
+
+    @classmethod
+    def of(cls, tensor: Tensor) -> "Matrix":
+        """Share a tensor's memory."""
+        return cls(tensor, as_array(tensor))
 
     def part(self, rows: slice) -> "Matrix":
-        """Share some rows."""
+        """Share the memory of some rows."""
         return Matrix(self.tensor[rows], self.array[rows])
 
 
 class Norm(NamedTuple):
-    """A batch norm as kernels read it, its gradients, and what its way back needs; each (width,)."""
+    """A batch norm, its gradients, and what its backward pass reads; each array (width,)."""
 
     momentum: float
     eps: float
-    scale: np.ndarray
-    shift: np.ndarray
-    running_mean: np.ndarray
-    running_var: np.ndarray
-    scale_grad: np.ndarray
-    shift_grad: np.ndarray
-    mean: np.ndarray
-    inv_std: np.ndarray
+    scale: Array
+    shift: Array
+    running_mean: Array
+    running_var: Array
+    scale_grad: Array
+    shift_grad: Array
+    mean: Array
+    inv_std: Array
 
     @classmethod
-    def of(cls, norm: nn.BatchNorm1d, grads: list[Tensor]) -> "Norm":
+    def of(cls, norm: nn.BatchNorm1d, scale_grad: Tensor, shift_grad: Tensor) -> "Norm":
         """Share the memory of a norm and of its gradients."""
-        running_mean, running_var, momentum = norm.running_mean, norm.running_var, norm.momentum
-        assert running_mean is not None and running_var is not None and momentum is not None
-        scale, shift = norm.weight.data, norm.bias.data
-        tensors = scale, shift, running_mean, running_var, *grads, *scale.new_zeros(2, len(scale))
-        return cls(momentum, norm.eps, *(tensor.numpy() for tensor in tensors))
+        assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+        mean, inv_std = norm.weight.data.new_zeros(2, norm.num_features)
+        return cls(
+            momentum=norm.momentum,
+            eps=norm.eps,
+            scale=norm.weight.data.numpy(),
+            shift=norm.bias.data.numpy(),
+            running_mean=norm.running_mean.numpy(),
+            running_var=norm.running_var.numpy(),
+            scale_grad=scale_grad.numpy(),
+            shift_grad=shift_grad.numpy(),
+            mean=mean.numpy(),
+            inv_std=inv_std.numpy(),
+        )
 
 
 class Layer:
-    """A linear layer, its gradients, and room for what goes through it: B or 2B rows."""
+    """A linear layer's parameters and gradients, and buffers for its B or 2B rows of activations."""
 
-    def __init__(
-        self, weight: Tensor, bias: Tensor, grads: list[Tensor], rows: int, norm: nn.BatchNorm1d | None = None
-    ) -> None:
-        """Take the weight (out, in) in the dtype that products are to be of."""
+    def __init__(self, block: Block, weight: Tensor, grads: list[Tensor], num_rows: int) -> None:
+        """Take the weight (out, in) in the dtype that the products read."""
         self.weight_grad, bias_grad, *norm_grads = grads
-        self.weight, self.weight_t, self.bias, self.bias_grad = weight, weight.t(), bias.numpy(), bias_grad.numpy()
-        self.norm = Norm.of(norm, norm_grads) if norm else None
-        output, delta, weighted = (Matrix.of(rows, len(weight), weight.dtype) for _ in range(3))
-        self.output = output  # as the next layer reads it
-        self.raw = Matrix.of(rows, len(weight), weight.dtype) if norm else output  # before the norm
-        self.delta, self.delta_t = delta, delta.tensor.t()  # gradients by raw
-        self.weighted, self.weighted_t = weighted, weighted.tensor.t()  # the same, by d_loss
+        self.weight, self.weight_t = weight, weight.t()
+        self.bias, self.bias_grad = block.linear.bias.data.numpy(), bias_grad.numpy()
+        self.norm = Norm.of(block.norm, *norm_grads) if block.norm else None
+        self.output = Matrix.zeros(num_rows, len(weight), weight.dtype)  # as the next layer reads it
+        # The product before the norm. Without a norm the product is turned into the output in place.
+        self.raw = Matrix.zeros(num_rows, len(weight), weight.dtype) if self.norm else self.output
+        self.grad = Matrix.zeros(num_rows, len(weight), weight.dtype)  # by raw: of G's loss, or of D's logits
+        self.loss_grad = Matrix.zeros(num_rows, len(weight), weight.dtype)  # by raw: of D's loss
 
 
 class Head(NamedTuple):
-    """D's last layer, one output wide, as kernels read it; of the weights' own dtype."""
+    """D's last layer, one output wide, and its gradients; of the parameters' dtype."""
 
-    weight: np.ndarray  # (1, in)
-    bias: np.ndarray  # (1,)
-    weight_grad: np.ndarray
-    bias_grad: np.ndarray
+    weight: Array  # (1, in)
+    bias: Array  # (1,)
+    weight_grad: Matrix
+    bias_grad: Array
+
+    @classmethod
+    def of(cls, linear: nn.Linear, weight_grad: Tensor, bias_grad: Tensor) -> "Head":
+        """Share the memory of a linear layer and of its gradients."""
+        weight, bias = linear.weight.data.numpy(), linear.bias.data.numpy()
+        return cls(weight, bias, Matrix.of(weight_grad), bias_grad.numpy())
 
 
-class Rows(NamedTuple):
-    """Some rows, R of 2B, of what D keeps."""
+class BatchPart(NamedTuple):
+    """The fakes, the reals or both in D's buffers: R of 2B rows."""
 
-    which: slice
+    rows: slice
     images: Tensor  # (R, 784), as D sees them
     outputs: list[Matrix]  # (R, out) of each hidden layer
-    deltas: list[Matrix]  # likewise
+    grads: list[Matrix]  # (R, out) of D's logits by each hidden layer
     logits: Matrix  # (R, 1)
 
     @classmethod
-    def of(cls, which: slice, inputs: list[Matrix], deltas: list[Matrix], logits: Matrix) -> "Rows":
-        """Share rows of each layer's inputs, the images first, of the hidden layers' deltas and of the logits."""
-        images, *outputs = (matrix.part(which) for matrix in inputs)
-        return cls(which, images.tensor, outputs, [delta.part(which) for delta in deltas], logits.part(which))
+    def of(cls, rows: slice, images: Matrix, hidden: list[Layer], logits: Matrix) -> "BatchPart":
+        """Share the memory of some rows."""
+        outputs, grads = [layer.output.part(rows) for layer in hidden], [layer.grad.part(rows) for layer in hidden]
+        return cls(rows, images.tensor[rows], outputs, grads, logits.part(rows))
 
 
-def linears_of(network: nn.Module) -> list[nn.Linear]:
-    """List a network's linear layers in their order."""
-    return [module for module in network.modules() if isinstance(module, nn.Linear)]
-
-
-def layers_of(
-    linears: list[nn.Linear], adam: Adam, counts: Sequence[int], rows: int, norms: Sequence[nn.BatchNorm1d | None]
-) -> list[Layer]:
-    """Lay out linear layers for so many rows, given how many parameters of each `adam` updates, and the norms after."""
-    weights = adam.copies if isinstance(adam, NarrowAdam) else [linear.weight.data for linear in linears]
-    grads = iter(adam.grads)
-    return [
-        Layer(weight, linear.bias.data, list(islice(grads, count)), rows, norm)
-        for weight, linear, count, norm in zip(weights, linears, counts, norms, strict=True)
-    ]
+def make_layers(blocks: list[Block], adam: Adam, num_rows: int) -> list[Layer]:
+    """Lay out layers for `num_rows` rows of activations; D's blocks without its head."""
+    weights = [block.linear.weight.data for block in blocks]
+    if isinstance(adam, MixedPrecisionAdam):
+        weights = adam.copies
+    grads = grads_by_block(adam, blocks)
+    return [Layer(*each, num_rows) for each in zip(blocks, weights, grads, strict=True)]

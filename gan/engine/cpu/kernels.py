@@ -1,8 +1,11 @@
-"""How is what lies between a step's products computed on the CPU, without Python?
+"""How are the operations between a step's matrix products computed on a CPU?
 
-Compiled by Numba for the dtypes at hand when first called, and kept for the next process. None of these starts a
-thread or holds Python's lock. B is the batch size; what a function writes it takes last. Numba has no bfloat16: what
-lies in it, activations and their gradients, is given as its bits, uint16; sums are always of the parameters' dtype.
+Numba compiles these functions for the dtypes of the first call and caches them on disk. No function starts a thread or
+holds Python's lock. B is the batch size, D a layer's width. The arrays that a function writes come last.
+
+Numba has no bfloat16. An array in bfloat16 (activations and their gradients) is passed as its bits, uint16. `to_float`
+reads a number of any array, `to_dtype_of` rounds a number for an array. Sums have the parameters' dtype, float32 or
+float64. docs/engine.md derives the formulae.
 """
 
 from collections.abc import Callable
@@ -10,49 +13,55 @@ from math import exp, log, log1p
 from typing import Any
 
 import numpy as np
+import torch
 from numba import types
 from numba.extending import overload
+from torch import Tensor
 
-from gan.compiled import Array, compiled, exactly
+from gan.compiled import Array, compiled, compiled_exact
+
+MIN_LOG = -100.0  # torch.nn.BCELoss clamps its logarithms at this value
+MIN_SIGMOID_GRAD = 1e-12  # and divides by no less than this
 
 
-def wide(number: Any) -> Any:
-    """Return a number of any dtype as one to calculate with."""
+def as_array(tensor: Tensor) -> Array:
+    """Return a tensor's memory as an array for these functions."""
+    return tensor.view(torch.uint16).numpy() if tensor.dtype == torch.bfloat16 else tensor.numpy()
 
 
-@overload(wide, inline="always", strict=False)
-def _wide(number: types.Type) -> Callable[..., Any]:
+def to_float(number: Any) -> Any:
+    """Return a number that is read from an array as a float: uint16 holds the bits of a bfloat16."""
+
+
+@overload(to_float, inline="always", strict=False)
+def _to_float(number: types.Type) -> Callable[..., Any]:
     if number == types.uint16:
         return lambda number: np.uint32(np.uint32(number) << np.uint32(16)).view(np.float32)
     return lambda number: number
 
 
-def narrow(number: Any, out: Array) -> Any:
-    """Return a number as one of `out`, in bfloat16 the nearest, of two the even one; a NaN of arithmetic stays."""
+def to_dtype_of(out: Array, number: Any) -> Any:
+    """Return a float as `out` stores it. Bfloat16 rounds to the nearest, and a tie to even; NaN stays NaN."""
 
 
-@overload(narrow, inline="always", strict=False)
-def _narrow(number: types.Type, out: types.Array) -> Callable[..., Any]:
-    def nearest(number: Any, out: Array) -> Any:
+@overload(to_dtype_of, inline="always", strict=False)
+def _to_dtype_of(out: types.Array, number: types.Type) -> Callable[..., Any]:
+    def round_to_bfloat16(out: Array, number: Any) -> Any:
         bits = np.float32(number).view(np.uint32)
-        odd = np.uint32(bits >> np.uint32(16)) & np.uint32(1)
-        return np.uint16(np.uint32(bits + np.uint32(0x7FFF) + np.uint32(odd)) >> np.uint32(16))
+        last_bit = np.uint32(bits >> np.uint32(16)) & np.uint32(1)
+        return np.uint16(np.uint32(bits + np.uint32(0x7FFF) + np.uint32(last_bit)) >> np.uint32(16))
 
-    return nearest if out.dtype == types.uint16 else lambda number, out: number
-
-
-LEAST_LOG = -100.0  # as BCELoss has it
-LEAST_SLOPE = 1e-12
+    return round_to_bfloat16 if out.dtype == types.uint16 else lambda out, number: number
 
 
 @compiled
-def normalise(
+def batch_norm_leaky_relu(
     raw: Array, bias: Array, scale: Array, shift: Array, momentum: float, eps: float, slope: float,
     running_mean: Array, running_var: Array, out: Array, mean: Array, inv_std: Array,
 ) -> None:  # fmt: skip
-    """Normalise raw + bias, (B, D) and (D,), by batch (Ioffe and Szegedy 2015) and rectify it with a slope.
+    """Normalise raw (B, D) + bias (D,) by the batch's statistics (Ioffe and Szegedy 2015), then apply LeakyReLU.
 
-    Update the running statistics. `mean` is that of raw alone: a norm takes out what is added before it.
+    Update the running statistics. `mean` is the mean of raw alone: the norm subtracts the bias again.
     """
     kind = mean.dtype.type
     count, one, weight, least, leak = kind(raw.shape[0]), kind(1), kind(momentum), kind(eps), kind(slope)
@@ -60,13 +69,13 @@ def normalise(
     inv_std[:] = kind(0)
     for row in range(raw.shape[0]):
         for column in range(raw.shape[1]):
-            mean[column] += wide(raw[row, column])
+            mean[column] += to_float(raw[row, column])
     for column in range(raw.shape[1]):
         mean[column] /= count
     for row in range(raw.shape[0]):
         for column in range(raw.shape[1]):
-            away = wide(raw[row, column]) - mean[column]
-            inv_std[column] += away * away
+            deviation = to_float(raw[row, column]) - mean[column]
+            inv_std[column] += deviation * deviation  # the sum of squares for now
     for column in range(raw.shape[1]):
         squares = inv_std[column]
         running_mean[column] += weight * (mean[column] + bias[column] - running_mean[column])
@@ -74,199 +83,207 @@ def normalise(
         inv_std[column] = one / np.sqrt(squares / count + least)
     for row in range(raw.shape[0]):
         for column in range(raw.shape[1]):
-            normal = (wide(raw[row, column]) - mean[column]) * (inv_std[column] * scale[column]) + shift[column]
-            out[row, column] = narrow(max(normal, normal * leak), out)
+            normal = (to_float(raw[row, column]) - mean[column]) * (inv_std[column] * scale[column]) + shift[column]
+            out[row, column] = to_dtype_of(out, max(normal, normal * leak))
 
 
 @compiled
-def normalise_back(
-    raw: Array, rectified: Array, scale: Array, mean: Array, inv_std: Array, slope: float,
-    delta: Array, scale_grad: Array, shift_grad: Array,
+def batch_norm_leaky_relu_backward(
+    raw: Array, output: Array, scale: Array, mean: Array, inv_std: Array, slope: float,
+    grad: Array, scale_grad: Array, shift_grad: Array,
 ) -> None:  # fmt: skip
-    """Turn the gradients by `rectified` (B, D) into those by `raw`, in place, and write those by scale and shift."""
+    """Turn `grad`, the gradients by `output` (B, D), into those by `raw` in place. Write those by scale and shift."""
     kind = mean.dtype.type
     one, leak = kind(1), kind(slope)
     scale_grad[:] = kind(0)
     shift_grad[:] = kind(0)
     for row in range(raw.shape[0]):
         for column in range(raw.shape[1]):
-            grad = wide(delta[row, column]) * (one if wide(rectified[row, column]) > 0 else leak)
-            delta[row, column] = narrow(grad, delta)
-            shift_grad[column] += grad
-            scale_grad[column] += grad * (wide(raw[row, column]) - mean[column])
+            by_norm = to_float(grad[row, column]) * (one if to_float(output[row, column]) > 0 else leak)
+            grad[row, column] = to_dtype_of(grad, by_norm)
+            shift_grad[column] += by_norm
+            scale_grad[column] += by_norm * (to_float(raw[row, column]) - mean[column])
     share = one / kind(raw.shape[0])
     for column in range(raw.shape[1]):
         scale_grad[column] *= inv_std[column]
     for row in range(raw.shape[0]):
         for column in range(raw.shape[1]):
-            normal = (wide(raw[row, column]) - mean[column]) * inv_std[column]
+            normal = (to_float(raw[row, column]) - mean[column]) * inv_std[column]
             common = share * (shift_grad[column] + normal * scale_grad[column])
-            grad = (wide(delta[row, column]) - common) * (inv_std[column] * scale[column])
-            delta[row, column] = narrow(grad, delta)
+            by_raw = (to_float(grad[row, column]) - common) * (inv_std[column] * scale[column])
+            grad[row, column] = to_dtype_of(grad, by_raw)
 
 
 @compiled
-def rectify_back(rectified: Array, slope: float, delta: Array) -> None:
-    """Turn the gradients by leakily `rectified` (B, D) into those by what it was, in place."""
-    kind = type(wide(delta[0, 0]))
+def leaky_relu_backward(output: Array, slope: float, grad: Array) -> None:
+    """Turn `grad`, the gradients by a LeakyReLU's `output` (B, D), into those by its input in place."""
+    kind = type(to_float(grad[0, 0]))
     one, leak = kind(1), kind(slope)
-    for row in range(delta.shape[0]):
-        for column in range(delta.shape[1]):
-            grad = wide(delta[row, column]) * (one if wide(rectified[row, column]) > 0 else leak)
-            delta[row, column] = narrow(grad, delta)
+    for row in range(grad.shape[0]):
+        for column in range(grad.shape[1]):
+            by_input = to_float(grad[row, column]) * (one if to_float(output[row, column]) > 0 else leak)
+            grad[row, column] = to_dtype_of(grad, by_input)
 
 
 @compiled
-def weigh(delta: Array, slopes: Array, out: Array, total: Array) -> None:
-    """Write each row of delta (B, D) times its slope (B, 1) into out (B, D), and their sum into total (D,)."""
+def scale_rows(grad: Array, factors: Array, out: Array, total: Array) -> None:
+    """Write each row of grad (B, D) times its factor (B, 1) to out (B, D), and the sum of the rows to total (D,)."""
     total[:] = total.dtype.type(0)
-    for row in range(delta.shape[0]):
-        slope = slopes[row, 0]
-        for column in range(delta.shape[1]):
-            weighted = wide(delta[row, column]) * slope
-            out[row, column] = narrow(weighted, out)
-            total[column] += weighted
+    for row in range(grad.shape[0]):
+        factor = factors[row, 0]
+        for column in range(grad.shape[1]):
+            scaled = to_float(grad[row, column]) * factor
+            out[row, column] = to_dtype_of(out, scaled)
+            total[column] += scaled
 
 
 @compiled
-def weigh_tanh(delta: Array, slopes: Array, fake: Array, out: Array) -> None:
-    """Write each row's gradient by what fake (B, D) is the tanh of, given its logit's by fake and the logit's slope."""
-    one = slopes.dtype.type(1)
-    for row in range(delta.shape[0]):
-        slope = slopes[row, 0]
-        for column in range(delta.shape[1]):
-            pixel = wide(fake[row, column])
-            out[row, column] = narrow(wide(delta[row, column]) * slope * (one - pixel * pixel), out)
+def tanh_backward(grad: Array, factors: Array, output: Array, out: Array) -> None:
+    """Write the loss's gradients (B, D) by a tanh's input to out.
+
+    `grad` (B, D) is each logit's gradient by the tanh's `output` (B, D), `factors` (B, 1) the loss's by each logit.
+    """
+    one = factors.dtype.type(1)
+    for row in range(grad.shape[0]):
+        factor = factors[row, 0]
+        for column in range(grad.shape[1]):
+            pixel = to_float(output[row, column])
+            out[row, column] = to_dtype_of(out, to_float(grad[row, column]) * factor * (one - pixel * pixel))
 
 
 @compiled
-def add(raw: Array, bias: Array, out: Array) -> None:
-    """Write each row of raw (B, D) plus a bias (D,) into out (B, D)."""
+def add_bias(raw: Array, bias: Array, out: Array) -> None:
+    """Write raw (B, D) + bias (D,) to out (B, D)."""
     for row in range(out.shape[0]):
         for column in range(out.shape[1]):
-            out[row, column] = narrow(wide(raw[row, column]) + bias[column], out)
+            out[row, column] = to_dtype_of(out, to_float(raw[row, column]) + bias[column])
 
 
 @compiled
-def rectify(bias: Array, slope: float, out: Array) -> None:
-    """Add a bias (D,) to each row of out (B, D) and rectify it with a slope, of 1 at most."""
+def add_bias_leaky_relu(bias: Array, slope: float, out: Array) -> None:
+    """Add bias (D,) to out (B, D), then apply LeakyReLU, in place. The slope is at most 1."""
     leak = bias.dtype.type(slope)
     for row in range(out.shape[0]):
         for column in range(out.shape[1]):
-            raw = wide(out[row, column]) + bias[column]
-            out[row, column] = narrow(max(raw, raw * leak), out)
+            raw = to_float(out[row, column]) + bias[column]
+            out[row, column] = to_dtype_of(out, max(raw, raw * leak))
 
 
 @compiled
-def add_rows(rows: Array, total: Array) -> None:
-    """Write the sum of rows (B, D) into total (D,)."""
+def sum_rows(grad: Array, total: Array) -> None:
+    """Write the sum of the rows of grad (B, D) to total (D,)."""
     total[:] = total.dtype.type(0)
-    for row in range(rows.shape[0]):
-        for column in range(rows.shape[1]):
-            total[column] += wide(rows[row, column])
+    for row in range(grad.shape[0]):
+        for column in range(grad.shape[1]):
+            total[column] += to_float(grad[row, column])
 
 
 @compiled
 def head(hidden: Array, weight: Array, bias: Array, logits: Array) -> None:
-    """Write the logits (B, 1) of hidden (B, D) by weight (1, D) and bias (1,)."""
+    """Write the logits (B, 1) of hidden (B, D), given weight (1, D) and bias (1,)."""
     for row in range(hidden.shape[0]):
         total = bias[0]
         for column in range(hidden.shape[1]):
-            total += wide(hidden[row, column]) * weight[0, column]
+            total += to_float(hidden[row, column]) * weight[0, column]
         logits[row, 0] = total
 
 
 @compiled
-def head_back(hidden: Array, weight: Array, slope: float, delta: Array) -> None:
-    """Write the gradients (B, D) of each logit by what hidden (B, D) is rectified from."""
+def head_backward(hidden: Array, weight: Array, slope: float, grad: Array) -> None:
+    """Write each logit's gradients (B, D) by the input of the LeakyReLU whose output is hidden (B, D) to grad."""
     one, leak = weight.dtype.type(1), weight.dtype.type(slope)
     for row in range(hidden.shape[0]):
         for column in range(hidden.shape[1]):
-            grad = weight[0, column] * (one if wide(hidden[row, column]) > 0 else leak)
-            delta[row, column] = narrow(grad, delta)
+            by_input = weight[0, column] * (one if to_float(hidden[row, column]) > 0 else leak)
+            grad[row, column] = to_dtype_of(grad, by_input)
 
 
 @compiled
-def head_grads(hidden: Array, slopes: Array, weight_grad: Array, bias_grad: Array) -> None:
-    """Write the gradients by weight (1, D) and bias (1,), given the loss's slopes (B, 1) by the logits."""
+def head_grads(hidden: Array, grad_logits: Array, weight_grad: Array, bias_grad: Array) -> None:
+    """Write the loss's gradients by weight (1, D) and bias (1,), given those by the logits, grad_logits (B, 1)."""
     weight_grad[:] = weight_grad.dtype.type(0)
     bias_grad[:] = bias_grad.dtype.type(0)
     for row in range(hidden.shape[0]):
-        slope = slopes[row, 0]
-        bias_grad[0] += slope
+        grad_logit = grad_logits[row, 0]
+        bias_grad[0] += grad_logit
         for column in range(hidden.shape[1]):
-            weight_grad[0, column] += slope * wide(hidden[row, column])
+            weight_grad[0, column] += grad_logit * to_float(hidden[row, column])
 
 
-@exactly
-def judge_rectified(logits: Array, g_slopes: Array, d_slopes: Array, losses: Array) -> None:
-    """Write g_loss and d_loss by BCELoss of sigmoid(relu(logits)), logits (2B,), the fakes' first, and their slopes.
+@compiled_exact
+def rectified_sigmoid_losses(logits: Array, g_grad_logits: Array, d_grad_logits: Array, losses: Array) -> None:
+    """Write g_loss and d_loss by BCELoss of sigmoid(relu(logits)), and their gradients by the logits.
 
-    BCELoss divides by the sigmoid's own derivative, but by 1e-12 where that is less: at p = 1 all is 0.
+    The first half of the logits (2B,) is the fakes'. BCELoss divides by the sigmoid's derivative, or by 1e-12 where
+    that is less: the gradient is 0 where the sigmoid is 1.
     """
-    batch, kind = g_slopes.shape[0], logits.dtype.type
+    batch, kind = g_grad_logits.shape[0], logits.dtype.type
     g_loss, d_loss = 0.0, 0.0
     for row in range(2 * batch):
         logit = max(logits[row], kind(0))
         p = kind(1) / (kind(1) + kind(exp(-logit)))
-        real, fake = max(kind(log(p)), kind(LEAST_LOG)), max(kind(log1p(-p)), kind(LEAST_LOG))
-        own = p * (kind(1) - p)
-        by_logit = own / max(own, kind(LEAST_SLOPE)) if logits[row] > 0 else kind(0)
+        log_real, log_fake = max(kind(log(p)), kind(MIN_LOG)), max(kind(log1p(-p)), kind(MIN_LOG))
+        sigmoid_grad = p * (kind(1) - p)
+        by_logit = sigmoid_grad / max(sigmoid_grad, kind(MIN_SIGMOID_GRAD)) if logits[row] > 0 else kind(0)
         if row < batch:
-            g_loss -= real
-            d_loss -= fake / 2
-            g_slopes[row, 0] = (p - kind(1)) * by_logit / kind(batch)
-            d_slopes[row, 0] = p * by_logit / kind(2 * batch)
+            g_loss -= log_real
+            d_loss -= log_fake / 2
+            g_grad_logits[row, 0] = (p - kind(1)) * by_logit / kind(batch)
+            d_grad_logits[row, 0] = p * by_logit / kind(2 * batch)
         else:
-            d_loss -= real / 2
-            d_slopes[row, 0] = (p - kind(1)) * by_logit / kind(2 * batch)
+            d_loss -= log_real / 2
+            d_grad_logits[row, 0] = (p - kind(1)) * by_logit / kind(2 * batch)
     losses[0], losses[1] = g_loss / batch, d_loss / batch
 
 
-@exactly
-def judge(logits: Array, g_slopes: Array, d_slopes: Array, losses: Array) -> None:
-    """Write g_loss and d_loss by the cross-entropy of logits (2B,), the fakes' first, and their slopes."""
-    batch, kind = g_slopes.shape[0], logits.dtype.type
+@compiled_exact
+def logit_losses(logits: Array, g_grad_logits: Array, d_grad_logits: Array, losses: Array) -> None:
+    """Write g_loss and d_loss by the binary cross-entropy of logits, and their gradients by the logits.
+
+    The first half of the logits (2B,) is the fakes'.
+    """
+    batch, kind = g_grad_logits.shape[0], logits.dtype.type
     g_loss, d_loss = 0.0, 0.0
     for row in range(2 * batch):
         logit = logits[row]
         p = kind(1) / (kind(1) + kind(exp(-logit)))
-        as_fake = max(logit, kind(0)) + kind(log1p(exp(-abs(logit))))  # and as a real: less the logit
+        # The loss of an image with label 0. With label 1 it is this less the logit.
+        loss_fake = max(logit, kind(0)) + kind(log1p(exp(-abs(logit))))
         if row < batch:
-            g_loss += as_fake - logit
-            d_loss += as_fake / 2
-            g_slopes[row, 0] = (p - kind(1)) / kind(batch)
-            d_slopes[row, 0] = p / kind(2 * batch)
+            g_loss += loss_fake - logit
+            d_loss += loss_fake / 2
+            g_grad_logits[row, 0] = (p - kind(1)) / kind(batch)
+            d_grad_logits[row, 0] = p / kind(2 * batch)
         else:
-            d_loss += (as_fake - logit) / 2
-            d_slopes[row, 0] = (p - kind(1)) / kind(2 * batch)
+            d_loss += (loss_fake - logit) / 2
+            d_grad_logits[row, 0] = (p - kind(1)) / kind(2 * batch)
     losses[0], losses[1] = g_loss / batch, d_loss / batch
 
 
-@exactly
-def flush(least: float, numbers: Array) -> None:
-    """Set those of numbers (N,) to 0 that are less, however signed; NaN is not."""
+@compiled_exact
+def zero_small(limit: float, numbers: Array) -> None:
+    """Set the numbers (N,) whose size is below `limit` to 0. NaN stays NaN."""
     for index in range(numbers.size):
-        numbers[index] = 0 if abs(numbers[index]) < least else numbers[index]
+        numbers[index] = 0 if abs(numbers[index]) < limit else numbers[index]
 
 
 @compiled
 def adam(
     step: float, learning_rate: float, beta1: float, beta2: float, eps: float, ema_weight: float,
-    grads: Array, parameters: Array, means: Array, squares: Array, average: Array | None, narrowed: Array | None,
+    grads: Array, parameters: Array, exp_avg: Array, exp_avg_sq: Array, average: Array | None, copy: Array | None,
 ) -> None:  # fmt: skip
-    """Take Adam's update number `step` (Kingma and Ba 2015) of parameters (N,), then their average and narrow copy."""
+    """Take Adam's update number `step` of parameters (N,), then update their average and write their bfloat16 copy."""
     kind = parameters.dtype.type
     one, keep, keep_square, share = kind(1), kind(beta1), kind(beta2), kind(ema_weight)
     root = np.sqrt(1 - beta2**step)
-    pace, least = kind(learning_rate * root / (1 - beta1**step)), kind(eps * root)
+    step_size, least = kind(learning_rate * root / (1 - beta1**step)), kind(eps * root)
     for index in range(parameters.size):
-        grad = wide(grads[index])
-        mean = means[index] + (grad - means[index]) * (one - keep)
-        square = squares[index] * keep_square + grad * grad * (one - keep_square)
-        moved = parameters[index] - pace * mean / (np.sqrt(square) + least)
-        means[index], squares[index], parameters[index] = mean, square, moved
+        grad = to_float(grads[index])
+        mean = exp_avg[index] + (grad - exp_avg[index]) * (one - keep)
+        square = exp_avg_sq[index] * keep_square + grad * grad * (one - keep_square)
+        updated = parameters[index] - step_size * mean / (np.sqrt(square) + least)
+        exp_avg[index], exp_avg_sq[index], parameters[index] = mean, square, updated
         if average is not None:
-            average[index] += share * (moved - average[index])
-        if narrowed is not None:
-            narrowed[index] = narrow(moved, narrowed)
+            average[index] += share * (updated - average[index])
+        if copy is not None:
+            copy[index] = to_dtype_of(copy, updated)

@@ -1,8 +1,11 @@
-"""How do two threads share the work of a step, without waiting for each other after each operation?
+"""How do two threads share the work of a step?
 
-An operation that is spread over cores ends when the last of them is done, and most of a step's are too small to be
-spread. So each thread does whole operations by itself: one goes forward and back, the other takes what need not be
-done at once, and where the first comes to need something that nobody has begun it does that itself.
+Most operations of a step are too small to be spread over cores. So each thread does whole operations: the main thread
+goes forward and backward, and submits each parameter update as a task; a second thread runs the tasks. When the main
+thread needs the result of a task that nobody has started, it runs that task itself.
+
+Which thread runs a task changes no bit: a task reads and writes the same memory in the same order on either thread,
+and both threads use the same number of cores in each operation. docs/engine.md shows the order of a step's tasks.
 """
 
 import threading
@@ -13,74 +16,77 @@ from queue import SimpleQueue
 import torch
 
 Task = Callable[[], None]
+SECOND_THREAD = "gan-second"  # the second thread's name, in debuggers and tests
 
 
-class Lane:
-    """Hold a task for the first of two threads that comes for it."""
+class TaskSlot:
+    """Hold one task until one of two threads runs it."""
 
-    def __init__(self, tokens: SimpleQueue[bool] | None) -> None:
-        """Put a token there for each task; without, a task is run when it is added."""
-        self.tokens = tokens
-        self.task: Task | None = None
-        self.in_hand = threading.Lock()
+    def __init__(self, submitted: SimpleQueue[bool] | None) -> None:
+        """Wake the second thread by an entry in `submitted`; with None, `submit` runs the task at once."""
+        self.submitted = submitted
         self.error: Exception | None = None
+        self._task: Task | None = None
+        self._running = threading.Lock()  # held by the thread that runs the task
 
-    def add(self, task: Task) -> None:
-        """Have a task run by the time `settle` returns; the one before it must have been settled."""
-        if self.tokens is None:
-            return task()
-        with self.in_hand:
-            self.task = task
-        self.tokens.put(True)
+    def submit(self, task: Task) -> None:
+        """Make `task` ready to run. Call `wait` for the slot's previous task first."""
+        if self.submitted is None:
+            task()
+            return
+        with self._running:
+            self._task = task
+        self.submitted.put(True)
 
-    def settle(self) -> None:
-        """Return when the task is done; run it if nobody has. Raises what it raised."""
-        with self.in_hand:  # by the helper, until it is done
+    def wait(self) -> None:
+        """Return when the task is done. Run it here if no thread has started it. Raises the task's exception."""
+        with self._running:
             self._run()
             error, self.error = self.error, None
         if error:
             raise error
 
-    def drop(self) -> None:
-        """Return when nobody has the task in hand; nobody will begin it, nor hear of its error."""
-        with self.in_hand:
-            self.task = self.error = None
+    def discard(self) -> None:
+        """Forget the task and its error. Return when no thread is running it."""
+        with self._running:
+            self._task = self.error = None
 
-    def help(self) -> bool:
-        """Run the task, if there is one that nobody has in hand."""
-        if not self.task or not self.in_hand.acquire(blocking=False):
+    def run_if_ready(self) -> bool:
+        """Run the task on the second thread, unless there is none or the main thread is running it."""
+        if not self._task or not self._running.acquire(blocking=False):
             return False
         try:
             return self._run()
-        except Exception as error:  # noqa: BLE001 - the thread that waits raises it
+        except Exception as error:  # noqa: BLE001 - `wait` raises it on the main thread
             self.error = error
             return True
         finally:
-            self.in_hand.release()
+            self._running.release()
 
     def _run(self) -> bool:
-        task, self.task = self.task, None
+        task, self._task = self._task, None
         if task:
             task()
         return task is not None
 
 
-def lanes_of(owner: object, count: int, num_threads: int) -> list[Lane]:
-    """Return lanes, the most urgent first, and start a thread that helps while `owner` lives.
+def make_task_slots(owner: object, count: int, num_threads: int) -> list[TaskSlot]:
+    """Return `count` slots, the most urgent first, and start a second thread that runs their tasks.
 
-    It computes on `num_threads`; 0: there is none.
+    The second thread uses `num_threads` cores in an operation and ends when `owner` is garbage collected.
+    With `num_threads` of 0 there is no second thread: a task runs when it is submitted.
     """
     if num_threads == 0:
-        return [Lane(None) for _ in range(count)]
-    tokens: SimpleQueue[bool] = SimpleQueue()
-    lanes = [Lane(tokens) for _ in range(count)]
-    threading.Thread(target=_help, args=(tokens, lanes, num_threads), name="lanes", daemon=True).start()
-    weakref.finalize(owner, tokens.put, False)
-    return lanes
+        return [TaskSlot(None) for _ in range(count)]
+    submitted: SimpleQueue[bool] = SimpleQueue()
+    slots = [TaskSlot(submitted) for _ in range(count)]
+    threading.Thread(target=_run_tasks, args=(submitted, slots, num_threads), name=SECOND_THREAD, daemon=True).start()
+    weakref.finalize(owner, submitted.put, False)  # False ends the thread
+    return slots
 
 
-def _help(tokens: SimpleQueue[bool], lanes: list[Lane], num_threads: int) -> None:
-    torch.set_num_threads(num_threads)  # of this thread
+def _run_tasks(submitted: SimpleQueue[bool], slots: list[TaskSlot], num_threads: int) -> None:
+    torch.set_num_threads(num_threads)  # of this thread alone
     torch.set_grad_enabled(False)
-    while tokens.get():
-        any(lane.help() for lane in lanes)
+    while submitted.get():
+        any(slot.run_if_ready() for slot in slots)  # the first that is ready

@@ -1,6 +1,6 @@
-"""Do steps taken in graphs change a bit, is each taken once, and what if there can be no graph?
+"""Do steps in CUDA graphs give the bits of single steps, is each step taken once, and what if no graph can be made?
 
-Where there is no GPU a stand-in for CUDA's capture replays the steps themselves; all around it is what a GPU runs.
+Without a GPU, a stand-in for CUDA's capture replays the steps themselves. All else is what runs on a GPU.
 """
 
 import logging
@@ -12,8 +12,7 @@ import torch
 
 from gan.config import TrainConfig
 from gan.data.batches import Batches
-from gan.engine import cuda_graphs as graphs
-from gan.engine import factory as engines
+from gan.engine import cuda_graphs, factory
 from gan.engine.base import R1_EVERY
 from gan.engine.cuda_graphs import Capture, GraphSteps, Steps, capture_graph, steps_per_graph
 from gan.engine.gpu import GpuEngine
@@ -23,18 +22,18 @@ from gan.training.loop import train
 from tests.support.digits import digits
 
 DIGITS = digits(300)  # epochs of 9 steps of 32
-OTHER_BITS = "training goes on without CUDA graphs: one of 10 steps gives other bits than these one by one"
+OTHER_BITS = "training continues without CUDA graphs: a graph of 10 steps gives other bits than single steps"
 
 
 class Replays:
-    """Stand in for the capture of a graph; note at which step each launch began."""
+    """Stand in for CUDA's capture. Record the step at which each launch begins."""
 
     def __init__(self, state: TrainState, disturb: Callable[[TrainState], object] = lambda state: None) -> None:
         self.state, self.disturb = state, disturb
         self.began_at: list[int] = []
 
-    def __call__(self, steps: Callable[[], None], random: torch.Generator) -> Callable[[], None]:
-        assert random is self.state.random
+    def __call__(self, steps: Callable[[], None], rng: torch.Generator) -> Callable[[], None]:
+        assert rng is self.state.rng
 
         def replay() -> None:
             self.began_at.append(self.state.step)
@@ -51,7 +50,7 @@ def begin(device: str = "cpu", **fields: object) -> tuple[TrainState, TrainConfi
 
 
 def result(state: TrainState, config: TrainConfig, batches: Batches, stop_at: int | None = None) -> dict[str, bytes]:
-    """Train on, and return all that a run promises of the bytes."""
+    """Train to the end, and return the bytes that a run promises: state and grids."""
     snapshots = train(state, config, batches, lambda: stop_at is not None and state.step >= stop_at)
     images = {f"grid {snapshot.step}": snapshot.images for snapshot in snapshots}
     return {name: tensor.numpy().tobytes() for name, tensor in (state.tensors() | images).items()}
@@ -59,14 +58,14 @@ def result(state: TrainState, config: TrainConfig, batches: Batches, stop_at: in
 
 @pytest.fixture(autouse=True)
 def _gpu_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Take a GPU's steps also where there is none."""
-    monkeypatch.setattr(engines, "CpuEngine", GpuEngine)
+    """Use the GPU's engine on the CPU, too."""
+    monkeypatch.setattr(factory, "CpuEngine", GpuEngine)
 
 
 @pytest.fixture
 def use(monkeypatch: pytest.MonkeyPatch) -> Callable[[Capture], None]:
-    """Let training take its steps in graphs of at most 10, made by what is given."""
-    monkeypatch.setattr(graphs, "MAX_GRAPH_STEPS", 10)
+    """Let training take graphs of at most 10 steps, made by the given capture."""
+    monkeypatch.setattr(cuda_graphs, "MAX_GRAPH_STEPS", 10)
     return lambda capture: monkeypatch.setattr(training, "steps_for", partial(GraphSteps, capture=capture))
 
 
@@ -93,7 +92,10 @@ def test_steps_in_graphs_are_the_same_bits(
 
 @pytest.mark.parametrize(
     ("recipe", "began_at"),
-    [("published", [0, 8, 16, 26, 34, 42, 52]), ("tuned", [0, 10, 30, 40])],  # tuned's at each tenth step, as R1 is
+    [
+        ("published", [0, 8, 16, 26, 34, 42, 52]),
+        ("tuned", [0, 10, 30, 40]),
+    ],  # tuned's start at a multiple of ten, as R1 does
 )
 def test_a_graph_ends_before_a_snapshot_and_not_at_an_epoch(
     recipe: str, began_at: list[int], use: Callable[[Capture], None]
@@ -113,17 +115,17 @@ def test_a_stop_is_seen_between_graphs(use: Callable[[Capture], None]) -> None:
 
 
 @pytest.mark.parametrize("stop_at", [1, 24, 25, 27, 52, 58])
-def test_going_on_anywhere_gives_the_same_bits(stop_at: int, use: Callable[[Capture], None]) -> None:
+def test_resuming_at_any_step_gives_the_same_bits(stop_at: int, use: Callable[[Capture], None]) -> None:
     undisturbed = result(*begin())
     state, config, batches = begin()
-    result(state, config, batches, stop_at)  # one by one: graphs stop only where they end
+    result(state, config, batches, stop_at)  # single steps: a graph cannot stop inside
     resumed = TrainState(config).load({name: tensor.clone() for name, tensor in state.tensors().items()})
     use(Replays(resumed))
     found = result(resumed, config, batches)
     assert found == {name: undisturbed[name] for name in found}
 
 
-def test_a_rest_that_fills_no_graph_captures_none(use: Callable[[Capture], None]) -> None:
+def test_too_few_steps_for_a_graph_capture_none(use: Callable[[Capture], None]) -> None:
     state, config, batches = begin(num_steps=4)
     use(capture := Replays(state))
     assert result(state, config, batches) == result(*begin(num_steps=4))
@@ -133,9 +135,9 @@ def test_a_rest_that_fills_no_graph_captures_none(use: Callable[[Capture], None]
 def test_a_capture_that_fails_leaves_the_steps_as_they_are(
     use: Callable[[Capture], None], caplog: pytest.LogCaptureFixture
 ) -> None:
-    use(capture_graph)  # CUDA's own, which cannot record what runs on the CPU
+    use(capture_graph)  # CUDA's own, which cannot record operations on the CPU
     assert result(*begin()) == without_graphs()
-    assert len(caplog.messages) == 1 and "training goes on without CUDA graphs: " in caplog.text
+    assert len(caplog.messages) == 1 and "training continues without CUDA graphs: " in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -143,7 +145,7 @@ def test_a_capture_that_fails_leaves_the_steps_as_they_are(
     [
         (lambda state: state.discriminator.layers[0].bias.data[0].add_(1e-6), "discriminator.layers.0.bias"),
         (lambda state: state.ema.layers[0].bias.data[0].mul_(1 + 1e-6), "ema.layers.0.bias"),
-        (lambda state: torch.randn(16, generator=state.random), "random"),
+        (lambda state: torch.randn(16, generator=state.rng), "random"),
     ],
 )
 def test_a_graph_that_gives_other_bits_is_not_used(
@@ -156,7 +158,7 @@ def test_a_graph_that_gives_other_bits_is_not_used(
     use(capture := Replays(state, disturb))
     assert result(state, config, batches) == without_graphs()
     assert capture.began_at == [0]
-    assert caplog.messages == [f"{OTHER_BITS} ({what})"]
+    assert caplog.messages == [f"{OTHER_BITS} (first difference: {what})"]
 
 
 def without_graphs() -> dict[str, bytes]:
@@ -173,9 +175,9 @@ def test_graphs_on_a_gpu_are_the_same_bits(
 ) -> None:
     asked = {"device": "cuda", "recipe": recipe, "precision": precision, "num_steps": 330, "snapshot_steps": 110}
     found = result(*begin(**asked))
-    assert caplog.messages == []  # the graphs were not given up
+    assert caplog.messages == []  # the graphs were used
 
-    def failing(steps: Callable[[], None], random: torch.Generator) -> Callable[[], None]:
+    def failing(steps: Callable[[], None], rng: torch.Generator) -> Callable[[], None]:
         raise RuntimeError("not wanted")
 
     monkeypatch.setattr(training, "steps_for", partial(GraphSteps, capture=failing))
@@ -185,7 +187,7 @@ def test_graphs_on_a_gpu_are_the_same_bits(
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("recipe", ["tuned", "dcgan"])
-def test_a_run_on_a_gpu_goes_on_to_the_same_bits(recipe: str, precision: str) -> None:
+def test_a_run_on_a_gpu_resumes_to_the_same_bits(recipe: str, precision: str) -> None:
     asked = {"device": "cuda", "recipe": recipe, "precision": precision, "num_steps": 330, "snapshot_steps": 110}
     undisturbed = result(*begin(**asked))
     state, config, batches = begin(**asked)

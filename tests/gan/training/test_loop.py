@@ -13,6 +13,7 @@ from gan.config import TrainConfig
 from gan.data.batches import Batches
 from gan.engine.base import Engine
 from gan.engine.cpu.engine import CpuEngine
+from gan.engine.cpu.threads import SECOND_THREAD
 from gan.engine.factory import engine_for
 from gan.engine.gpu import GpuEngine
 from gan.engine.state import TrainState
@@ -32,7 +33,7 @@ def begin(recipe: str, dtype: torch.dtype = torch.float32, **fields: object) -> 
 
 def take(engine: Engine, batches: Batches, losses: torch.Tensor) -> None:
     """Take a step for each row of losses."""
-    with engine.at_work():
+    with engine.running():
         for row in losses:
             engine.step(batches(engine.state.step + 1), row)
             engine.state.step += 1
@@ -67,15 +68,15 @@ def test_what_runs_on_a_gpu_takes_the_same_steps(recipe: str) -> None:
 
 
 @pytest.mark.parametrize("recipe", ["published", "tuned"])
-def test_both_engines_judge_alike_also_where_a_sigmoid_is_0_or_1(recipe: str) -> None:
+def test_both_engines_compute_the_same_losses_also_where_a_sigmoid_is_0_or_1(recipe: str) -> None:
     state, config, _ = begin(recipe, batch_size=32)
     some = [0.0, 1e-3, 5.0, 16.0, 17.0, 40.0, 90.0, 200.0]
     logits = torch.tensor([*some, *(-each for each in some)] * 4)[torch.randperm(64)]
-    judged = []
+    found = []
     for engine in (CpuEngine(state, config), GpuEngine(state, config)):
-        slopes = engine.judge(logits, losses := torch.empty(2))
-        judged.append([losses, *slopes])
-    torch.testing.assert_close(judged[0], judged[1], rtol=1e-5, atol=1e-9)
+        grads = engine.compute_losses(logits, losses := torch.empty(2))
+        found.append([losses, *grads])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-5, atol=1e-9)
 
 
 @pytest.mark.parametrize("engine_class", [CpuEngine, GpuEngine])
@@ -106,14 +107,14 @@ def test_which_of_two_threads_takes_what_and_when_changes_no_bit(recipe: str) ->
         state, config, batches = begin(recipe, num_steps=20, precision="bfloat16", batch_size=25, **extras)
         engine, chance = CpuEngine(state, config.model_copy(update={"num_threads": 2})), random.Random(0)
 
-        def late(*args: Any, multiply: Any = engine.multiply, chance: Any = chance, **kwargs: Any) -> Any:
+        def late(*args: Any, matmul: Any = engine.matmul, chance: Any = chance, **kwargs: Any) -> Any:
             time.sleep(chance.choice([0, 0, 0.002]))
-            return multiply(*args, **kwargs)
+            return matmul(*args, **kwargs)
 
-        engine.multiply = late
+        engine.matmul = late
         if not helped:
-            for lane in engine.lanes:
-                lane.tokens = None  # so that a task is run when it is added
+            for slot in engine.slots:
+                slot.submitted = None  # so that a task runs when it is submitted
         take(engine, batches, losses := torch.empty(20, 2))
         found.append({**state.tensors(), "losses": losses})
     assert [name for name, tensor in found[0].items() if not torch.equal(tensor, found[1][name])] == []
@@ -122,20 +123,20 @@ def test_which_of_two_threads_takes_what_and_when_changes_no_bit(recipe: str) ->
 def test_after_an_error_in_a_step_nothing_changes_the_state(monkeypatch: pytest.MonkeyPatch) -> None:
     state, config, batches = begin("tuned", num_steps=10, precision="bfloat16")
     engine = CpuEngine(state, config.model_copy(update={"num_threads": 2}))
-    began, multiply = threading.Event(), engine.multiply
+    began, matmul = threading.Event(), engine.matmul
 
     def slowly(*args: Any, **kwargs: Any) -> Any:
-        if threading.current_thread().name == "lanes":
+        if threading.current_thread().name == SECOND_THREAD:
             began.set()
             time.sleep(0.05)
-        return multiply(*args, **kwargs)
+        return matmul(*args, **kwargs)
 
-    def fail(delta: torch.Tensor, slopes: torch.Tensor) -> None:
+    def fail(*args: Any) -> None:
         began.clear()
-        assert began.wait(5)  # the helper has an update of D in hand, and others before it
+        assert began.wait(5)  # the second thread runs an update of D, and others are ready
         raise ValueError("no room")
 
-    monkeypatch.setattr(engine, "multiply", slowly)
+    monkeypatch.setattr(engine, "matmul", slowly)
     monkeypatch.setattr(engine, "backward_g", fail)
     with pytest.raises(ValueError, match="no room"):
         take(engine, batches, torch.empty(1, 2))

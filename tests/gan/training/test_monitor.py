@@ -159,10 +159,10 @@ def test_a_failure_in_each_attempt_ends_the_run_after_three_more(tmp_path: Path)
 def test_each_roll_back_has_latents_of_its_own(tmp_path: Path) -> None:
     states = []
     with pytest.raises(TrainingDivergedError):
-        train(tmp_path, "rollback", lambda run: states.append(run.state.random.get_state()))
+        train(tmp_path, "rollback", lambda run: states.append(run.state.rng.get_state()))
     with open_run(tmp_path, TrainConfig(), DATA, resume=True) as run:
         assert run.state.health.rewinds == (10, 10, 10)
-        assert not any(np.array_equal(run.state.random.get_state(), before) for before in states)
+        assert not any(np.array_equal(run.state.rng.get_state(), before) for before in states)
 
 
 @pytest.fixture(scope="module")

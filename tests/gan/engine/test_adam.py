@@ -1,4 +1,4 @@
-"""Do weights with copies in bfloat16 go where Adam takes them?"""
+"""Does Adam with bfloat16 copies of the weights update as plain Adam does?"""
 
 import copy
 
@@ -7,11 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from gan.engine.adam import Adam, Moments
+from gan.engine.adam import Adam, MixedPrecisionAdam, Moments
 from gan.engine.cpu import kernels
-from gan.engine.narrow_adam import NARROW, NarrowAdam, bits
+from gan.engine.cpu.kernels import as_array
 
-LAYERS = (2, 4, 2)  # parameters of each: a weight, a bias, and those of the norm after it
+LAYER_SIZES = (2, 4, 2)  # parameters of each layer: weight, bias, and those of the norm after it
 
 
 @pytest.fixture
@@ -21,17 +21,17 @@ def network() -> nn.Sequential:
 
 
 @pytest.mark.parametrize("averaged", [True, False])
-def test_updates_are_adams_and_copies_are_the_weights_rounded(network: nn.Sequential, averaged: bool) -> None:
+def test_updates_equal_plain_adams_and_copies_are_the_rounded_weights(network: nn.Sequential, averaged: bool) -> None:
     twin = copy.deepcopy(network)
     averages = [copy.deepcopy(network) if averaged else None for _ in range(2)]
-    narrow = NarrowAdam(network, Moments.of(network), (0.5, 0.99), LAYERS, averages[0])
-    adam = Adam(twin, Moments.of(twin), (0.5, 0.99), LAYERS, averages[1])
-    assert [grad.dtype for grad in narrow.grads[::2]] == [NARROW, NARROW, torch.float32, torch.float32]
+    mixed = MixedPrecisionAdam(network, Moments.zeros(network), (0.5, 0.99), LAYER_SIZES, averages[0])
+    adam = Adam(twin, Moments.zeros(twin), (0.5, 0.99), LAYER_SIZES, averages[1])
+    assert [grad.dtype for grad in mixed.grads[::2]] == [torch.bfloat16, torch.bfloat16, torch.float32, torch.float32]
     for step in range(1, 6):
-        for ours, theirs in zip(narrow.grads, adam.grads, strict=True):
+        for ours, theirs in zip(mixed.grads, adam.grads, strict=True):
             ours.normal_()
             theirs.copy_(ours)
-        for each, net in ((narrow, network), (adam, twin)):
+        for each, net in ((mixed, network), (adam, twin)):
             net[2].running_mean.fill_(step)
             each.begin(1e-2, 0.1)
             for layer in range(3):
@@ -39,9 +39,10 @@ def test_updates_are_adams_and_copies_are_the_weights_rounded(network: nn.Sequen
     pairs = [(network, twin), averages] if averaged else [(network, twin)]
     for ours, theirs in pairs:
         torch.testing.assert_close(ours.state_dict(), theirs.state_dict(), rtol=1e-6, atol=1e-6)
-    torch.testing.assert_close(narrow.moments, adam.moments, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(mixed.exp_avg, adam.exp_avg, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(mixed.exp_avg_sq, adam.exp_avg_sq, rtol=1e-6, atol=1e-6)
     weights = [network[0].weight, network[1].weight]
-    assert all(torch.equal(mine, weight.to(NARROW)) for mine, weight in zip(narrow.copies, weights, strict=True))
+    assert all(torch.equal(mine, weight.to(torch.bfloat16)) for mine, weight in zip(mixed.copies, weights, strict=True))
 
 
 def test_kernels_round_to_bfloat16_as_torch_does() -> None:
@@ -50,6 +51,6 @@ def test_kernels_round_to_bfloat16_as_torch_does() -> None:
     special = np.array([0, -0.0, np.inf, -np.inf, np.nan, 3.4e38, 1e-45], np.float32)
     numbers = np.concatenate([some.view(np.float32), halfway.view(np.float32), special])
     numbers = numbers[~np.isnan(numbers) | (numbers.view(np.uint32) == special.view(np.uint32)[4])]
-    out = torch.zeros(1, len(numbers), dtype=NARROW)
-    kernels.add(numbers[np.newaxis], np.full_like(numbers, -0.0), bits(out))
-    torch.testing.assert_close(out[0], torch.from_numpy(numbers).to(NARROW), rtol=0, atol=0, equal_nan=True)
+    out = torch.zeros(1, len(numbers), dtype=torch.bfloat16)
+    kernels.add_bias(numbers[np.newaxis], np.full_like(numbers, -0.0), as_array(out))
+    torch.testing.assert_close(out[0], torch.from_numpy(numbers).to(torch.bfloat16), rtol=0, atol=0, equal_nan=True)

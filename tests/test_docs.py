@@ -70,7 +70,7 @@ def shell_lines(text: str) -> list[list[str]]:
 def command_of(words: list[str]) -> tuple[click.Command, list[str]]:
     """Return the click command that words name, and its arguments."""
     command: click.Command = gan_train if words[0] == "gan-train" else gan
-    rest = words[1:]
+    rest = [word for word in words[1:] if word != "--debug"]
     while isinstance(command, click.Group):
         assert rest and rest[0] in command.commands, " ".join(words)
         command, rest = command.commands[rest[0]], rest[1:]

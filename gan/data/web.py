@@ -1,30 +1,29 @@
-"""How is a file read over http(s) with a bound on its time, its size and whom to trust?"""
+"""How is a file downloaded over http(s) with limits on its time, its size and its redirects?"""
 
-import functools
-import http.client
-import io
 import ipaddress
-import socket
-import time
-import urllib.error
-import urllib.request
+import os
+import ssl
 from collections.abc import Callable
-from typing import IO, Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import NamedTuple
+
+import httpx
+from anyio import fail_after
+from anyio.from_thread import start_blocking_portal
 
 from gan.errors import DownloadError
 
-Report = Callable[[int, int | None], None]  # bytes so far, bytes in all where known
+Report = Callable[[int, int | None], None]  # bytes so far, total bytes if known
 
-CHUNK_BYTES = 1 << 16
-# 403: S3 says so of a missing key to whoever may not list the bucket.
-NOT_THERE = (403, 404, 410)
+MAX_REDIRECTS = 5
+MISSING = (403, 404, 410)  # S3 answers 403 for a missing key if the client may not list the bucket
+# Identity: a server must not compress a file on the way, because the bytes are stored as they come.
+HEADERS = {"User-Agent": "gan-train", "Accept-Encoding": "identity"}
 
 
 class Limits(NamedTuple):
-    """How long a file may take, in seconds."""
+    """How long a download may take, in seconds."""
 
-    connect: float = 10.0  # for each address of a host
+    connect: float = 10.0  # to open a connection
     read: float = 20.0  # between two pieces
     total: float = 600.0
 
@@ -33,145 +32,126 @@ DEFAULT_LIMITS = Limits()
 
 
 def get(url: str, max_bytes: int, limits: Limits, report: Report) -> bytes | None:
-    """Return what a URL answers, None where there is no such file.
+    """Return the content of a URL, or None if the server has no such file.
 
-    A redirect may lead to https or to loopback; to plain http only from plain http.
-
-    Raises:
-        DownloadError: any fault; the message is the reason.
-    """
-    request = urllib.request.Request(url, headers={"User-Agent": "gan-train"})
-    handlers = [_TimedHandler(_Clock(limits)), _Redirects(plain_http=not _is_private(url))]
-    if _is_loopback(url):
-        handlers.append(urllib.request.ProxyHandler({}))  # a proxy's loopback is another machine
-    try:
-        with urllib.request.build_opener(*handlers).open(request, timeout=limits.connect) as response:
-            return read_capped(response, response.length, max_bytes, report)
-    except urllib.error.HTTPError as error:
-        error.close()
-        if error.code in NOT_THERE:
-            return None
-        raise DownloadError(f"HTTP {error.code} {' '.join(str(error.reason).split())}") from error
-    except urllib.error.URLError as error:
-        raise DownloadError(f"cannot be reached: {error.reason}") from error
-    # ValueError: urllib's answer to a redirect that is no URL.
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        raise DownloadError(f"broke off: {str(error) or type(error).__name__}") from error
-
-
-def read_capped(file: IO[bytes], size: int | None, max_bytes: int, report: Report) -> bytes:
-    """Read a file of an announced size to its end, never more than `max_bytes`.
+    A redirect may lead to https or to loopback. It may lead to plain http only if `url` is plain http itself.
 
     Raises:
-        DownloadError: the file is larger than that, or ends before its announced size.
+        DownloadError: the download failed; the message is the reason.
     """
-    if size is not None and size > max_bytes:
-        raise DownloadError(f"too large: found {size:,} bytes, expected at most {max_bytes:,}")
-    data = bytearray()
-    while chunk := file.read(CHUNK_BYTES):
-        data += chunk
-        if len(data) > max_bytes:
-            raise DownloadError(f"too large: found {len(data):,} bytes and more, expected at most {max_bytes:,}")
-        report(len(data), size)
-    if size is not None and len(data) < size:
-        raise DownloadError(f"broke off: found {len(data):,} bytes, expected {size:,}")
-    return bytes(data)
+    # The event loop runs in a thread of its own, because the caller's thread may have one already, as in a notebook.
+    with start_blocking_portal() as portal:
+        return portal.call(_get_in_time, url, max_bytes, limits, report)
 
 
-class _Clock:
-    """Tells how long the next read of a file may take."""
-
-    def __init__(self, limits: Limits) -> None:
-        self.limits = limits
-        self._end = time.monotonic() + limits.total
-
-    def left(self) -> float:
-        """Return the seconds left for the file; DownloadError when there are none."""
-        left = self._end - time.monotonic()
-        if left <= 0:
-            raise DownloadError(f"took more than {self.limits.total:g} s")
-        return left
-
-
-class _TimedReader(io.RawIOBase):
-    """Reads a connection by the clock: a socket's own time-out starts anew with each byte that drips in."""
-
-    def __init__(self, clock: _Clock, sock: socket.socket, raw: io.RawIOBase) -> None:
-        self._clock = clock
-        self._sock = sock
-        self._raw = raw
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        self._sock.settimeout(min(self._clock.limits.read, self._clock.left()))
-        try:
-            return self._raw.readinto(buffer)
-        except TimeoutError:
-            self._clock.left()  # speaks up where the time of the whole file is over
-            raise DownloadError(f"sent nothing for {self._clock.limits.read:g} s") from None
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _TimedResponse(http.client.HTTPResponse):
-    """An answer whose head and body are read by the clock."""
-
-    def __init__(self, clock: _Clock, sock: socket.socket, *args: Any, **kwargs: Any) -> None:
-        super().__init__(sock, *args, **kwargs)
-        self.fp = io.BufferedReader(_TimedReader(clock, sock, self.fp.detach()))
-
-
-class _TimedHandler(urllib.request.HTTPHandler, urllib.request.HTTPSHandler):
-    """Opens connections with timed responses."""
-
-    def __init__(self, clock: _Clock) -> None:
-        super().__init__()
-        self._clock = clock
-
-    def http_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(functools.partial(self._connect, http.client.HTTPConnection), req)
-
-    def https_open(self, req: urllib.request.Request) -> http.client.HTTPResponse:
-        return self.do_open(functools.partial(self._connect, http.client.HTTPSConnection), req)
-
-    def _connect(self, kind: type[http.client.HTTPConnection], host: str, **kwargs: Any) -> http.client.HTTPConnection:
-        connection = kind(host, **kwargs)
-        # Called, never subclassed, by http.client.
-        connection.response_class = functools.partial(_TimedResponse, self._clock)  # type: ignore[assignment]
-        return connection
-
-
-class _Redirects(urllib.request.HTTPRedirectHandler):
-    """Follows a redirect unless it leads to plain http that nobody asked for."""
-
-    max_redirections = 5
-
-    def __init__(self, plain_http: bool) -> None:
-        self._plain_http = plain_http
-
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Any, newurl: str
-    ) -> urllib.request.Request | None:
-        fp.close()  # else urllib reads the redirect's own body, to whatever end
-        target = urlsplit(newurl)
-        if not (_is_private(newurl) or (self._plain_http and target.scheme == "http")):
-            raise DownloadError(f"redirects to {target.scheme}://{target.hostname}, expected https or loopback")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _is_private(url: str) -> bool:
-    """Tell whether nobody between here and there can change what this URL answers."""
-    return urlsplit(url).scheme == "https" or (urlsplit(url).scheme == "http" and _is_loopback(url))
-
-
-def _is_loopback(url: str) -> bool:
-    """Tell whether a URL's host is this machine."""
-    host = urlsplit(url).hostname or ""
+async def _get_in_time(url: str, max_bytes: int, limits: Limits, report: Report) -> bytes | None:
+    """Download within the limits and turn httpx's errors into reasons."""
     try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+        # Ends a download at any point. A socket's own time-out would start again with each byte, and a server could
+        # send the headers byte by byte without an end.
+        with fail_after(limits.total):
+            return await _follow(httpx.URL(url), max_bytes, limits, report)
+    except TimeoutError:
+        raise DownloadError(f"took more than {limits.total:g} s") from None
+    except httpx.ConnectTimeout:
+        raise DownloadError(f"cannot be reached: timed out after {limits.connect:g} s") from None
+    except httpx.ReadTimeout:
+        raise DownloadError(f"sent nothing for {limits.read:g} s") from None
+    except (httpx.ConnectError, httpx.ProxyError) as error:
+        raise DownloadError(f"cannot be reached: {_reason(error)}") from error
+    except (httpx.InvalidURL, ValueError, ImportError) as error:  # of the URL, or of a proxy that httpx cannot use
+        raise DownloadError(f"cannot be reached: {error}") from error
+    except httpx.TransportError as error:
+        raise DownloadError(f"broke off: {_reason(error)}") from error
+
+
+async def _follow(url: httpx.URL, max_bytes: int, limits: Limits, report: Report) -> bytes | None:
+    """Follow redirects and read the file that they lead to."""
+    plain_http_allowed = not _is_private(url)
+    for _ in range(MAX_REDIRECTS + 1):
+        # Closing the client at each redirect leaves the redirect's own body unread.
+        async with _client(url, limits) as client, client.stream("GET", url) as response:
+            if response.next_request is None:
+                return await _read(response, max_bytes, report)
+            url = response.next_request.url
+        if not (_is_private(url) or (plain_http_allowed and url.scheme == "http")):
+            raise DownloadError(f"redirects to {url.scheme}://{url.host}, expected https or loopback")
+    raise DownloadError(f"redirects more than {MAX_REDIRECTS} times")
+
+
+def _client(url: httpx.URL, limits: Limits) -> httpx.AsyncClient:
+    """Return a client that trusts the system's certificates and uses the proxies that the environment names."""
+    trusted = ssl.create_default_context()
+    # With a transport of its own a client uses no proxy. To a proxy, loopback would be another machine.
+    transport = httpx.AsyncHTTPTransport(verify=trusted) if _is_loopback(url) else None
+    timeout = httpx.Timeout(limits.read, connect=limits.connect)
+    return httpx.AsyncClient(headers=HEADERS, timeout=timeout, verify=trusted, transport=transport)
+
+
+async def _read(response: httpx.Response, max_bytes: int, report: Report) -> bytes | None:
+    """Read the body of a response, or return None if the server has no such file."""
+    if response.status_code in MISSING:
+        return None
+    if not response.is_success:
+        raise DownloadError(f"HTTP {response.status_code} {response.reason_phrase}")
+    is_chunked = "transfer-encoding" in response.headers  # then a length means nothing
+    size = None if is_chunked else response.headers.get("content-length")
+    body = CappedBody(None if size is None else int(size), max_bytes, report)
+    try:
+        async for chunk in response.aiter_raw():
+            body.add(chunk)
+    except httpx.RemoteProtocolError:
+        body.finish()  # has better words for a body that is too short
+        raise
+    return body.finish()
+
+
+class CappedBody:
+    """The bytes of a file, of which a size may be announced and `max_bytes` may be kept."""
+
+    def __init__(self, size: int | None, max_bytes: int, report: Report) -> None:
+        """Raise DownloadError if the announced size is too large."""
+        if size is not None and size > max_bytes:
+            raise DownloadError(f"too large: found {size:,} bytes, expected at most {max_bytes:,}")
+        self._size = size
+        self._max_bytes = max_bytes
+        self._report = report
+        self._data = bytearray()
+
+    def add(self, chunk: bytes) -> None:
+        """Append a chunk and report the progress. Raises DownloadError if the file is too large."""
+        self._data += chunk
+        if len(self._data) > self._max_bytes:
+            found = f"{len(self._data):,} bytes and more"
+            raise DownloadError(f"too large: found {found}, expected at most {self._max_bytes:,}")
+        self._report(len(self._data), self._size)
+
+    def finish(self) -> bytes:
+        """Return the whole file. Raises DownloadError if it is shorter than announced."""
+        if self._size is not None and len(self._data) < self._size:
+            raise DownloadError(f"broke off: found {len(self._data):,} bytes, expected {self._size:,}")
+        return bytes(self._data)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the message of the first cause of an error, because httpx's own message is often empty."""
+    while cause := error.__cause__ or error.__context__:
+        error = cause
+        if isinstance(error, BaseExceptionGroup):  # one error for each address of a host
+            error = error.exceptions[0]
+    if isinstance(error, ConnectionError) and error.errno:
+        return os.strerror(error.errno)  # asyncio words it less clearly
+    return str(error) or type(error).__name__
+
+
+def _is_private(url: httpx.URL) -> bool:
+    """Return whether nobody on the way can change the content of this URL."""
+    return url.scheme == "https" or (url.scheme == "http" and _is_loopback(url))
+
+
+def _is_loopback(url: httpx.URL) -> bool:
+    """Return whether a URL's host is this machine."""
+    try:
+        return url.host == "localhost" or ipaddress.ip_address(url.host).is_loopback
     except ValueError:
         return False

@@ -153,7 +153,7 @@ def test_without_a_network_it_says_how_to_bring_the_files(mirror: MirrorServer, 
 
 
 def test_what_is_no_mirror_is_told_before_anything_is_asked_for(mirror: MirrorServer, tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="'mirror' is no mirror"):
+    with pytest.raises(DataError, match="'mirror' is not a mirror"):
         download_dataset(tmp_path, [mirror.serve_folder(TINY).url, "mirror"])
     assert mirror.requests == [] and list(tmp_path.iterdir()) == []
 

@@ -1,4 +1,4 @@
-"""Does each kind of mirror give a file's bytes, or its reason?"""
+"""Does each kind of mirror return a file's bytes, or the reason why it cannot?"""
 
 import gzip
 import io
@@ -117,8 +117,8 @@ def test_without_npm_it_says_so(bin_dir: Path, cleanup: ExitStack) -> None:
         ),
         ("sys.exit(7)", "npm pack exited 7: no message"),
         ("pass", "npm pack left 0 archives, expected 1"),
-        ("pathlib.Path('a.tgz').write_bytes(b'<html>')", "the package cannot be taken: "),
-        ("pathlib.Path('a.tgz').write_bytes(b'')", "the package cannot be taken: "),
+        ("pathlib.Path('a.tgz').write_bytes(b'<html>')", "the package cannot be unpacked: "),
+        ("pathlib.Path('a.tgz').write_bytes(b'')", "the package cannot be unpacked: "),
     ],
 )
 def test_npm_that_fails(bin_dir: Path, cleanup: ExitStack, script: str, reason: str) -> None:
@@ -137,7 +137,7 @@ def test_a_damaged_package(tmp_path: Path, bin_dir: Path, cleanup: ExitStack) ->
     script = package(tmp_path / "p.tgz", {"package/a": os.urandom(5000)})
     (tmp_path / "p.tgz").write_bytes((tmp_path / "p.tgz").read_bytes()[:-2000])
     install_npm(bin_dir, script)
-    with pytest.raises(DownloadError, match="the package cannot be taken: "):
+    with pytest.raises(DownloadError, match="the package cannot be unpacked: "):
         take(open_mirror(NPM, Limits(), cleanup))
 
 
@@ -158,6 +158,7 @@ def test_a_package_that_is_a_bomb(tmp_path: Path, bin_dir: Path, cleanup: ExitSt
         "ftp://mirror.example",
         "http://",
         "http://[1",
+        "http://mirror.example:99999",
         "https://mirror.example/?a=b",
         "https://mirror.example/#a",
         "file://data/mnist",
@@ -170,13 +171,13 @@ def test_a_package_that_is_a_bomb(tmp_path: Path, bin_dir: Path, cleanup: ExitSt
     ],
 )
 def test_what_is_no_mirror(text: str, cleanup: ExitStack) -> None:
-    with pytest.raises(DataError, match="is no mirror. Name one as") as caught:
+    with pytest.raises(DataError, match="is not a mirror. Name one as") as caught:
         open_mirror(text, Limits(), cleanup)
     assert not isinstance(caught.value, DownloadError)  # which the flow would try again
 
 
 def test_credentials_are_refused_and_not_shown(cleanup: ExitStack) -> None:
-    with pytest.raises(DataError, match=r"https://\*\*\*@mirror.example/' is no mirror") as caught:
+    with pytest.raises(DataError, match=r"https://\*\*\*@mirror.example/' is not a mirror") as caught:
         open_mirror("https://me:secret@mirror.example/", Limits(), cleanup)
     assert "secret" not in str(caught.value)
 

@@ -24,13 +24,14 @@ $(READY): requirements.lock pyproject.toml
 	@echo "installing requirements.lock into $(VENV) (about 6 GB unpacked)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m benchmarks.warm_up
 	@touch $@
 
 train: setup     ## train on MNIST and publish into ./store; options by ARGS="--num-steps 3000"
 	@$(BIN)/gan-train $(ARGS)
 
 test: setup      ## run the tests that this machine can run, but for the long ones
-	@$(BIN)/pytest --numprocesses 2 --dist loadfile $(ARGS)
+	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15 $(ARGS)
 
 test-kill: setup ## kill training 52 times at random moments and compare every byte
 	@$(BIN)/pytest -m kill --numprocesses 2 -rP $(ARGS)

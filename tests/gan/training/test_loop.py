@@ -39,14 +39,15 @@ def take(engine: Engine, batches: Batches, losses: torch.Tensor) -> None:
             engine.state.step += 1
 
 
+@pytest.mark.parametrize("num_steps", [60, pytest.param(500, marks=pytest.mark.kill)])
 @pytest.mark.parametrize("recipe", ["published", "tuned"])
-def test_losses_equal_the_plain_reading_over_500_steps_in_float64(recipe: str) -> None:
+def test_losses_equal_the_plain_reading_in_float64(recipe: str, num_steps: int) -> None:
     # At tuned's own rate rounding differences grow as in any chaos, by some 30 times every 50 steps.
     rate = {"published": None, "tuned": 2e-4}[recipe]
-    state, config, batches = begin(recipe, torch.float64, num_steps=500, batch_size=32, learning_rate=rate)
+    state, config, batches = begin(recipe, torch.float64, num_steps=num_steps, batch_size=32, learning_rate=rate)
     reference = Reference(state, config)
 
-    expected = np.array([reference.step(batches(step)) for step in range(1, 501)])
+    expected = np.array([reference.step(batches(step)) for step in range(1, num_steps + 1)])
     list(train(state, config, batches))
 
     assert np.ptp(expected[-100:, 1]) > 1e-3, "the discriminator is dead: this compares ln 2 with ln 2"
@@ -162,7 +163,15 @@ def test_dcgan_equals_the_plain_reading_over_20_steps_in_float64() -> None:
 
 
 @pytest.mark.parametrize("recipe", ["published", "tuned", "dcgan"])
-@pytest.mark.parametrize(("dtype", "close", "num_states"), [(torch.float32, 5e-3, 50), (torch.float64, 1e-9, 10)])
+@pytest.mark.parametrize(
+    ("dtype", "close", "num_states"),
+    [
+        (torch.float32, 5e-3, 12),
+        (torch.float64, 1e-9, 5),
+        pytest.param(torch.float32, 5e-3, 50, marks=pytest.mark.kill),
+        pytest.param(torch.float64, 1e-9, 10, marks=pytest.mark.kill),
+    ],
+)
 def test_one_step_equals_the_plain_reading(recipe: str, dtype: torch.dtype, close: float, num_states: int) -> None:
     """Losses agree to 1e-5, the gradient of every parameter to its share of the whole gradient.
 
@@ -231,10 +240,20 @@ def test_stopping_keeps_every_step_taken() -> None:
     assert (state.step, len(state.g_losses)) == (13, 13)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-@pytest.mark.parametrize("recipe", ["published", "tuned", "dcgan"])
-def test_a_state_taken_through_tensors_goes_on_to_the_same_bits(recipe: str, precision: str) -> None:
-    state, config, batches = begin(recipe, num_steps=60, precision=precision)
+@pytest.mark.parametrize(
+    ("recipe", "precision", "num_steps"),
+    [
+        ("published", "float32", 60),
+        ("published", "bfloat16", 60),
+        ("tuned", "float32", 60),
+        ("tuned", "bfloat16", 60),
+        ("dcgan", "float32", 60),
+        ("dcgan", "bfloat16", 12),  # some CPUs take a second a step
+        pytest.param("dcgan", "bfloat16", 60, marks=pytest.mark.kill),
+    ],
+)
+def test_a_state_taken_through_tensors_goes_on_to_the_same_bits(recipe: str, precision: str, num_steps: int) -> None:
+    state, config, batches = begin(recipe, num_steps=num_steps, precision=precision)
     training = train(state, config, batches)
     next(training)
     copied = TrainState(config).load({name: t.clone() for name, t in state.tensors().items()})

@@ -13,8 +13,8 @@ from flows.server import prefect_api
 from flows.settings import Workplace
 from gan.config import TrainConfig
 from gan.errors import RunError
+from gan.runs import checkpoint
 from gan.runs.run_dir import RunDir
-from gan.training import checkpoint
 
 T = TypeVar("T")
 
@@ -75,5 +75,4 @@ def _health(workplace: Workplace) -> list[str]:
 
 
 def _saved_step(workplace: Workplace) -> int:
-    paths = checkpoint.newest_first(RunDir(workplace.run_path).checkpoints_dir)
-    return checkpoint.step_of(paths[0]) if paths else 0
+    return max(checkpoint.steps_in(workplace.run_path), default=0)

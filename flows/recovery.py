@@ -30,6 +30,7 @@ from gan.errors import RunError
 from gan.runs.run_dir import RunDir
 from gan.storage.address import is_remote, open_store
 from gan.sync.lease import DEFAULT_TIMING, live_holder
+from gan.sync.stored_run import StoredRun
 
 BACK_SECONDS = 20  # after a stop, so that the worker that is stopping, and looks 10 s ahead, does not take it
 MAX_CRASHES = 3  # of one flow run; a run that crashes again would for ever
@@ -104,7 +105,7 @@ def _next_state(client: SyncPrefectClient, run: FlowRun, state: State) -> State 
 def is_trained(run_id: str, store: str) -> bool:
     """Tell whether a process trains a run: by its lease in a store elsewhere, by its lock in a directory."""
     if is_remote(store):
-        return live_holder(open_store(store), run_id) is not None
+        return live_holder(StoredRun(open_store(store), run_id)) is not None
     return _is_locked(run_path_in(store, run_id))
 
 

@@ -35,16 +35,16 @@ from gan.errors import (
 )
 from gan.evaluation.evaluator import Evaluator
 from gan.registry.champion import me
-from gan.registry.promotion import Contender, measure, meeting, promote
+from gan.registry.promotion import Challenger, comparer, measure, promote
 from gan.report import page as report
+from gan.runs import layout
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import Run, open_run
 from gan.storage.address import link_to, open_store
-from gan.storage.local import LocalStore
-from gan.sync.cache import REPORT
 from gan.sync.lease import hold
-from gan.sync.publish import publish, run_prefix
+from gan.sync.publish import publish
 from gan.sync.resume import fetch_run
+from gan.sync.stored_run import StoredRun
 from gan.sync.uploader import Uploader, uploading
 
 FLUSH_SECONDS = 60.0  # at the end of a training; publish_run sends what is still missing then
@@ -106,11 +106,11 @@ def train_gan(config: TrainConfig, workplace: Workplace) -> State[Any] | None:
     with _opened(config, workplace, data, from_scratch) as (run, uploader), stop_on_signals() as stop:
 
         def note() -> str:
-            return str(uploader.behind) if uploader else ""
+            return str(uploader.backlog) if uploader else ""
 
         with show_progress(run, note) as shown, publish_progress(run, note):
             try:
-                for _ in run.train(lambda: stop() or (uploader is not None and uploader.has_lost)):
+                for _ in run.train(lambda: stop() or (uploader is not None and uploader.lease_lost)):
                     if uploader:
                         uploader.wake()
                     shown()
@@ -139,10 +139,10 @@ def _opened(
         with opened as run:
             yield run, None
         return
-    store = open_store(workplace.store)
-    with hold(store, workplace.run_id) as lease:
-        fetch_run(store, workplace.run_id, run_path, from_scratch=from_scratch)
-        with opened as run, uploading(run_path, store, lease) as uploader:
+    stored = _stored_run(workplace)
+    with hold(stored) as lease:
+        fetch_run(stored, run_path, from_scratch=from_scratch)
+        with opened as run, uploading(run_path, lease) as uploader:
             yield run, uploader
 
 
@@ -171,37 +171,41 @@ def publish_run(workplace: Workplace) -> str:
         StorageError: with the command that publishes the run, which is complete on disk.
     """
     try:
-        store = open_store(workplace.store)
-        publish(workplace.run_path, workplace.run_id, store)
+        stored = _stored_run(workplace)
+        publish(workplace.run_path, stored)
     except StorageError as error:
         raise StorageError(
             f"{error}\nThe run is complete in {workplace.run_path}; publish it with: {workplace.command}"
         ) from error
-    address = f"{store.address.rstrip('/')}/{run_prefix(workplace.run_id)}"
+    address = f"{stored.address}/"
     if workplace.is_remote:
-        show_report(address, link_to(address, REPORT))
+        show_report(address, link_to(address, layout.REPORT))
     return address
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)
-def evaluate_gan(workplace: Workplace) -> Contender | None:
+def evaluate_gan(workplace: Workplace) -> Challenger | None:
     """Measure the published run; None, with a word, where the judge does not know the data set."""
     if not workplace.pinned:
         log.info("not evaluated: the judge knows MNIST, and --no-pinned-hash lets in other data")
         return None
     with _is_published(workplace):
-        return measure(LocalStore(workplace.run_path), _evaluator(workplace))
+        return measure(StoredRun.at(workplace.run_path), _evaluator(workplace))
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)
-def promote_champion(workplace: Workplace, contender: Contender) -> None:
+def promote_champion(workplace: Workplace, challenger: Challenger) -> None:
     """Make the run the store's champion if it is better by more than the noise; show why, or why not."""
     with _is_published(workplace):
         store = open_store(workplace.store)
-        meet = meeting(store, contender, _evaluator(workplace))
-        decision = promote(store, contender, meet, f"gan-train, {me()}")
+        compare_with = comparer(store, challenger, _evaluator(workplace))
+        decision = promote(store, challenger, compare_with, f"gan-train, {me()}")
     log.info("%s", decision)
     show_decision(decision)
+
+
+def _stored_run(workplace: Workplace) -> StoredRun:
+    return StoredRun(open_store(workplace.store), workplace.run_id)
 
 
 def _evaluator(workplace: Workplace) -> Evaluator:
@@ -214,7 +218,7 @@ def _is_published(workplace: Workplace) -> Iterator[None]:
     try:
         yield
     except GanError as error:
-        where = f"{run_prefix(workplace.run_id)} in {workplace.store}"
+        where = f"runs/{workplace.run_id}/ in {workplace.store}"
         raise type(error)(
             f"{error}\nThe run is whole and published as {where}; have it measured again with: {workplace.command}"
         ) from error

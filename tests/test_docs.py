@@ -19,9 +19,10 @@ from gan.cli.main import gan
 from gan.config import OnCollapse, TrainConfig, recipe_defaults
 from gan.data.shared import DATASETS
 from gan.health import KINDS
+from gan.registry.champion import CHAMPION
 from gan.runs.run_dir import RunDir
 from gan.sync.lease import LEASES
-from gan.sync.listing import CHAMPION, RUNS
+from gan.sync.stored_run import RUNS
 from tests import test_layering as layering
 from tests.support import cli_reference
 

@@ -82,14 +82,16 @@ def promote(run: str, force: bool, reason: str | None, data_dir: Path, as_json: 
     from gan.device import choose_device
     from gan.evaluation.evaluator import Evaluator
     from gan.registry.champion import me
-    from gan.registry.promotion import measure, meeting
+    from gan.registry.promotion import comparer, measure
     from gan.registry.promotion import promote as decide
     from gan.storage.address import open_store
+    from gan.sync.stored_run import StoredRun
 
     store = open_store(found["store"] or ".")
     download_from_store(store, data_dir)
     evaluator = Evaluator(load_dataset(data_dir), choose_device("auto").kind)
-    contender = measure(open_store(run), evaluator)
-    decision = decide(store, contender, meeting(store, contender, evaluator), me(), force=force, reason=reason)
-    click.echo(decision.model_dump_json() if as_json else decision)
+    challenger = measure(StoredRun.at(run), evaluator)
+    compare_with = comparer(store, challenger, evaluator)
+    decision = decide(store, challenger, compare_with, me(), force=force, reason=reason)
+    click.echo(decision.to_json() if as_json else decision)
     return 1 if decision.outcome == "kept" else 0

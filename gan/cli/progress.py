@@ -94,7 +94,7 @@ def _plain_line(run: Run) -> str:
 
 def distance_note(run: Run) -> str:
     """Say how good the samples were when they were last evaluated; empty where they were not."""
-    if run.evaluated is None:
+    found = run.last_evaluated
+    if found is None or found.evaluation is None:
         return ""
-    step, found = run.evaluated
-    return f"distance {found.distance:.1f} at step {step}"
+    return f"distance {found.evaluation.distance:.1f} at step {found.step}"

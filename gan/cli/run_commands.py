@@ -71,12 +71,13 @@ def evaluate(run: str, data_dir: Path, as_json: bool) -> None:
 def report(run: str, link: bool) -> None:
     """Make the film and the HTML report of a run. Those of a finished run stay as they are."""
     from gan.report.page import render
+    from gan.runs import layout
     from gan.runs.run_dir import RunDir
     from gan.storage.address import is_remote, link_to
-    from gan.sync.cache import REPORT, report_copy
+    from gan.sync.cache import report_copy
 
     if link:
-        return click.echo(link_to(run, REPORT))
+        return click.echo(link_to(run, layout.REPORT))
     if is_remote(run):
         return click.echo(report_copy(run))
     run_dir = RunDir(Path(run))
@@ -89,10 +90,10 @@ def report(run: str, link: bool) -> None:
 @JSON
 def verify(run: str, as_json: bool) -> int:
     """Compare every byte of a run with its manifest. RUN is a directory or s3://BUCKET[/PREFIX]/runs/ID."""
-    from gan.runs.manifest import verify as verify_run
-    from gan.storage.address import open_store
+    from gan.sync.stored_run import StoredRun
+    from gan.sync.verification import verify as verify_run
 
-    found = verify_run(open_store(run), "")
+    found = verify_run(StoredRun.at(run))
     if as_json:
         click.echo(found.model_dump_json())
     else:

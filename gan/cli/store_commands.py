@@ -46,17 +46,17 @@ def prune(
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--older-than") from error
     opened = open_store(store)
-    fates = pruning.plan(opened, keep_last, age, champions=champions)
+    decisions = pruning.plan(opened, keep_last, age, champions=champions)
     deleting = yes and not dry_run
-    for fate in fates:
-        if deleting and fate.prune:
-            pruning.prune(opened, fate.run_id, champions=champions)
+    for decision in decisions:
+        if deleting and decision.prune:
+            pruning.prune(opened, decision.run_id, champions=champions)
         if not as_json:
-            verdict = ("deleted" if deleting else "would be deleted") if fate.prune else "stays"
-            click.echo(f"{fate.run_id}  {verdict}: {fate.reason}  {fate.bytes / 1e6:.1f} MB")
+            verdict = ("deleted" if deleting else "would be deleted") if decision.prune else "stays"
+            click.echo(f"{decision.run_id}  {verdict}: {decision.reason}  {decision.bytes / 1e6:.1f} MB")
     if as_json:
-        click.echo(json.dumps([fate.model_dump() for fate in fates]))
-    elif not deleting and any(fate.prune for fate in fates):
+        click.echo(json.dumps([decision.model_dump() for decision in decisions]))
+    elif not deleting and any(decision.prune for decision in decisions):
         click.echo("nothing was deleted; --yes deletes", err=True)
 
 

@@ -1,7 +1,7 @@
-"""Which run of a store is the champion, which were before, and how does that change by one hand at a time?
+"""Which run of a store is the champion, and which ones were before?
 
-`champion.json` at the store's root is the whole history; its last change names the champion. It grows by compare and
-swap, so that of two who change it at once the second one sees what the first has done.
+`champion.json` at the store's root holds the whole history; its last change names the champion. A change is added by
+compare and swap: of two processes that do so at once, the second one reads the history again and sees the first change.
 """
 
 import getpass
@@ -18,24 +18,24 @@ from gan.errors import ChecksumError, RunError, StorageError
 from gan.evaluation.comparison import Comparison
 from gan.evaluation.evaluator import Evaluation
 from gan.files import sha256_file
-from gan.runs.manifest import MANIFEST, Sha256, check_run_id
+from gan.runs import layout
+from gan.runs.manifest import Sha256, check_run_id
 from gan.storage.address import is_remote, open_store
 from gan.storage.base import Store
 from gan.sync.cache import checkpoint_copy
-from gan.sync.listing import CHAMPION
-from gan.sync.publish import run_prefix
-from gan.training import checkpoint
+from gan.sync.stored_run import StoredRun
 
+CHAMPION = "champion.json"
 DEFAULT_STORE = "store"
-NAME = "champion"  # of a store's champion, after the store's address
+NAME = "champion"  # after a store's address: its champion
 
 
 class Change(BaseModel):
-    """Say which run became the champion, by whom, when and why, and how good it was found."""
+    """One change of the champion: which run became it, by whom, when and why, and with which figures."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    id: str = Field(default_factory=lambda: uuid4().hex, description="Of this change; who writes it knows it again.")
+    id: str = Field(default_factory=lambda: uuid4().hex, description="Of this change; its writer recognises it.")
     action: Literal["promoted", "rolled back"] = Field(description="rolled back: to the champion before, this run.")
     time: str = Field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"), description="UTC.")
     by: str
@@ -44,19 +44,21 @@ class Change(BaseModel):
     step: int = Field(description="Of the checkpoint that is the champion.")
     sha256: Sha256 = Field(description="SHA-256 of that checkpoint: the bytes that were measured.")
     evaluation: Evaluation = Field(description="By the judge it names, at the promotion.")
-    comparison: Comparison | None = Field(None, description="With the champion before; null where none was met.")
+    comparison: Comparison | None = Field(
+        None, description="With the champion before; null where there was no comparison."
+    )
 
     @property
     def checkpoint(self) -> str:
         """Return the name of the checkpoint in the run's directory."""
-        return checkpoint_name(self.step)
+        return layout.checkpoint(self.step)
 
     def __str__(self) -> str:
         return f"{self.time}  {self.action}  {self.run_id} step {self.step}  by {self.by}: {self.reason}"
 
 
 class History(BaseModel):
-    """Hold champion.json: every promotion and every rollback, the oldest first."""
+    """The content of champion.json: every promotion and every rollback, the oldest first."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -65,18 +67,23 @@ class History(BaseModel):
 
     @property
     def line(self) -> list[Change]:
-        """Return the champion, last, and those before it to which `rollback` goes, one at a time."""
+        """Return the champion, last, and before it those that `rollback` returns to, one at a time."""
         line: list[Change] = []
         for change in self.history:
             if change.action == "rolled back":
-                del line[-2:]  # the one that was rolled back, and the one that the change names
+                del line[-2:]  # the one that was rolled back, and the one that this change names again
             line.append(change)
         return line
 
     @property
     def current(self) -> Change | None:
-        """Return the change that made the champion what it is; None where there is none yet."""
+        """Return the change that made the present champion; None where there is none yet."""
         return self.history[-1] if self.history else None
+
+    @property
+    def run_ids(self) -> set[str]:
+        """Return the ids of the present champion and of all before it."""
+        return {change.run_id for change in self.history}
 
     @model_validator(mode="after")
     def _names_only_folders(self) -> Self:
@@ -86,7 +93,7 @@ class History(BaseModel):
 
 
 class Found(NamedTuple):
-    """What a store's champion.json said, and which version of it."""
+    """The history in a store's champion.json, and the version of that object."""
 
     history: History
     version: str | None  # None: there is no such file
@@ -96,7 +103,7 @@ def read_champion(store: Store) -> Found:
     """Read champion.json; without one the history is empty.
 
     Raises:
-        StorageError: the store cannot be read; the file is damaged, or of another version.
+        StorageError: the store cannot be read; or the file is damaged, or of another version.
     """
     found = store.read_versioned(CHAMPION)
     if found is None:
@@ -106,13 +113,13 @@ def read_champion(store: Store) -> Found:
     except ValidationError as error:
         first = error.errors()[0]
         raise StorageError(
-            f"{CHAMPION} in {store.address} is damaged, or was written by another gan-train: "
-            f"{'.'.join(map(str, first['loc']))}: {first['msg']}. Restore it from a copy, or use the one that wrote it."
+            f"{CHAMPION} in {store.address} is damaged, or another version of gan-train wrote it: "
+            f"{'.'.join(map(str, first['loc']))}: {first['msg']}. Restore it from a copy, or use that version."
         ) from error
 
 
 def append(store: Store, found: Found, change: Change) -> bool:
-    """Add a change to what was found, at once and whole; False, changing nothing, when it says something else by now.
+    """Add a change to the history that was found; return False, changing nothing, when the history has changed since.
 
     Raises:
         StorageError: the store cannot be written.
@@ -120,7 +127,7 @@ def append(store: Store, found: Found, change: Change) -> bool:
     after = History(history=[*found.history.history, change])
     if store.replace(CHAMPION, after.model_dump_json(indent=2).encode() + b"\n", found.version) is not None:
         return True
-    # Somebody was quicker; or it is done, and the answer was lost on the way.
+    # Another process was first; or the write was done, and its answer was lost.
     return any(other.id == change.id for other in read_champion(store).history.history)
 
 
@@ -128,34 +135,37 @@ def rollback(store: Store, by: str, reason: str) -> Change:
     """Make the champion before the present one the champion again, and return the change.
 
     Raises:
-        RunError: there is none, its run is gone, or somebody else has changed the champion at the same moment.
+        RunError: there is none, its run was deleted, or another process has changed the champion at the same time.
         StorageError: the store cannot be read or written.
     """
     found = read_champion(store)
-    if len(line := found.history.line) < 2:
+    line = found.history.line
+    if len(line) < 2:
         raise RunError(f"{store.address} has no champion before the present one. `gan champion history` shows them.")
     before = line[-2]
-    if is_gone(store, before):
+    if not is_stored(store, before):
         raise RunError(
-            f"{before.run_id}, the champion before, is not in {store.address} any more. "
+            f"{before.run_id}, the champion before, was deleted from {store.address}. "
             "Promote another run: gan champion promote --force"
         )
     update = {"action": "rolled back", "by": by, "reason": reason, "comparison": None}
     change = Change.model_validate({**before.model_dump(exclude={"id", "time"}), **update})
     if not append(store, found, change):
-        raise RunError(f"the champion of {store.address} has changed meanwhile. See `gan champion show`; try again.")
+        raise RunError(
+            f"another process has just changed the champion of {store.address}. See `gan champion show`; try again."
+        )
     return change
 
 
-def is_gone(store: Store, change: Change) -> bool:
-    """Tell whether a champion's run was deleted from the store."""
-    return store.read(run_prefix(change.run_id) + MANIFEST) is None
+def is_stored(store: Store, change: Change) -> bool:
+    """Return whether the store still has a champion's run."""
+    return StoredRun(store, change.run_id).read(layout.MANIFEST) is not None
 
 
 def find_champion(address: str) -> tuple[Store, Change] | None:
-    """Return the store and the champion that `champion` (of ./store) or STORE/champion names; None for other addresses.
+    """Return the store and its champion for the address `champion` (of ./store) or STORE/champion; None for others.
 
-    A path that exists is what it is.
+    A path that exists is not such an address.
 
     Raises:
         StorageError: the store has no champion, or cannot be read.
@@ -172,44 +182,43 @@ def champion_of(store: Store) -> Change:
     if current := read_champion(store).history.current:
         return current
     raise StorageError(
-        f"{store.address} has no champion yet: `gan-train` promotes the first run that is measured, "
-        f"`gan champion promote {store.address}/runs/ID` any."
+        f"{store.address} has no champion yet. `gan-train` promotes the first run that it measures; "
+        f"`gan champion promote {store.address}/runs/ID` promotes a run by hand."
     )
 
 
 def champion_checkpoint(store: Store, change: Change) -> Path:
-    """Return the path of a champion's checkpoint, from a store elsewhere of a copy, if it is the one that was promoted.
+    """Return the path of a champion's checkpoint, or of a copy of it; check that it is the promoted one.
 
     Raises:
-        StorageError: it is not there, or the store cannot be read.
-        ChecksumError: it is not the one that was promoted.
+        StorageError: the store does not have it, or cannot be read.
+        ChecksumError: it has other content than when it was promoted.
     """
-    key = f"{run_prefix(change.run_id)}{change.checkpoint}"
-    path = checkpoint_copy(f"{store.address}/{key}")
+    run = StoredRun(store, change.run_id)
+    path = checkpoint_copy(f"{run.address}/{change.checkpoint}")
     if not path.is_file():
-        raise StorageError(f"{key}, the champion, is not in {store.address} any more. Promote another run.")
-    if (found := sha256_file(path)) != change.sha256:
-        raise not_promoted(f"{key} in {store.address}", change, found)
+        raise StorageError(
+            f"{run.where(change.checkpoint)}, the champion, was deleted. "
+            "Promote another run: gan champion promote --force"
+        )
+    found = sha256_file(path)
+    if found != change.sha256:
+        raise not_promoted(run.where(change.checkpoint), change, found)
     return path
 
 
 def not_promoted(where: str, change: Change, found: str) -> ChecksumError:
-    """Say that a champion's checkpoint has other bytes by now."""
+    """Return the error for a champion's checkpoint with other content than when it was promoted."""
     return ChecksumError(
         f"{where} is not the champion that was promoted: SHA-256 expected {change.sha256}, found {found}. Restore the "
-        "run from a copy; or take another champion: gan champion rollback, gan champion promote --force."
+        "run from a copy, or change the champion: gan champion rollback, gan champion promote --force."
     )
 
 
-def checkpoint_name(step: int) -> str:
-    """Return the name, in a run's directory, of the checkpoint of a step."""
-    return checkpoint.path_of(Path("checkpoints"), step).as_posix()
-
-
 def me() -> str:
-    """Name who changes a champion: USER@HOST."""
+    """Return the name under which this process changes a champion: USER@HOST."""
     try:
         user = getpass.getuser()
-    except (KeyError, OSError):  # a container's user without a name; OSError since Python 3.13
+    except (KeyError, OSError):  # a user id without a name, as in a container; OSError since Python 3.13
         user = str(os.getuid())
     return f"{user}@{socket.gethostname()}"

@@ -1,7 +1,8 @@
-"""What does a run have to show to become the champion?"""
+"""When does a run replace the champion?"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Literal
@@ -13,21 +14,20 @@ from gan.evaluation.classifier import WEIGHTS_SHA256, ClassifierOutputs, classif
 from gan.evaluation.comparison import Comparison, compare
 from gan.evaluation.evaluator import NUM_SAMPLES, Evaluation, Evaluator, Metric
 from gan.recipes.draw import draw
-from gan.registry.champion import Change, append, checkpoint_name, is_gone, not_promoted, read_champion
-from gan.runs.manifest import MANIFEST, Manifest, read_manifest
+from gan.registry.champion import Change, History, append, is_stored, not_promoted, read_champion
+from gan.runs import layout
+from gan.runs.manifest import Manifest
 from gan.runs.sampling import load_sampler
-from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.sync.fetch import fetch_files
-from gan.sync.listing import CHECKPOINT
-from gan.sync.publish import run_prefix
+from gan.sync.stored_run import StoredRun
 
-SEED = 0  # of the latents, for whoever is measured
+SEED = 0  # of the latents, the same for every run that is measured
 
 
 @dataclass(frozen=True)
-class Contender:
-    """A checkpoint of a published run, and how good it was found by the present judge."""
+class Challenger:
+    """A checkpoint of a published run, and its figures by the present classifier."""
 
     run_id: str
     step: int
@@ -36,8 +36,8 @@ class Contender:
     seen: ClassifierOutputs
 
 
-class Meeting(BaseModel):
-    """Hold what came of a contender's comparison with the champion."""
+class ChampionComparison(BaseModel):
+    """A challenger compared with the champion."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -45,11 +45,11 @@ class Meeting(BaseModel):
     champion: Evaluation = Field(description="Of the champion, by the present judge.")
 
 
-Meet = Callable[[Change], Meeting | None]  # None: the champion's run is not in the store any more
+Compare = Callable[[Change], ChampionComparison | None]  # None: the champion's run was deleted from the store
 
 
 class Decision(BaseModel):
-    """Say what `gan champion promote`, or the flow, has decided about a run, and why."""
+    """What was decided about a run, and why."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -62,7 +62,15 @@ class Decision(BaseModel):
     champion: str | None = Field(description="Run id of the champion before; null where there was none.")
     reason: str
     evaluation: Evaluation = Field(description="Of the run.")
-    meeting: Meeting | None = Field(None, description="With the champion before; null where it was not compared.")
+    compared: ChampionComparison | None = Field(
+        None,
+        serialization_alias="meeting",
+        description="With the champion before; null where it was not compared.",
+    )
+
+    def to_json(self) -> str:
+        """Return the decision as `gan champion promote --json` prints it."""
+        return self.model_dump_json(by_alias=True)
 
     def __str__(self) -> str:
         verdict = {
@@ -73,11 +81,12 @@ class Decision(BaseModel):
         return f"{verdict[self.outcome]}: {self.reason}"
 
     def rows(self) -> list[dict[str, str]]:
-        """Return a table of the figures, its columns the run, the champion before and real images."""
-        champion = self.meeting.champion if self.meeting else None
+        """Return a table of figures, with columns for the run, the champion before and real images."""
+        champion = self.compared.champion if self.compared else None
         rows = [_row("run", f"{self.run_id}, step {self.step:,}", self.champion or "", "")]
         for name in type(self.evaluation).model_fields:
-            if isinstance(metric := getattr(self.evaluation, name), Metric):
+            metric = getattr(self.evaluation, name)
+            if isinstance(metric, Metric):
                 theirs = _value(getattr(champion, name)) if champion else ""
                 rows.append(_row(name.replace("_", " "), _value(metric), theirs, f"{metric.floor:.3f}"))
         covered, theirs = (str(each.classes_covered) if each else "" for each in (self.evaluation, champion))
@@ -85,63 +94,71 @@ class Decision(BaseModel):
 
 
 def measure(
-    run: Store, evaluator: Evaluator, champion: Change | None = None, num_samples: int = NUM_SAMPLES
-) -> Contender:
-    """Measure a published run, the store at its own address, by the checkpoint that stands for it.
+    run: StoredRun, evaluator: Evaluator, champion: Change | None = None, num_samples: int = NUM_SAMPLES
+) -> Challenger:
+    """Measure a published run by its best checkpoint; a champion by the checkpoint that was promoted.
 
-    Of a champion it is the checkpoint that was promoted; figures by the present judge are not taken twice.
+    Where the champion has figures by the present classifier, these are used, and not measured again.
 
     Raises:
         StorageError: there is no such published run, or it cannot be read.
         ChecksumError: a file is not what the manifest says, or not what was promoted.
     """
-    manifest = read_manifest(run, "")
-    if manifest is None:
-        raise StorageError(f"{run.address} has no {MANIFEST}: there is no such run, or it is unfinished.")
+    manifest = run.published_manifest()
     name = champion.checkpoint if champion else best_checkpoint(manifest)
     if champion and (name not in manifest.files or manifest.files[name].sha256 != champion.sha256):
-        raise not_promoted(f"{name} in {run.address}", champion, str(manifest.files.get(name, "no such file")))
-    with TemporaryDirectory(prefix="gan-") as folder:  # no cache: a worker would fill its disk, champion by champion
-        fetch_files(run, "", manifest, (file for file in manifest.files if file.startswith(name)), Path(folder))
+        raise not_promoted(run.where(name), champion, str(manifest.files.get(name, "no such file")))
+    with TemporaryDirectory(prefix="gan-") as folder:  # not the cache: it would grow with each champion of a worker
+        fetch_files(run, manifest, (file for file in manifest.files if file.startswith(name)), Path(folder))
         network, config, step = load_sampler(Path(folder, name))
     images = draw(network, config.latent_dim, num_samples, SEED)
     seen = classify(evaluator.classifier, images)
     known = champion.evaluation if champion and champion.evaluation.judge == WEIGHTS_SHA256 else None
     evaluation = known or evaluator.evaluate(images, seen)
-    return Contender(manifest.run_id, step, manifest.files[name].sha256, evaluation, seen)
+    return Challenger(manifest.run_id, step, manifest.files[name].sha256, evaluation, seen)
 
 
 def best_checkpoint(manifest: Manifest) -> str:
-    """Return the checkpoint that stands for a run: the best one where the manifest names it, else the last."""
+    """Return the name of the best checkpoint where the manifest says which it is, else of the last one."""
     if manifest.best:
-        return checkpoint_name(manifest.best.step)
-    steps = [int(match[1]) for name in manifest.files if (match := CHECKPOINT.fullmatch(name))]
+        return layout.checkpoint(manifest.best.step)
+    steps = layout.checkpoint_steps(manifest.files)
     if not steps:
-        raise StorageError(f"run {manifest.run_id} was published without a checkpoint: it cannot be measured.")
-    return checkpoint_name(max(steps))
+        raise StorageError(
+            f"run {manifest.run_id} was published without a checkpoint, so it cannot be measured. Measure another run."
+        )
+    return layout.checkpoint(steps[-1])
 
 
-def meeting(store: Store, contender: Contender, evaluator: Evaluator) -> Meet:
-    """Return what compares a contender with a champion of a store, judged anew."""
+def comparer(store: Store, challenger: Challenger, evaluator: Evaluator) -> Compare:
+    """Return a function that measures a champion of a store and compares the challenger with it."""
+    return partial(_compare_with, store, challenger, evaluator)
 
-    def meet(champion: Change) -> Meeting | None:
-        if is_gone(store, champion):
-            return None
-        run = open_store(f"{store.address}/{run_prefix(champion.run_id)}")
-        rival = measure(run, evaluator, champion, contender.evaluation.num_samples)
-        comparison = compare(contender.seen, rival.seen, evaluator.reference.features)
-        return Meeting(comparison=comparison, champion=rival.evaluation)
 
-    return meet
+def _compare_with(
+    store: Store, challenger: Challenger, evaluator: Evaluator, champion: Change
+) -> ChampionComparison | None:
+    if not is_stored(store, champion):
+        return None
+    run = StoredRun(store, champion.run_id)
+    measured = measure(run, evaluator, champion, challenger.evaluation.num_samples)
+    comparison = compare(challenger.seen, measured.seen, evaluator.reference.features)
+    return ChampionComparison(comparison=comparison, champion=measured.evaluation)
 
 
 def promote(
-    store: Store, contender: Contender, meet: Meet, by: str, *, force: bool = False, reason: str | None = None
+    store: Store,
+    challenger: Challenger,
+    compare_with: Compare,
+    by: str,
+    *,
+    force: bool = False,
+    reason: str | None = None,
 ) -> Decision:
-    """Make a run the champion if it is better than the present one by more than the noise; say what was decided.
+    """Make a run the champion if it is better than the present one by more than the noise; return the decision.
 
-    Where somebody else changes the champion meanwhile, it has to be better than the new one. With `force` it need not
-    be; `reason` then says why.
+    Where another process changes the champion meanwhile, the run must be better than the new champion. With `force`
+    no comparison is made; `reason` then says why.
 
     Raises:
         StorageError: the store, or the champion in it, cannot be read or written.
@@ -149,58 +166,62 @@ def promote(
     """
     while True:
         found = read_champion(store)
-        decision = _decide(found.history.history, contender, meet, force, reason)
-        if decision.outcome != "promoted" or append(store, found, _change(decision, contender, by)):
+        decision = _decide(found.history, challenger, compare_with, force, reason)
+        if decision.outcome != "promoted" or append(store, found, _change(decision, challenger, by)):
             return decision
 
 
-def _decide(history: list[Change], contender: Contender, meet: Meet, force: bool, reason: str | None) -> Decision:
-    current = history[-1] if history else None
-    if current and (current.run_id, current.sha256) == (contender.run_id, contender.sha256):
-        return _decision("unchanged", contender, current, "it is the champion already")
+def _decide(
+    history: History, challenger: Challenger, compare_with: Compare, force: bool, reason: str | None
+) -> Decision:
+    current = history.current
+    if current and (current.run_id, current.sha256) == (challenger.run_id, challenger.sha256):
+        return _decision("unchanged", challenger, current, "it is the champion already")
     if force:
-        return _decision("promoted", contender, current, f"by hand{f': {reason}' if reason else ''}")
+        return _decision("promoted", challenger, current, f"by hand{f': {reason}' if reason else ''}")
     if current is None:
-        return _decision("promoted", contender, None, "it is the first one")
-    if any(change.run_id == contender.run_id for change in history):
-        again = "it was the champion before, and is one again by hand only: gan champion promote --force"
-        return _decision("kept", contender, current, again)
-    met = meet(current)
-    if met is None:
-        return _decision("promoted", contender, current, f"{current.run_id}, the champion, is gone from the store")
-    judged_anew = "" if current.evaluation.judge == WEIGHTS_SHA256 else "; both judged anew, as the judge has changed"
-    outcome: Literal["promoted", "kept"] = "promoted" if met.comparison.is_better else "kept"
-    return _decision(outcome, contender, current, f"{met.comparison}{judged_anew}", met)
+        return _decision("promoted", challenger, None, "it is the first one")
+    if challenger.run_id in history.run_ids:
+        before = "it was the champion before and can be again only by hand: gan champion promote --force"
+        return _decision("kept", challenger, current, before)
+    compared = compare_with(current)
+    if compared is None:
+        return _decision("promoted", challenger, current, f"the champion, {current.run_id}, was deleted from the store")
+    measured_again = ""
+    if current.evaluation.judge != WEIGHTS_SHA256:
+        measured_again = "; both were measured again, since the judge has changed"
+    outcome: Literal["promoted", "kept"] = "promoted" if compared.comparison.is_better else "kept"
+    return _decision(outcome, challenger, current, f"{compared.comparison}{measured_again}", compared)
 
 
 def _decision(
     outcome: Literal["promoted", "kept", "unchanged"],
-    contender: Contender,
+    challenger: Challenger,
     current: Change | None,
     reason: str,
-    met: Meeting | None = None,
+    compared: ChampionComparison | None = None,
 ) -> Decision:
     return Decision(
         outcome=outcome,
-        run_id=contender.run_id,
-        step=contender.step,
+        run_id=challenger.run_id,
+        step=challenger.step,
         champion=current.run_id if current else None,
         reason=reason,
-        evaluation=contender.evaluation,
-        meeting=met,
+        evaluation=challenger.evaluation,
+        compared=compared,
     )
 
 
-def _change(decision: Decision, contender: Contender, by: str) -> Change:
+def _change(decision: Decision, challenger: Challenger, by: str) -> Change:
     return Change(
         action="promoted",
         by=by,
         reason=decision.reason,
-        run_id=contender.run_id,
-        step=contender.step,
-        sha256=contender.sha256,
-        evaluation=contender.evaluation,
-        comparison=decision.meeting.comparison if decision.meeting else None,
+        run_id=challenger.run_id,
+        step=challenger.step,
+        sha256=challenger.sha256,
+        evaluation=challenger.evaluation,
+        comparison=decision.compared.comparison if decision.compared else None,
     )
 
 

@@ -14,7 +14,7 @@ from gan.errors import RunError
 from gan.health import HealthEvent
 from gan.report.curves import LossCurves
 from gan.report.film import Frame
-from gan.runs.best import Best
+from gan.runs.manifest import Best
 from gan.runs.provenance import Provenance
 from gan.runs.run_dir import RunDir, SnapshotMetrics
 

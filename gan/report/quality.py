@@ -11,7 +11,7 @@ from markupsafe import Markup
 from gan.evaluation.evaluator import COVERED_SHARE, QuickEvaluation
 from gan.report import svg
 from gan.report.html import fill
-from gan.runs.best import Best
+from gan.runs.manifest import Best
 from gan.runs.run_dir import SnapshotMetrics
 
 MAX_CLASS_CHARTS = 12

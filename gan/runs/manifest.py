@@ -1,26 +1,23 @@
-"""Which bytes is a run made of, and are they what they were?"""
+"""Which files does a run have, and with which content?"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gan.errors import CheckpointError, ChecksumError, StorageError
+from gan.errors import CheckpointError, StorageError
 from gan.files import HashedStream, read_chunks, sha256_bytes, walk
-from gan.runs.best import Best, best_of, read_measured
-from gan.storage.base import Progress, Store, check_key
-
-MANIFEST = "manifest.json"
-SIDECAR = ".safetensors.sha256"
+from gan.runs import layout
+from gan.storage.base import check_key
 
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 in hex.")]
 
 
 class FileEntry(BaseModel):
-    """Say what one file's content is."""
+    """The size and the SHA-256 of one file."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -31,8 +28,17 @@ class FileEntry(BaseModel):
         return f"{self.size:,} bytes with SHA-256 {self.sha256}"
 
 
+class Best(BaseModel):
+    """A run's best checkpoint: its step and its Fréchet distance."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    step: int = Field(ge=1)
+    distance: float = Field(description="As in metrics.jsonl at this step: of 2,000 samples, by the judge named there.")
+
+
 class Manifest(BaseModel):
-    """Name every file of a run with its size and SHA-256; the same run gives the same bytes."""
+    """The files of a run, each with its size and SHA-256. The same run gives the same bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -44,11 +50,11 @@ class Manifest(BaseModel):
 
     @classmethod
     def of(cls, run_path: Path, run_id: str) -> Self:
-        """Read every file of a run directory but its manifest and temporary files.
+        """Read every file of a run directory, except its manifest and temporary files.
 
         Raises:
-            CheckpointError: a checkpoint contradicts its .sha256 sidecar.
-            StorageError: a file cannot be read, has an impossible name or is not a regular file.
+            CheckpointError: the SHA-256 of a checkpoint is not the one in its sidecar.
+            StorageError: a file cannot be read, has an unsafe name or is not a regular file.
         """
         check_run_id(run_id)
         try:
@@ -56,29 +62,29 @@ class Manifest(BaseModel):
         except OSError as error:
             name = error.filename or run_path
             raise StorageError(f"{name} cannot be read ({error.strerror}). Check the run directory.") from error
-        entries.pop(MANIFEST, None)
+        entries.pop(layout.MANIFEST, None)
         for name in entries:
             check_key(name, str(run_path))
         _check_sidecars(run_path, entries)
-        measured = read_measured(run_path / "metrics.jsonl")
-        best = best_of(each for each in measured if f"checkpoints/step-{each.step:06d}.safetensors" in entries)
+        measured = read_measured(run_path / layout.METRICS)
+        best = best_of(each for each in measured if layout.checkpoint(each.step) in entries)
         files = {name: entry.model_dump() for name, entry in entries.items()}
         document = {"version": 1, "run_id": run_id, "files": files, "best": best and best.model_dump()}
         return cls(run_id=run_id, files=entries, best=best, sha256=_content_hash(document))
 
     @classmethod
     def parse(cls, raw: bytes, where: str) -> Self:
-        """Read a manifest and accept it only if every one of its bytes is as it was written.
+        """Read a manifest; accept it only if each of its bytes is as it was written.
 
         Raises:
-            StorageError: another version, a damaged manifest, or a path that leaves the run directory.
+            StorageError: it is damaged, has another version, or has a path that leaves the run directory.
         """
         try:
             document = json.loads(raw)
             if isinstance(document, dict) and document.get("version", 1) != 1:
                 raise StorageError(
-                    f"{where} has version {document['version']!r}, expected 1: it was written by another gan-train. "
-                    "Use the one that wrote it."
+                    f"{where} has version {document['version']!r}, expected 1: another version of gan-train wrote it. "
+                    "Use that version."
                 )
             manifest = cls.model_validate(document)
         except (ValidationError, ValueError, RecursionError) as error:
@@ -90,15 +96,15 @@ class Manifest(BaseModel):
         if found != manifest.sha256:
             raise _damaged(where, f"SHA-256 of its content expected {manifest.sha256}, found {found}")
         if raw != manifest.to_bytes():
-            raise _damaged(where, "its content is intact but not the way it is written")
+            raise _damaged(where, "its content is right, but it is not formatted as gan-train writes it")
         return manifest
 
     def to_bytes(self) -> bytes:
-        """Return the one way in which this manifest is written."""
+        """Return the bytes of manifest.json; a manifest has exactly one such form."""
         return _canonical(self._document())
 
     def _document(self) -> dict[str, Any]:
-        """Return the fields that are written: manifests from before there was a best checkpoint stay as they are."""
+        """Return the fields to write. Old manifests have no `best`; they must keep their bytes."""
         return self.model_dump(exclude=None if "best" in self.model_fields_set else {"best"})
 
     @property
@@ -107,43 +113,13 @@ class Manifest(BaseModel):
         return sum(entry.size for entry in self.files.values())
 
     def differences(self, found: "Manifest") -> list[str]:
-        """List, one line each and in order, how another manifest differs from this one."""
+        """List, one line for each and in order, how another manifest differs from this one."""
         lines = [] if found.run_id == self.run_id else [f"run id: expected {self.run_id}, found {found.run_id}"]
         for name in sorted(self.files.keys() | found.files.keys()):
-            here, there = self.files.get(name, "no such file"), found.files.get(name, "no such file")
-            if here != there:
-                lines.append(f"{name}: expected {here}, found {there}")
+            ours, theirs = self.files.get(name, "no such file"), found.files.get(name, "no such file")
+            if ours != theirs:
+                lines.append(f"{name}: expected {ours}, found {theirs}")
         return lines
-
-
-class Problem(BaseModel):
-    """Say how one file is not what the manifest says."""
-
-    file: str
-    problem: Literal["missing", "size", "sha256", "unlisted"]
-    expected: str | int | None = Field(description="Bytes or SHA-256; null when the manifest does not list the file.")
-    found: str | int | None = Field(description="Bytes or SHA-256; null when the file is missing.")
-
-    def __str__(self) -> str:
-        match self.problem:
-            case "missing":
-                return f"{self.file}: missing; expected {self.expected:,} bytes, found no regular file"
-            case "size":
-                return f"{self.file}: expected {self.expected:,} bytes, found {self.found:,}"
-            case "sha256":
-                return f"{self.file}: expected SHA-256 {self.expected}, found {self.found}"
-            case "unlisted":
-                return f"{self.file}: {self.found:,} bytes, not listed in {MANIFEST}"
-
-
-class Verification(BaseModel):
-    """Say what a check of every byte of a run has found."""
-
-    version: Literal[1] = 1
-    run_id: str
-    num_files: int = Field(description="Files that the manifest lists.")
-    num_bytes: int = Field(description="Their size together.")
-    problems: list[Problem] = Field(description="Empty when every file is as it was published.")
 
 
 def check_run_id(run_id: str) -> None:
@@ -153,67 +129,27 @@ def check_run_id(run_id: str) -> None:
         raise StorageError(f"run id: {run_id!r} has a slash in it. Choose an id that can be the name of a folder.")
 
 
-def read_manifest(store: Store, prefix: str) -> Manifest | None:
-    """Return the manifest of the run below a prefix, or None when the run is unfinished.
-
-    Raises:
-        StorageError: the manifest is damaged or of another version.
-    """
-    raw = store.read(prefix + MANIFEST)
-    return None if raw is None else Manifest.parse(raw, f"{prefix}{MANIFEST} in {store.address}")
+def best_of(measured: Iterable[Best]) -> Best | None:
+    """Return the checkpoint with the least distance, the first of equals; None when there is none."""
+    return min(measured, key=lambda each: each.distance, default=None)
 
 
-def verify(store: Store, prefix: str, progress: Progress | None = None) -> Verification:
-    """Compare every byte below a prefix with the manifest there, streaming, and list every problem.
-
-    For a run directory: `verify(LocalStore(run_path), "")`.
-
-    Raises:
-        StorageError: the run has no manifest, the manifest is damaged, or a file cannot be read.
-    """
-    manifest = read_manifest(store, prefix)
-    if manifest is None:
-        raise StorageError(
-            f"{prefix}{MANIFEST} is missing in {store.address}: there is no such run, or it is unfinished. "
-            "Check the address; give the command that trains the run again to finish and publish it."
-        )
-    sizes = {info.key.removeprefix(prefix): info.size for info in store.list(prefix)}
-    del sizes[MANIFEST]
-    problems = []
-    num_done = 0
-    for name, entry in manifest.files.items():
-        if problem := _check_file(store, prefix, name, entry, sizes.pop(name, None)):
-            problems.append(problem)
-        num_done += entry.size
-        if progress:
-            progress(num_done, manifest.num_bytes)
-    problems += [
-        Problem(file=name, problem="unlisted", expected=None, found=size) for name, size in sorted(sizes.items())
-    ]
-    return Verification(
-        run_id=manifest.run_id, num_files=len(manifest.files), num_bytes=manifest.num_bytes, problems=problems
-    )
-
-
-def _check_file(store: Store, prefix: str, name: str, entry: FileEntry, size: int | None) -> Problem | None:
-    """Read one file to its end, unless its size tells already."""
-    if size is None:
-        return Problem(file=name, problem="missing", expected=entry.size, found=None)
-    if size != entry.size:
-        return Problem(file=name, problem="size", expected=entry.size, found=size)
-    content = HashedStream(store.get(prefix + name))
-    with suppress(ChecksumError):  # raised after the last chunk; what counts is the SHA-256 in the manifest
-        content.read_to_end()
-    if content.sha256 != entry.sha256:
-        return Problem(file=name, problem="sha256", expected=entry.sha256, found=content.sha256)
-    return None
+def read_measured(metrics_path: Path) -> list[Best]:
+    """Return the step and distance of each evaluation in a metrics.jsonl; skip lines without one or damaged."""
+    measured = []
+    lines = metrics_path.read_text(errors="replace").splitlines() if metrics_path.exists() else []
+    for line in lines:
+        with suppress(ValueError, TypeError, KeyError):
+            fields = json.loads(line)
+            measured.append(Best(step=fields["step"], distance=fields["evaluation"]["distance"]))
+    return measured
 
 
 def _entry(path: Path) -> FileEntry:
     if path.is_symlink() or not path.is_file():
         raise StorageError(
-            f"{path} is not a regular file, so that a manifest cannot vouch for it. "
-            "Put what it points to in its place, or remove it."
+            f"{path} is not a regular file; a manifest can list only regular files. "
+            "Replace it by the file it points to, or remove it."
         )
     content = HashedStream(read_chunks(path))
     sha256 = content.read_to_end()
@@ -221,16 +157,17 @@ def _entry(path: Path) -> FileEntry:
 
 
 def _check_sidecars(run_path: Path, entries: Mapping[str, FileEntry]) -> None:
-    """Raise CheckpointError where a checkpoint is not what its sidecar, in sha256sum's format, says."""
-    for sidecar in entries:
-        checkpoint = entries.get(sidecar.removesuffix(".sha256"))
-        if not sidecar.endswith(SIDECAR) or checkpoint is None:
+    """Raise CheckpointError where the SHA-256 of a checkpoint is not the one in its sidecar."""
+    for step in layout.checkpoint_steps(entries):
+        name = layout.checkpoint(step)
+        sidecar = layout.sidecar(name)
+        if sidecar not in entries:
             continue
-        expected = (run_path / sidecar).read_bytes().partition(b" ")[0].decode("ascii", "backslashreplace")
-        if expected != checkpoint.sha256:
+        expected = layout.sha256_in((run_path / sidecar).read_bytes())
+        if expected != entries[name].sha256:
             raise CheckpointError(
-                f"{run_path / sidecar.removesuffix('.sha256')} is damaged: SHA-256 expected {expected} "
-                f"by its sidecar, found {checkpoint.sha256}. Remove both files, then resume the run."
+                f"{run_path / name} is damaged: SHA-256 expected {expected} by its sidecar, "
+                f"found {entries[name].sha256}. Remove both files, then resume the run."
             )
 
 
@@ -243,11 +180,13 @@ def _canonical(document: Mapping[str, Any]) -> bytes:
 
 
 def _damaged(where: str, found: str) -> StorageError:
-    return StorageError(f"{where} is damaged: {found}. Restore it from a copy; the run cannot be trusted without it.")
+    return StorageError(
+        f"{where} is damaged: {found}. Restore it from a copy; without it the run's files cannot be checked."
+    )
 
 
 def _first_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
         return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    return f"it is no JSON document ({error})"
+    return f"it is not a JSON document ({error})"

@@ -1,4 +1,4 @@
-"""How is a run begun, gone on with, and trained to its end?"""
+"""How is a run started, resumed and trained to its end?"""
 
 import logging
 import shutil
@@ -15,16 +15,16 @@ from gan.data.dataset import Dataset
 from gan.device import Device, choose_device, choose_num_threads, choose_precision
 from gan.engine.state import NUM_FIXED, TrainState, read_health
 from gan.errors import ConfigMismatchError, RunError, TrainingDivergedError
-from gan.evaluation.evaluator import QuickEvaluation
 from gan.files import atomic_write, is_temporary, storage_error
 from gan.health import Health, HealthEvent
 from gan.images import grid_png
+from gan.runs import checkpoint, layout
 from gan.runs.neighbours import write_neighbours
 from gan.runs.provenance import Provenance
-from gan.runs.run_dir import RunDir, SnapshotMetrics, SnapshotWriter
+from gan.runs.run_dir import RunDir, SnapshotMetrics
 from gan.runs.tensorboard import EventLog
+from gan.runs.writer import SnapshotWriter
 from gan.seeds import make_rng
-from gan.training import checkpoint
 from gan.training.loop import Snapshot, train
 from gan.training.monitor import Monitor, config_of_attempt, error_of
 from gan.training.periodic import PeriodicEvaluator
@@ -33,123 +33,132 @@ log = logging.getLogger(__name__)
 
 
 class Run:
-    """Hold a run that is open for training: its directory, taken for this process, its config and its state."""
+    """A run that is open for training: its directory, its config and its state.
+
+    A run has one attempt, unless the monitor's diagnosis sends it back to an earlier step: there the next one begins.
+    """
 
     def __init__(self, run_dir: RunDir, config: TrainConfig, device: Device, data: Dataset) -> None:
-        """Take the run directory and load its newest good checkpoint. Raises RunError, CheckpointError."""
+        """Load the newest good checkpoint of a run directory. Raises CheckpointError."""
         assert config.seed is not None and config.num_steps is not None
         self.run_dir = run_dir
         self.config = config
         self.device = device
         self.num_steps = config.num_steps
         self.data = data
-        self.metrics: SnapshotMetrics | None = None  # the last snapshot's
-        self.evaluated: tuple[int, QuickEvaluation] | None = None  # the last step that was, since the run was opened
+        self.metrics: SnapshotMetrics | None = None  # of the last snapshot since the run was opened
+        self.last_evaluated: SnapshotMetrics | None = None  # of the last one with an evaluation
         self.periodic_evaluator = PeriodicEvaluator(config, data)
-        self.monitor = Monitor(config, data, run_dir.checkpoints_dir)
-        newest = checkpoint.load_newest(run_dir.checkpoints_dir)
-        tensors = newest[0] if newest else {}
-        self._begin(tensors, len(read_health(tensors).rewinds))
+        self.monitor = Monitor(config, data, self._newest_good_snapshot)
+        newest = checkpoint.load_newest(run_dir.path)
+        tensors = newest.tensors if newest else {}
+        self._begin_attempt(tensors, len(read_health(tensors).rewinds))
 
     @property
     def finished(self) -> bool:
-        """Tell whether every step is trained."""
+        """Return whether every step is trained."""
         return self.state.step >= self.num_steps
 
     def train(self, should_stop: Callable[[], bool] = lambda: False) -> Iterator[Snapshot]:
-        """Train to the end, yielding each Snapshot when it is on disk; when stopped, save the step in hand.
+        """Train to the end; yield each Snapshot when it is on disk. When `should_stop`, save the last step and end.
 
         Raises:
-            TrainingDivergedError: NaN or Inf; the last checkpoint stays as it is.
-            TrainingCollapsedError: it is dead or has collapsed, and is not to go on; likewise.
-            StorageError: the disk refuses; the last checkpoint stays as it is.
+            TrainingDivergedError: NaN or Inf; the last checkpoint is unchanged.
+            TrainingCollapsedError: the config says that training ends at this diagnosis; likewise.
+            StorageError: the disk refuses a write; the last checkpoint is unchanged.
         """
         if self.finished:
             log.info("all %d steps are trained already", self.num_steps)
-            self._end()
-            return
-        try:
-            sent_back = False
-            while sent_back := (yield from self._train_on(should_stop, sent_back)):
-                pass
-        except OSError as error:  # of TensorBoard's writer; our own files have their own messages
-            raise storage_error(self.run_dir.tensorboard_dir, 0, error) from error
-        if self.finished:
-            self._end()
-
-    def _end(self) -> None:
-        """Write what is made of a whole training, unless a manifest vouches for it already."""
-        if not self.run_dir.manifest_path.exists():
+        else:
+            try:
+                event = yield from self._train_attempt(should_stop)
+                while event is not None:
+                    self._go_back(event)
+                    event = yield from self._train_attempt(should_stop, is_next=True)
+            except OSError as error:  # from TensorBoard's writer; our own writes raise StorageError
+                raise storage_error(self.run_dir.tensorboard_dir, 0, error) from error
+        # A manifest lists what is there; nothing is added to a published run.
+        if self.finished and not self.run_dir.manifest_path.exists():
             write_neighbours(self.run_dir, self.num_steps, self.data.train_images)
 
-    def _train_on(self, should_stop: Callable[[], bool], sent_back: bool) -> Generator[Snapshot, None, bool]:
-        """Train to the end, a stop or an illness; return whether the run was sent back and is to go on from there."""
+    def _train_attempt(
+        self, should_stop: Callable[[], bool], *, is_next: bool = False
+    ) -> Generator[Snapshot, None, HealthEvent | None]:
+        """Train until the end, a stop or a diagnosis; return the event that sends the run back, or None.
+
+        Raises TrainingDivergedError or TrainingCollapsedError when the diagnosis ends the training.
+        """
         log.info("training steps %d to %d on %s", self.state.step + 1, self.num_steps, self.device.reason)
         if not self.state.step:
-            shutil.rmtree(self.run_dir.tensorboard_dir, ignore_errors=True)  # of another try, or one that was killed
+            shutil.rmtree(self.run_dir.tensorboard_dir, ignore_errors=True)  # of an earlier attempt or a killed process
         with EventLog(self.run_dir.tensorboard_dir, self.state.step) as events:
             writer = SnapshotWriter(self.run_dir, self.config, events, self.state)
-            if sent_back:
+            if is_next:  # after a kill from here on, the run resumes this attempt
                 writer.save(self.state)
                 writer.write_lines(self.state)
+            event = None
             try:
-                for snapshot in train(self.state, self.tried, self.batches, should_stop):
+                for snapshot in train(self.state, self.attempt_config, self.batches, should_stop):
                     event = self.monitor.examine(self.state, self.batches, snapshot)
-                    if event and self._obey(event, writer):
-                        return True
-                    self.metrics = writer.write(snapshot, self.state, self.periodic_evaluator.evaluate(self.state))
-                    if self.metrics.evaluation:
-                        self.evaluated = self.metrics.step, self.metrics.evaluation
+                    if event:
+                        self._record(event)
+                        if event.action != "ignored":
+                            break  # before a checkpoint has the state that was diagnosed
+                    self._write(writer, snapshot)
                     yield snapshot
             except TrainingDivergedError as error:
-                return self._obey(self.monitor.diverged(self.state, error), writer)
-            if writer.logged_step < self.state.step:
+                event = self.monitor.diverged(self.state, error)
+                self._record(event)
+            if event and event.action == "failed":
+                writer.write_lines(self.state)
+                raise error_of(event, self.state.health.events[:-1])
+            if event and event.to_step is not None:
+                return event
+            if writer.saved_step < self.state.step:
                 writer.save(self.state)
                 log.info("stopped and saved at step %d", self.state.step)
-        return False
+        return None
 
-    def _obey(self, event: HealthEvent, writer: SnapshotWriter) -> bool:
-        """Do what is to be done about an illness, before a checkpoint can have it; tell whether the run was sent back.
+    def _write(self, writer: SnapshotWriter, snapshot: Snapshot) -> None:
+        self.metrics = writer.write(snapshot, self.state, self.periodic_evaluator.evaluate(self.state))
+        if self.metrics.evaluation:
+            self.last_evaluated = self.metrics
 
-        Raises TrainingDivergedError or TrainingCollapsedError when training is to end.
-        """
+    def _record(self, event: HealthEvent) -> None:
         log.warning("%s", event)
-        before = self.state.health.events
         self.state.health = self.state.health.with_event(event)
-        if event.action == "failed":
-            writer.write_lines(self.state)
-            raise error_of(event, before)
-        if event.to_step is not None:
-            self._go_back(event.to_step, fresh_latents=event.action == "rolled_back")
-        return event.to_step is not None
 
-    def _go_back(self, step: int, fresh_latents: bool) -> None:
-        """Put the state back to a snapshot's, or to the beginning, for another try.
+    def _go_back(self, event: HealthEvent) -> None:
+        """Put the state back to a snapshot's, or to the beginning, for the next attempt.
 
-        What is later goes from the disk first, so that it never holds two tries. A kill on the way leaves an earlier
-        state of the old one, which comes to the same decision again.
+        Later checkpoints are deleted first, so that the disk never holds two attempts. After a kill in between, the
+        run resumes from an earlier state of the old attempt and comes to the same diagnosis again.
         """
-        sick = self.state.health
-        path = checkpoint.path_of(self.run_dir.checkpoints_dir, step)
-        tensors = checkpoint.load(path)[0] if step else {}
-        self.metrics = self.evaluated = None
-        checkpoint.drop_after(self.run_dir.checkpoints_dir, step)
-        rewinds = (*sick.rewinds, step)
-        self._begin(tensors, len(rewinds))
-        if fresh_latents:
-            assert self.tried.seed is not None
-            self.state.rng = make_rng(self.tried.seed, "steps", len(rewinds), self.state.device)
-        self.state.health = Health(rewinds=rewinds, signs=self.state.health.signs, events=sick.events)
+        assert event.to_step is not None
+        health = self.state.health
+        path = checkpoint.path_of(self.run_dir.path, event.to_step)
+        tensors = checkpoint.load(path).tensors if event.to_step else {}
+        self.metrics = self.last_evaluated = None
+        checkpoint.discard_after(self.run_dir.path, event.to_step)
+        rewinds = (*health.rewinds, event.to_step)
+        self._begin_attempt(tensors, len(rewinds))
+        if event.action == "rolled_back":  # the same seed, but other latents than those that led to the diagnosis
+            assert self.attempt_config.seed is not None
+            self.state.rng = make_rng(self.attempt_config.seed, "steps", len(rewinds), self.state.device)
+        self.state.health = Health(rewinds=rewinds, signs=self.state.health.signs, events=health.events)
 
-    def _begin(self, tensors: dict[str, Tensor], num_rewinds: int) -> None:
-        """Take the state from a checkpoint's tensors, or from none, as that of a try."""
-        self.tried = config_of_attempt(self.config, num_rewinds)
-        assert self.tried.seed is not None
+    def _begin_attempt(self, tensors: dict[str, Tensor], num_rewinds: int) -> None:
+        """Take an attempt's state from the tensors of a checkpoint; from none, begin at step 0."""
+        self.attempt_config = config_of_attempt(self.config, num_rewinds)
+        assert self.attempt_config.seed is not None
         images, labels = self.data.train_images, self.data.train_labels
-        self.batches = Batches(images, labels, self.config.batch_size, self.tried.seed, self.config.device)
-        self.state = TrainState(self.tried)
+        self.batches = Batches(images, labels, self.config.batch_size, self.attempt_config.seed, self.config.device)
+        self.state = TrainState(self.attempt_config)
         if tensors:
             self.state.load(tensors)
+
+    def _newest_good_snapshot(self, before_step: int) -> int:
+        return checkpoint.newest_good_snapshot(self.run_dir.path, before_step, self.config.snapshot_steps)
 
 
 @contextmanager
@@ -162,15 +171,15 @@ def open_run(
     from_scratch: bool = False,
     default_seed: int = 0,
 ) -> Iterator[Run]:
-    """Open a run for training, new or resumed, and keep other processes out of it for the length of the block.
+    """Open a run for training, and keep other processes out of it for the length of the block.
 
-    A new run gets its directory, with the config resolved once, on `default_seed` where it names no seed. With
-    `resume` an existing run is gone on with; `from_scratch` throws away all that it has trained, and keeps its config.
+    A new run gets its directory and a config that is resolved once, with `default_seed` where it names no seed. With
+    `resume` an existing run continues. `from_scratch` discards all that it has trained, and keeps its config.
 
     Raises:
-        RunError: the run exists and `resume` is not asked for; it is in use, published, or no run directory.
+        RunError: the run exists and `resume` is not set; it is in use or published; the path is not a run directory.
         ConfigMismatchError: the run has another config than the one asked for, or other data.
-        CheckpointError: it has checkpoints and none verifies.
+        CheckpointError: it has checkpoints, but none verifies.
         DeviceError: the device cannot be used.
     """
     run_dir = RunDir(path)
@@ -183,7 +192,26 @@ def open_run(
                 f"{path} cannot hold a run: {error.filename}: {error.strerror}. "
                 "Check the path, its permissions and its mount."
             ) from error
-        yield _open(run_dir, config, data, from_scratch, default_seed)
+        _remove_temporary_files(path)
+        if run_dir.config_path.exists():
+            stored = run_dir.read_config()
+            config.check_resumes(stored, path)
+            device = choose_device(stored.device)
+            config = stored.completed()
+            if from_scratch:
+                _discard_training(run_dir)
+        else:
+            config, device = resolve(config, default_seed)
+            run_dir.write_config(config)
+        _write_description(run_dir, device, data)
+        yield Run(run_dir, config, device, data)
+
+
+def resolve(config: TrainConfig, default_seed: int = 0) -> tuple[TrainConfig, Device]:
+    """Fill the open fields of a config, on this machine. Raises DeviceError when its device cannot be used."""
+    device = choose_device(config.device)
+    num_threads, precision = choose_num_threads(), choose_precision(device.kind)
+    return config.resolved(seed=default_seed, device=device.kind, num_threads=num_threads, precision=precision), device
 
 
 def _prepare(run_dir: RunDir, existing: bool) -> None:
@@ -192,56 +220,38 @@ def _prepare(run_dir: RunDir, existing: bool) -> None:
     # A killed process may have left only temporary files, before it wrote a config.
     if path.exists() and not all(is_temporary(file.name) for file in path.iterdir()):
         if not existing:
-            raise RunError(f"{path} exists already: give --resume to go on with it, or another directory")
-        run_dir.read_config()  # a folder that is no run is not touched
+            raise RunError(f"{path} exists already. Use --resume to continue it, or choose another directory.")
+        run_dir.read_config()  # raises where the folder is not a run's
     path.mkdir(parents=True, exist_ok=True)
 
 
-def resolve(config: TrainConfig, default_seed: int = 0) -> tuple[TrainConfig, Device]:
-    """Fill what a config leaves open, on this machine. Raises DeviceError when its device cannot be used."""
-    device = choose_device(config.device)
-    num_threads, precision = choose_num_threads(), choose_precision(device.kind)
-    return config.resolved(seed=default_seed, device=device.kind, num_threads=num_threads, precision=precision), device
+def _remove_temporary_files(path: Path) -> None:
+    for file in path.rglob(".*"):
+        if is_temporary(file.name):
+            file.unlink()
 
 
-def _open(run_dir: RunDir, config: TrainConfig, data: Dataset, from_scratch: bool, default_seed: int) -> Run:
-    for leftover in run_dir.path.rglob(".*.tmp"):
-        leftover.unlink()
-    if run_dir.config_path.exists():
-        made = run_dir.read_config()
-        config.check_resumes(made, run_dir.path)
-        device = choose_device(made.device)
-        config = made.completed()
-        if from_scratch:
-            _clear(run_dir)
-    else:
-        config, device = resolve(config, default_seed)
-        run_dir.write_config(config)
-    _describe(run_dir, device, data)
-    return Run(run_dir, config, device, data)
-
-
-def _describe(run_dir: RunDir, device: Device, data: Dataset) -> None:
-    """Write what the run is made with, unless it is there; refuse other data than the run began with."""
+def _write_description(run_dir: RunDir, device: Device, data: Dataset) -> None:
+    """Write provenance.json and reals.png where they are missing. Raise ConfigMismatchError for other data."""
     if not run_dir.provenance_path.exists():
         run_dir.write_provenance(Provenance.now(run_dir.path.resolve().name, device.reason, data.sha256))
-    made_from = run_dir.read_provenance().data
+    expected = run_dir.read_provenance().data
     for name, found in data.sha256.items():
-        if made_from.get(name) != found:
+        if expected.get(name) != found:
             raise ConfigMismatchError(
-                f"{run_dir.path} was made from other data: {name} has SHA-256 {found}, "
-                f"the run began with {made_from.get(name)}. Give its own --data-dir, or start another run."
+                f"{run_dir.path} was made from other data: {name} has SHA-256 {found}, the run began with "
+                f"{expected.get(name)}. Use --data-dir with the run's data, or start another run."
             )
     if not run_dir.reals_path.exists():
         reals = torch.from_numpy(data.test_images[:NUM_FIXED]).unsqueeze(1)  # (25, 1, 28, 28)
         atomic_write(run_dir.reals_path, grid_png(reals))
 
 
-def _clear(run_dir: RunDir) -> None:
+def _discard_training(run_dir: RunDir) -> None:
+    """Delete all that a run has trained."""
     if run_dir.manifest_path.exists():
-        raise RunError(f"{run_dir.path} is finished and published: start another run instead of --from-scratch")
-    for folder in (run_dir.checkpoints_dir, run_dir.grids_dir, run_dir.tensorboard_dir, run_dir.report_path.parent):
-        shutil.rmtree(folder, ignore_errors=True)
-    run_dir.metrics_path.unlink(missing_ok=True)
-    run_dir.losses_path.unlink(missing_ok=True)
-    run_dir.neighbours_path.unlink(missing_ok=True)
+        raise RunError(f"{run_dir.path} is finished and published. Start another run instead of using --from-scratch.")
+    for folder in (layout.CHECKPOINTS, layout.GRIDS, layout.TENSORBOARD, layout.REPORT_FOLDER):
+        shutil.rmtree(run_dir.path / folder, ignore_errors=True)
+    for name in (layout.METRICS, layout.LOSSES, layout.NEIGHBOURS):
+        (run_dir.path / name).unlink(missing_ok=True)

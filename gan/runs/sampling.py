@@ -1,4 +1,4 @@
-"""How are digits drawn from a trained run?"""
+"""How are images drawn from a trained run?"""
 
 import io
 import math
@@ -11,27 +11,26 @@ from gan.config import TrainConfig
 from gan.errors import CheckpointError
 from gan.images import grid_png
 from gan.recipes.networks import Generator, make_networks
-from gan.runs.run_dir import RunDir
-from gan.training import checkpoint
+from gan.runs import checkpoint
 
 
 def load_sampler(path: Path) -> tuple[Generator, TrainConfig, int]:
-    """Load the generator of a run's newest good checkpoint, or of one checkpoint file; return its config and step too.
+    """Load the generator of a run's newest good checkpoint, or of a checkpoint file; return its config and step too.
 
-    It is the averaged generator where the run has one, in eval mode, on the CPU.
+    It is in eval mode and on the CPU. Where the run has an averaged generator (EMA), it is that one.
 
     Raises:
-        CheckpointError: there is no checkpoint, or none that verifies.
+        CheckpointError: there is no checkpoint, or none verifies.
     """
-    if path.is_dir():
-        tensors, fields = checkpoint.load_newest(RunDir(path).checkpoints_dir) or _none(path)
-    else:
-        tensors, fields = checkpoint.load(path)
-    config = TrainConfig.model_validate(fields)
+    loaded = checkpoint.load_newest(path) if path.is_dir() else checkpoint.load(path)
+    if loaded is None:
+        raise CheckpointError(f"{path}: there is no checkpoint yet. Train the run first, or give a run directory.")
+    config = TrainConfig.model_validate(loaded.config)
     network, _ = make_networks(config)
     prefix = "ema." if config.ema_decay else "generator."
-    network.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    return network.eval(), config, int(tensors["step"])
+    weights = {name.removeprefix(prefix): tensor for name, tensor in loaded.tensors.items() if name.startswith(prefix)}
+    network.load_state_dict(weights)
+    return network.eval(), config, loaded.step
 
 
 def encode(images: Tensor, suffix: str) -> bytes:
@@ -41,7 +40,3 @@ def encode(images: Tensor, suffix: str) -> bytes:
     buffer = io.BytesIO()
     np.savez_compressed(buffer, images=images.squeeze(1).numpy())
     return buffer.getvalue()
-
-
-def _none(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
-    raise CheckpointError(f"{path}: no checkpoint there yet; train the run first, or give a run directory")

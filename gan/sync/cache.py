@@ -1,6 +1,7 @@
-"""Where do files of published runs lie that a command has taken from a store, so that it need not take them twice?
+"""Where are downloaded files of published runs kept, so that they are downloaded once?
 
-A run has a folder by the SHA-256 in its manifest: what lies there is right whatever store it came from.
+A run's folder in the cache is named after the SHA-256 in its manifest. So its files are right, whichever store they
+came from.
 """
 
 import os
@@ -10,84 +11,71 @@ from collections.abc import Callable
 from pathlib import Path
 
 from gan.errors import StorageError
-from gan.runs.manifest import MANIFEST, SIDECAR, Manifest, read_manifest
-from gan.storage.address import is_remote, open_store
-from gan.storage.base import Store
+from gan.runs import layout
+from gan.runs.manifest import Manifest
+from gan.storage.address import is_remote
 from gan.sync.fetch import fetch_files
-from gan.sync.listing import CHECKPOINT
+from gan.sync.stored_run import RUNS, StoredRun
 
-CHECKPOINT_ADDRESS = re.compile(rf"(?P<run>.*)/(?P<name>{CHECKPOINT.pattern})")
-RUNS = "runs"
-REPORT = "report/index.html"
+CHECKPOINT_ADDRESS = re.compile(r"(?P<run>.*)/(?P<name>checkpoints/[^/]*)")
 
 
 def cache_dir() -> Path:
-    """Return where the cache is: gan-train in XDG_CACHE_HOME, by default ~/.cache."""
+    """Return the cache's folder: gan-train in XDG_CACHE_HOME, which is ~/.cache by default."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gan-train"
 
 
 def checkpoint_copy(address: str) -> Path:
-    """Return the path of a run with at least its newest checkpoint, or of one checkpoint; from a store, a copy of it.
+    """Return a local path for a run or for one checkpoint: `address` itself, or a copy of what is in a store.
 
-    A path is returned as it is.
+    The copy of a run has only its newest checkpoint.
 
     Raises:
-        StorageError: there is no such published run, or no such checkpoint in it, or the store cannot be read.
+        StorageError: there is no such published run or checkpoint, or the store cannot be read.
         ChecksumError: a file is not what the manifest says.
     """
     if not is_remote(address):
         return Path(address)
     found = CHECKPOINT_ADDRESS.fullmatch(address)
-    store = open_store(found["run"] if found else address)
-    manifest = _read_manifest(store)
-    if found is None:
-        return _copy(store, manifest, _is_newest(manifest))
+    if found is None or layout.checkpoint_step(found["name"]) is None:
+        return _copy_newest_checkpoint(StoredRun.at(address))
+    run = StoredRun.at(found["run"])
+    manifest = run.published_manifest()
     if found["name"] not in manifest.files:
-        raise StorageError(f"{address}: the run has no such checkpoint; `gan verify {found['run']}` reads what it has.")
-    return _copy(store, manifest, lambda name: name.startswith(found["name"])) / found["name"]
+        raise StorageError(f"{address}: the run has no such checkpoint. `gan verify {found['run']}` reads all it has.")
+    return _copy(run, manifest, lambda name: name.startswith(found["name"])) / found["name"]
 
 
 def report_copy(address: str) -> Path:
-    """Return the path of a copy of the report that a published run in a store has.
-
-    Raises as `checkpoint_copy` does.
-    """
-    store = open_store(address)
-    manifest = _read_manifest(store)
-    if REPORT not in manifest.files:
-        raise StorageError(f"{address} was published without {REPORT}.")
-    return _copy(store, manifest, lambda name: name.startswith("report/")) / REPORT
+    """Return the path of a copy of the report of a published run in a store. Raises as `checkpoint_copy` does."""
+    run = StoredRun.at(address)
+    manifest = run.published_manifest()
+    if layout.REPORT not in manifest.files:
+        raise StorageError(f"{address} was published without {layout.REPORT}. Make one: gan report RUN_DIRECTORY")
+    return _copy(run, manifest, lambda name: name.startswith(layout.REPORT_FOLDER)) / layout.REPORT
 
 
 def size() -> int:
-    """Return how many bytes the cache has."""
+    """Return the size of the cache in bytes."""
     return sum(path.stat().st_size for path in (cache_dir() / RUNS).rglob("*") if path.is_file())
 
 
 def clear() -> int:
-    """Delete all that is in the cache; return how many bytes that were."""
+    """Delete all files in the cache; return how many bytes they had."""
     num_bytes = size()
     shutil.rmtree(cache_dir() / RUNS, ignore_errors=True)
     return num_bytes
 
 
-def _read_manifest(store: Store) -> Manifest:
-    manifest = read_manifest(store, "")
-    if manifest is None:
-        raise StorageError(
-            f"{store.address} has no {MANIFEST}: there is no such run, or it is unfinished. "
-            "Check the address (s3://BUCKET[/PREFIX]/runs/ID); the command that trains the run finishes it."
-        )
-    return manifest
+def _copy_newest_checkpoint(run: StoredRun) -> Path:
+    manifest = run.published_manifest()
+    steps = layout.checkpoint_steps(manifest.files)
+    newest = layout.checkpoint(steps[-1]) if steps else ""
+    wanted = {layout.CONFIG, newest, layout.sidecar(newest)}
+    return _copy(run, manifest, lambda name: name in wanted)
 
 
-def _copy(store: Store, manifest: Manifest, is_wanted: Callable[[str], bool]) -> Path:
+def _copy(run: StoredRun, manifest: Manifest, is_wanted: Callable[[str], bool]) -> Path:
     folder = cache_dir() / RUNS / manifest.sha256
-    fetch_files(store, "", manifest, filter(is_wanted, manifest.files), folder)
+    fetch_files(run, manifest, filter(is_wanted, manifest.files), folder)
     return folder
-
-
-def _is_newest(manifest: Manifest) -> Callable[[str], bool]:
-    steps = [int(match[1]) for name in manifest.files if (match := CHECKPOINT.fullmatch(name))]
-    newest = f"checkpoints/step-{max(steps, default=0):06d}.safetensors"
-    return lambda name: name in (newest, newest.removesuffix(".safetensors") + SIDECAR, "config.json")

@@ -1,43 +1,47 @@
-"""How do files of a published run come out of a store, each checked against its manifest?"""
+"""How are files of a published run downloaded, each checked against the manifest?"""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from gan.errors import ChecksumError, RunError
 from gan.files import atomic_write, sha256_file, verified, walk
-from gan.runs.manifest import MANIFEST, SIDECAR, Manifest
-from gan.storage.base import Progress, Store
+from gan.runs import layout
+from gan.runs.manifest import Manifest
+from gan.storage.base import Progress
+from gan.sync.stored_run import StoredRun
 
 
-def download(store: Store, key: str, target: Path, sha256: str) -> None:
-    """Make sure that a file has the content of an object with this SHA-256; it is whole or not there.
+def download(run: StoredRun, name: str, target: Path, sha256: str) -> None:
+    """Download a file of a run unless `target` has its content already; `target` is then whole or unchanged.
 
     Raises:
-        ChecksumError: the object has another content.
-        StorageError: the store cannot be read, or the disk refuses.
+        ChecksumError: the file in the store has another SHA-256.
+        StorageError: the store cannot be read, or the disk refuses the write.
     """
     if not (target.is_file() and sha256_file(target) == sha256):
-        atomic_write(target, _verified(store, key, sha256))
+        atomic_write(target, _read_verified(run, name, sha256))
 
 
 def fetch_files(
-    store: Store, prefix: str, manifest: Manifest, names: Iterable[str], folder: Path, progress: Progress | None = None
+    run: StoredRun, manifest: Manifest, names: Iterable[str], folder: Path, progress: Progress | None = None
 ) -> None:
     """Download files of a run, named as in its manifest, into a folder. Raises as `download` does."""
-    wanted = [(name, manifest.files[name]) for name in names]
+    wanted = {name: manifest.files[name] for name in names}
+    num_bytes = sum(entry.size for entry in wanted.values())
     num_done = 0
-    for name, entry in wanted:
-        download(store, prefix + name, folder / name, entry.sha256)
+    for name, entry in wanted.items():
+        download(run, name, folder / name, entry.sha256)
         num_done += entry.size
         if progress:
-            progress(num_done, sum(entry.size for _, entry in wanted))
+            progress(num_done, num_bytes)
 
 
-def fetch_published(store: Store, prefix: str, manifest: Manifest, run_path: Path) -> None:
-    """Make a run directory what its manifest says; the manifest comes last. An earlier try is gone on with.
+def fetch_published(run: StoredRun, manifest: Manifest, run_path: Path) -> None:
+    """Make a run directory what the manifest says, and write the manifest last. Complete an interrupted download.
 
     Raises:
-        RunError: the directory has files that the manifest does not list, or other content; nothing was changed.
+        RunError: the directory has a file that the manifest does not list, or one with other content.
+            Nothing was changed.
         ChecksumError, StorageError: as `download` does.
     """
     found = (path.relative_to(run_path).as_posix() for path in walk(run_path)) if run_path.exists() else ()
@@ -45,25 +49,27 @@ def fetch_published(store: Store, prefix: str, manifest: Manifest, run_path: Pat
         entry = manifest.files.get(name)
         if entry is None or sha256_file(run_path / name) != entry.sha256:
             raise RunError(
-                f"{run_path / name} is not what {prefix}{MANIFEST} in {store.address} says: the run is published, and "
+                f"{run_path / name} is not what {run.where(layout.MANIFEST)} says: the run is published, and "
                 "the directory holds another state of it. Remove the directory to get the published run."
             )
-    fetch_files(store, prefix, manifest, sorted(manifest.files, key=_rank), run_path)
-    atomic_write(run_path / MANIFEST, manifest.to_bytes())
+    fetch_files(run, manifest, sorted(manifest.files, key=_download_order), run_path)
+    atomic_write(run_path / layout.MANIFEST, manifest.to_bytes())
 
 
-def _rank(name: str) -> tuple[bool, bool, str]:
-    """Order checkpoints last, the newest at the very end: a directory that has it has everything."""
-    return name.startswith("checkpoints/"), not name.endswith(SIDECAR), name
+def _download_order(name: str) -> tuple[int, str]:
+    """Order the checkpoints last, each after its sidecar: a directory with the newest checkpoint has all files."""
+    if layout.checkpoint_step(name) is not None:
+        return 2, name
+    return (1 if name.startswith(layout.CHECKPOINTS) else 0), name
 
 
-def _verified(store: Store, key: str, sha256: str) -> Iterator[bytes]:
-    """Yield an object's content; raise ChecksumError after the last chunk unless it has this SHA-256."""
+def _read_verified(run: StoredRun, name: str, sha256: str) -> Iterator[bytes]:
+    """Yield a file's content; raise ChecksumError after the last chunk unless it has this SHA-256."""
 
     def damaged(found: str) -> ChecksumError:
         return ChecksumError(
-            f"{key} in {store.address} is damaged: SHA-256 expected {sha256}, found {found}. "
+            f"{run.where(name)} is damaged: SHA-256 expected {sha256}, found {found}. "
             "Restore it from a copy, or publish the run again from its directory."
         )
 
-    return verified(store.get(key), sha256, damaged)
+    return verified(run.get(name), sha256, damaged)

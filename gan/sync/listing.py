@@ -1,24 +1,20 @@
-"""Which runs does a store hold, and which of them are whole?"""
+"""Which runs does a store hold, and which of them are published?"""
 
-import json
-import re
 from collections import defaultdict
 from datetime import UTC
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field
 
-from gan.runs.manifest import MANIFEST
+from gan.errors import RunError
+from gan.runs import layout
+from gan.runs.config_file import parse_fields
 from gan.storage.base import ObjectInfo, Store
-from gan.sync.publish import run_prefix
-
-RUNS = "runs/"
-CHAMPION = "champion.json"  # beside them; see gan.registry.champion
-CHECKPOINT = re.compile(r"checkpoints/step-(\d+)\.safetensors")
+from gan.sync.stored_run import RUNS, StoredRun
 
 
 class RunInfo(BaseModel):
-    """Describe one run of a store, from its names and its config.json; `verify` is what reads its bytes."""
+    """One run of a store, as its file names and its config.json describe it. Only `verify` reads every byte."""
 
     version: Literal[1] = 1
     run_id: str
@@ -31,23 +27,22 @@ class RunInfo(BaseModel):
 
 
 def list_runs(store: Store) -> list[RunInfo]:
-    """Return the runs of a store, ordered by id; a run that is being written may be among them."""
+    """Return the runs of a store, ordered by id. A run that is being written may be among them."""
     runs: dict[str, dict[str, ObjectInfo]] = defaultdict(dict)
     for info in store.list(RUNS):
         run_id, slash, name = info.key.removeprefix(RUNS).partition("/")
         if slash:
             runs[run_id][name] = info
-    return [_describe(store, run_id, files) for run_id, files in sorted(runs.items())]
+    return [_describe(StoredRun(store, run_id), files) for run_id, files in sorted(runs.items())]
 
 
-def _describe(store: Store, run_id: str, files: dict[str, ObjectInfo]) -> RunInfo:
-    config = _read_config(store, run_prefix(run_id) + "config.json") if "config.json" in files else {}
+def _describe(run: StoredRun, files: dict[str, ObjectInfo]) -> RunInfo:
+    config = _read_config(run) if layout.CONFIG in files else {}
     num_steps, recipe = config.get("num_steps"), config.get("recipe")
-    checkpoints = [int(match[1]) for name in files if (match := CHECKPOINT.fullmatch(name))]
     return RunInfo(
-        run_id=run_id,
-        state="published" if MANIFEST in files else "unfinished",
-        steps=max(checkpoints, default=0),
+        run_id=run.run_id,
+        state="published" if layout.MANIFEST in files else "unfinished",
+        steps=max(layout.checkpoint_steps(files), default=0),
         num_steps=num_steps if isinstance(num_steps, int) else None,
         recipe=recipe if isinstance(recipe, str) else None,
         bytes=sum(info.size for info in files.values()),
@@ -55,10 +50,9 @@ def _describe(store: Store, run_id: str, files: dict[str, ObjectInfo]) -> RunInf
     )
 
 
-def _read_config(store: Store, key: str) -> dict[str, object]:
-    """Return what config.json says, or nothing where it is damaged: one bad run must not hide the others."""
+def _read_config(run: StoredRun) -> dict[str, Any]:
+    """Return the fields of config.json; none where it is damaged, so that one bad run does not hide the others."""
     try:
-        config = json.loads(store.read(key) or b"{}")
-    except (ValueError, RecursionError):
+        return parse_fields(run.read(layout.CONFIG) or b"", run.where(layout.CONFIG))
+    except RunError:
         return {}
-    return config if isinstance(config, dict) else {}

@@ -3,89 +3,89 @@
 from pathlib import Path
 
 from gan.errors import StorageError
-from gan.runs.manifest import MANIFEST, Manifest, read_manifest
-from gan.storage.base import Progress, Store
+from gan.runs import layout
+from gan.runs.manifest import Manifest
+from gan.storage.base import Progress
 from gan.storage.local import LocalStore
+from gan.sync.stored_run import StoredRun
 
-NUM_NAMED = 3  # differing files named in a message; the rest is counted
-
-
-def run_prefix(run_id: str) -> str:
-    """Return what the keys of a run begin with."""
-    return f"runs/{run_id}/"
+NUM_NAMED = 3  # differing files that a message names; the others are counted
 
 
-def publish(run_path: Path, run_id: str, store: Store, progress: Progress | None = None) -> Manifest:
-    """Put every file of a finished run into the store, then its manifest, which is the commit.
+def publish(run_path: Path, run: StoredRun, progress: Progress | None = None) -> Manifest:
+    """Put every file of a finished run into the store, then its manifest. Only the manifest makes it published.
 
-    A half-published run is completed; publishing once more changes nothing, and any number of processes may do it at
-    once. The run directory gets a copy of the manifest once the store has it, and is not touched otherwise.
+    A half-published run is completed. Publishing again changes nothing, and several processes may publish at once.
+    When the store has the manifest, the run directory gets a copy of it; it is not changed otherwise.
 
     Raises:
-        CheckpointError: a checkpoint contradicts its sidecar; nothing was put.
-        StorageError: the store cannot be written, or holds, as the run directory may, another run under this id.
+        CheckpointError: the SHA-256 of a checkpoint is not the one in its sidecar; nothing was put.
+        StorageError: the store cannot be written; or another run was published from this directory, or under this id.
     """
-    manifest = Manifest.of(run_path, run_id)
+    manifest = Manifest.of(run_path, run.run_id)
     if not manifest.files:
         raise StorageError(f"{run_path} holds no run. Check the path; train the run first.")
-    copy = read_manifest(LocalStore(run_path), "")
-    if copy:
+    if copy := _manifest_in(run_path):
         _check_same(manifest, copy, str(run_path))
-    committed = read_manifest(store, run_prefix(run_id))
-    if committed:
-        _check_same(manifest, committed, f"{run_prefix(run_id)} in {store.address}")
+    if committed := run.manifest():
+        _check_same(manifest, committed, run.where())
     else:
-        _upload(run_path, manifest, store, progress)
-        _commit(manifest, store)
-    store.sweep(run_prefix(run_id))
-    LocalStore(run_path).put_new(MANIFEST, manifest.to_bytes())
+        _upload(run_path, manifest, run, progress)
+        _commit(manifest, run)
+    run.store.sweep(run.prefix)
+    _write_manifest(run_path, manifest)
     return manifest
 
 
 def seal(run_path: Path, run_id: str) -> Manifest:
-    """Write a finished run's manifest into its own directory; sealing once more changes nothing.
+    """Write a finished run's manifest into its own directory. Sealing again changes nothing.
 
     Raises:
-        CheckpointError: a checkpoint contradicts its sidecar.
-        StorageError: the directory cannot be written, or holds other files than its manifest says.
+        CheckpointError: the SHA-256 of a checkpoint is not the one in its sidecar.
+        StorageError: the directory cannot be written, or its files are not what its manifest says.
     """
     manifest = Manifest.of(run_path, run_id)
-    if copy := read_manifest(LocalStore(run_path), ""):
+    if copy := _manifest_in(run_path):
         _check_same(manifest, copy, str(run_path))
-    LocalStore(run_path).put_new(MANIFEST, manifest.to_bytes())
+    _write_manifest(run_path, manifest)
     return manifest
 
 
-def _upload(run_path: Path, manifest: Manifest, store: Store, progress: Progress | None) -> None:
-    """Put every file, then delete what an earlier try has put and the run directory no longer has."""
-    prefix = run_prefix(manifest.run_id)
+def _manifest_in(run_path: Path) -> Manifest | None:
+    return StoredRun(LocalStore(run_path)).manifest()
+
+
+def _write_manifest(run_path: Path, manifest: Manifest) -> None:
+    LocalStore(run_path).put_new(layout.MANIFEST, manifest.to_bytes())
+
+
+def _upload(run_path: Path, manifest: Manifest, run: StoredRun, progress: Progress | None) -> None:
+    """Put every file; then delete files of earlier attempts that the run directory does not have."""
     num_done = 0
     for name, entry in manifest.files.items():
-        store.put(prefix + name, run_path / name, entry.sha256)
+        run.store.put(run.key(name), run_path / name, entry.sha256)
         num_done += entry.size
         if progress:
             progress(num_done, manifest.num_bytes)
-    for key in [info.key for info in store.list(prefix)]:
-        name = key.removeprefix(prefix)
-        # The disk is asked, not the manifest: where the run lies in the store, a file that came since is no leftover.
-        if name != MANIFEST and not (run_path / name).exists():
-            store.delete(key)
+    for info in list(run.files()):
+        # Ask the disk, not the manifest: where the run lies in the store itself, there can be new files.
+        if info.key != layout.MANIFEST and not (run_path / info.key).exists():
+            run.delete(info.key)
 
 
-def _commit(manifest: Manifest, store: Store) -> None:
-    """Create the manifest; who comes second reads the first one's and is content when it is the same."""
-    prefix = run_prefix(manifest.run_id)
-    if store.put_new(prefix + MANIFEST, manifest.to_bytes()):
+def _commit(manifest: Manifest, run: StoredRun) -> None:
+    """Create the manifest in the store. Where another process was first, its manifest must be the same."""
+    if run.store.put_new(run.key(layout.MANIFEST), manifest.to_bytes()):
         return
-    winner = read_manifest(store, prefix)
-    if winner is None:
-        raise StorageError(f"{prefix}{MANIFEST} in {store.address} was deleted by somebody else. Publish again.")
-    _check_same(manifest, winner, f"{prefix} in {store.address}")
+    committed = run.manifest()
+    if committed is None:
+        raise StorageError(f"{run.where(layout.MANIFEST)} was deleted by another process. Publish again.")
+    _check_same(manifest, committed, run.where())
 
 
-def _check_same(manifest: Manifest, other: Manifest, where: str) -> None:
-    """Raise StorageError, naming the first files that differ, unless another manifest says the same."""
-    lines = other.differences(manifest)
+def _check_same(manifest: Manifest, published: Manifest, where: str) -> None:
+    """Raise StorageError, with the first files that differ, unless a published manifest says the same."""
+    lines = published.differences(manifest)
     if lines:
         more = f"\n  and {len(lines) - NUM_NAMED} more" if len(lines) > NUM_NAMED else ""
         raise StorageError(
@@ -93,5 +93,5 @@ def _check_same(manifest: Manifest, other: Manifest, where: str) -> None:
             + "\n  ".join(lines[:NUM_NAMED])
             + more
             + f"\nNothing was committed. Restore the files that were published, "
-            f"or publish a copy of the run directory, without its {MANIFEST}, under another run id."
+            f"or publish a copy of the run directory, without its {layout.MANIFEST}, under another run id."
         )

@@ -1,199 +1,185 @@
-"""How does a run go on from a store, on a machine that has not its directory?
+"""How does a run resume from a store, on a machine that does not have its directory?
 
-What comes from the store is checked before it is used: names that would leave the directory are refused, damaged
-files are left out. The newest checkpoint is downloaded last, after all that it vouches for, so that a download that
-is cut short can be told from a whole one.
+Everything from the store is checked before it is used: names that would leave the directory are refused, damaged files
+are left out. The newest checkpoint is downloaded last, after all other files that a resume from it needs. So an
+interrupted download is recognised: its directory does not have the newest checkpoint.
 """
 
-import json
 import logging
 import shutil
-from collections.abc import Iterable
 from pathlib import Path
 
-from gan.config import TrainConfig
-from gan.errors import CheckpointError, ChecksumError, ConfigMismatchError, RunError, StorageError
+from gan.errors import CheckpointError, ChecksumError, ConfigMismatchError, RunError
 from gan.files import atomic_write
-from gan.runs.manifest import MANIFEST, read_manifest
-from gan.runs.run_dir import PNG_SIZE, RunDir, losses_npz
+from gan.runs import checkpoint, layout
+from gan.runs.checkpoint import Position
+from gan.runs.config_file import parse_config
+from gan.runs.run_dir import RunDir
 from gan.runs.tensorboard import EventLog
-from gan.storage.base import Store, check_key
+from gan.runs.writer import GRID_PIXELS, losses_npz
+from gan.storage.base import check_key
 from gan.sync.fetch import download, fetch_published
-from gan.sync.listing import CHECKPOINT
-from gan.sync.publish import run_prefix
-from gan.sync.uploader import FIXED, METRICS, stored_place
-from gan.training import checkpoint
-from gan.training.checkpoint import Place
-
-CONFIG = "config.json"
+from gan.sync.stored_run import StoredRun
+from gan.sync.uploader import stored_position
 
 log = logging.getLogger(__name__)
 
 
-def fetch_run(store: Store, run_id: str, run_path: Path, *, from_scratch: bool = False) -> None:
-    """Bring a run directory up to what a store has of its run; leave it alone where it is as far, or the run is new.
+def fetch_run(run: StoredRun, run_path: Path, *, from_scratch: bool = False) -> None:
+    """Download what a run's directory lacks. Change nothing where it is as far as the store, or the run is new.
 
-    With `from_scratch` only its config, provenance and real digits are taken.
+    With `from_scratch`, download only what is written once: config, provenance and real images.
 
     Raises:
         ConfigMismatchError: directory and store have runs of different configs under this id.
-        CheckpointError: there are checkpoints in the store, and none that verifies.
-        ChecksumError: the config, or a file of a published run, is damaged.
-        RunError: the run is published, and the directory holds another state of it.
-        StorageError: the store cannot be read, or names a file that would leave the directory.
+        CheckpointError: the store has checkpoints, but none can be resumed from.
+        ChecksumError: a file that is written once, or a file of a published run, is damaged.
+        RunError: the config is damaged; or the run is published, and the directory holds another state of it.
+        StorageError: the store cannot be read, or a name in it would leave the directory.
     """
-    prefix = run_prefix(run_id)
-    names = {info.key.removeprefix(prefix) for info in store.list(prefix)}
+    names = {info.key for info in run.files()}
     for name in names:
-        check_key(name, f"{prefix} in {store.address}")
-    if CONFIG not in names:
+        check_key(name, run.where())
+    if layout.CONFIG not in names:
         return
-    _check_same_config(store, prefix, RunDir(run_path))
-    manifest = read_manifest(store, prefix)
+    _check_same_config(run, RunDir(run_path))
+    manifest = run.manifest()
     if manifest is not None:
         if from_scratch:
-            raise RunError(f"{prefix} in {store.address} is published: start another run instead of --from-scratch")
-        newest = max(_steps(names), default=0)
-        if not (run_path / MANIFEST).exists() and (newest > _newest_on_disk(run_path).step or not _is_begun(run_path)):
-            fetch_published(store, prefix, manifest, run_path)
+            raise RunError(f"{run.where()} is published. Start another run instead of using --from-scratch.")
+        newest_step = max(layout.checkpoint_steps(names), default=0)
+        is_complete = _has_config(run_path) and newest_step <= _position_on_disk(run_path).step
+        if not is_complete and not (run_path / layout.MANIFEST).exists():
+            fetch_published(run, manifest, run_path)
     elif from_scratch:
-        _take_fixed(store, prefix, names, run_path)
+        _fetch_written_once(run, names, run_path)
     else:
-        newest_place, steps = _history(store, prefix, names)
-        if newest_place.progress > _newest_on_disk(run_path).progress:
-            log.info("fetching run %s, step %d, from %s", run_id, newest_place.step, store.address)
-            _drop_other_tries(RunDir(run_path), newest_place)
-            _fetch_unfinished(store, prefix, names, RunDir(run_path), steps)
+        newest, steps = _stored_history(run, names)
+        if newest.progress > _position_on_disk(run_path).progress:
+            log.info("downloading run %s, step %d, from %s", run.run_id, newest.step, run.store.address)
+            _delete_other_attempts(run_path, newest)
+            _fetch_unfinished(run, names, RunDir(run_path), steps)
 
 
-def _history(store: Store, prefix: str, names: set[str]) -> tuple[Place, list[int]]:
-    """Return the place of a store's furthest checkpoint, of the last try, and the steps of those on the way there.
+def _stored_history(run: StoredRun, names: set[str]) -> tuple[Position, list[int]]:
+    """Return the position of the store's furthest checkpoint, and the steps of those that lead to it, ascending.
 
-    One whose place cannot be read may be on the way: who takes it will see that it is damaged.
+    A checkpoint with a damaged header may lead to it; it is downloaded and then found to be damaged.
     """
-    places = {step: stored_place(store, prefix, step) for step in sorted(_steps(names))}
-    known = [place or Place((), step) for step, place in places.items()]
-    newest = max(known, key=lambda place: place.progress, default=Place())
-    return newest, [step for step, place in places.items() if place is None or place.is_before(newest.rewinds)]
+    positions = {step: stored_position(run, step) for step in layout.checkpoint_steps(names)}
+    known = [position or Position((), step) for step, position in positions.items()]
+    newest = max(known, key=lambda position: position.progress, default=Position())
+    steps = [step for step, position in positions.items() if position is None or position.leads_to(newest.rewinds)]
+    return newest, steps
 
 
-def _drop_other_tries(run: RunDir, newest: Place) -> None:
-    """Delete the checkpoints of a directory that are not on the way to a place."""
-    for path in checkpoint.newest_first(run.checkpoints_dir):
-        place = checkpoint.place_of(path)
-        if place and not place.is_before(newest.rewinds):
-            path.unlink()
-            checkpoint.sidecar_of(path).unlink(missing_ok=True)
+def _delete_other_attempts(run_path: Path, newest: Position) -> None:
+    """Delete the checkpoints of a directory that do not lead to a position."""
+    for step in checkpoint.steps_in(run_path):
+        position = checkpoint.position_of(run_path, step)
+        if position and not position.leads_to(newest.rewinds):
+            checkpoint.delete(run_path, step)
 
 
-def _fetch_unfinished(store: Store, prefix: str, names: set[str], run: RunDir, steps: list[int]) -> None:
-    """Download what training goes on from: the newest checkpoint that verifies and has all grids before it."""
-    _take_fixed(store, prefix, names, run.path)
-    if METRICS in names:
-        _take(store, prefix, METRICS, run.path)
-    good = _take_grids(store, prefix, names, run, steps[-1])
-    taken = [step for step in steps if step <= good and _take_checkpoint(store, prefix, run, step)]
-    if not taken:
+def _fetch_unfinished(run: StoredRun, names: set[str], run_dir: RunDir, steps: list[int]) -> None:
+    """Download what a resume needs: good checkpoints up to the newest one that has all grids before it."""
+    _fetch_written_once(run, names, run_dir.path)
+    if layout.METRICS in names:
+        _fetch(run, layout.METRICS, run_dir.path)
+    last_good = _fetch_grids(run, names, run_dir, steps[-1])
+    fetched = [step for step in steps if step <= last_good and _fetch_checkpoint(run, run_dir.path, step)]
+    if not fetched:
         raise CheckpointError(
-            f"{prefix}checkpoints/ in {store.address}: none of the {len(steps)} verifies and has all grids before it. "
-            "Restore them from a copy, or train the run anew with --from-scratch."
+            f"{run.where(layout.CHECKPOINTS)}: none of the {len(steps)} verifies and has all grids before it. "
+            "Restore them from a copy, or train the run again from the start with --from-scratch."
         )
-    _rebuild(run)
+    _rebuild(run_dir)
 
 
-def _take_fixed(store: Store, prefix: str, names: set[str], run_path: Path) -> None:
-    """Download what is written once; the config last, since it makes the folder a run directory."""
-    for name in reversed(FIXED):
+def _fetch_written_once(run: StoredRun, names: set[str], run_path: Path) -> None:
+    """Download what is written once. The config comes last, since it makes the folder a run directory."""
+    for name in reversed(layout.WRITTEN_ONCE):
         if name in names:
-            atomic_write(run_path / name, store.get(prefix + name))
+            atomic_write(run_path / name, run.get(name))
 
 
-def _take(store: Store, prefix: str, name: str, run_path: Path) -> bool:
-    """Download a file unless it is missing or damaged, and tell whether it could be."""
+def _fetch(run: StoredRun, name: str, run_path: Path) -> bool:
+    """Download a file; return False, with a warning, where it is damaged."""
     try:
-        atomic_write(run_path / name, store.get(prefix + name))
+        atomic_write(run_path / name, run.get(name))
     except ChecksumError as error:
         log.warning("%s", error)
         return False
     return True
 
 
-def _take_grids(store: Store, prefix: str, names: set[str], run: RunDir, newest: int) -> int:
-    """Download the grids up to a step, and return the step up to which they are all good."""
-    config = run.read_config()
-    steps = list(range(config.snapshot_steps, newest + 1, config.snapshot_steps))
-    if newest == config.num_steps and newest not in steps:
-        steps.append(newest)
+def _fetch_grids(run: StoredRun, names: set[str], run_dir: RunDir, newest_step: int) -> int:
+    """Download the grids up to a step; return the step up to which none is missing or damaged."""
+    config = run_dir.read_config()
+    steps = list(range(config.snapshot_steps, newest_step + 1, config.snapshot_steps))
+    if newest_step == config.num_steps and newest_step not in steps:
+        steps.append(newest_step)
     for step in steps:
-        name = run.grid_path(step).relative_to(run.path).as_posix()
-        if name not in names or not _take(store, prefix, name, run.path):
-            log.warning("%s%s in %s is missing or damaged: going back to before step %d to draw it again",
-                        prefix, name, store.address, step)  # fmt: skip
+        name = layout.grid(step)
+        if name not in names or not _fetch(run, name, run_dir.path):
+            log.warning("%s is missing or damaged: resuming before step %d to draw it again", run.where(name), step)
             return step - 1
-    return newest
+    return newest_step
 
 
-def _take_checkpoint(store: Store, prefix: str, run: RunDir, step: int) -> bool:
-    """Download a checkpoint that is what its sidecar says, and tell whether it is."""
-    path = checkpoint.path_of(run.checkpoints_dir, step)
+def _fetch_checkpoint(run: StoredRun, run_path: Path, step: int) -> bool:
+    """Download a checkpoint and its sidecar; return False, with a warning, where its SHA-256 is not the sidecar's."""
+    name = layout.checkpoint(step)
+    path = run_path / name
     sidecar = checkpoint.sidecar_of(path)
-    key = f"{prefix}checkpoints/{path.name}"
     try:
-        words = (store.read(f"{prefix}checkpoints/{sidecar.name}") or b"").decode("ascii", "replace").split()
-        if len(words) != 2:
-            raise ChecksumError(f"{key} in {store.address} has no sidecar that says its SHA-256")
-        atomic_write(sidecar, f"{words[0]}  {path.name}\n".encode())
-        download(store, key, path, words[0])
+        sha256 = layout.sha256_in(run.read(layout.sidecar(name)) or b"")
+        if not sha256:
+            raise ChecksumError(f"{run.where(name)} has no sidecar with its SHA-256.")
+        atomic_write(sidecar, layout.sidecar_content(path.name, sha256))
+        download(run, name, path, sha256)
     except ChecksumError as error:
         sidecar.unlink(missing_ok=True)
-        log.warning("%s; trying the others", error)
+        log.warning("%s Trying the other checkpoints.", error)
         return False
     return True
 
 
-def _rebuild(run: RunDir) -> None:
-    """Write what the store does not get while training goes on, and the checkpoint and the grids tell."""
-    newest = checkpoint.load_newest(run.checkpoints_dir)
+def _rebuild(run_dir: RunDir) -> None:
+    """Write the files that are not uploaded during training, from the checkpoint, the grids and the metrics."""
+    newest = checkpoint.load_newest(run_dir.path)
     assert newest is not None
-    g_losses, d_losses = newest[0]["g_losses"].numpy(), newest[0]["d_losses"].numpy()
-    atomic_write(run.losses_path, losses_npz(g_losses, d_losses))
-    shutil.rmtree(run.tensorboard_dir, ignore_errors=True)
-    with EventLog(run.tensorboard_dir, 0) as events:
-        events.hparams(run.read_config().model_dump(mode="json"))
+    g_losses, d_losses = newest.tensors["g_losses"].numpy(), newest.tensors["d_losses"].numpy()
+    atomic_write(run_dir.losses_path, losses_npz(g_losses, d_losses))
+    shutil.rmtree(run_dir.tensorboard_dir, ignore_errors=True)
+    with EventLog(run_dir.tensorboard_dir, 0) as events:
+        events.hparams(run_dir.read_config().model_dump(mode="json"))
         events.losses(1, g_losses, d_losses)
-        for step, path in run.grids():
-            events.image(step, "samples", path.read_bytes(), *PNG_SIZE)
-        for metrics in run.read_metrics():
+        for step, path in run_dir.grids():
+            events.image(step, "samples", path.read_bytes(), *GRID_PIXELS)
+        for metrics in run_dir.read_metrics():
             events.scalars(metrics.step, **metrics.scalars())
 
 
-def _check_same_config(store: Store, prefix: str, run: RunDir) -> None:
-    """Raise ConfigMismatchError where directory and store hold two runs."""
-    if not _is_begun(run.path):
+def _check_same_config(run: StoredRun, run_dir: RunDir) -> None:
+    """Raise ConfigMismatchError where the run directory and the store hold two different runs."""
+    if not _has_config(run_dir.path):
         return
-    ours, raw = run.read_config(), store.read(prefix + CONFIG) or b"{}"
-    try:
-        fields = json.loads(raw)
-        del fields["version"]
-        theirs = TrainConfig.model_validate(fields)
-    except (ValueError, KeyError, TypeError) as error:
-        raise StorageError(f"{prefix}{CONFIG} in {store.address} is no config of this version ({error})") from error
+    ours = run_dir.read_config()
+    theirs = parse_config(run.read(layout.CONFIG) or b"", run.where(layout.CONFIG))
     if lines := ours.differences(theirs):
         raise ConfigMismatchError(
-            f"{run.path} and {prefix} in {store.address} are two runs, with different configs:\n  "
+            f"{run_dir.path} and {run.where()} are two runs, with different configs:\n  "
             + "\n  ".join(lines)
             + "\nGive one of them another run id, or another store."
         )
 
 
-def _is_begun(run_path: Path) -> bool:
-    return (run_path / CONFIG).exists()
+def _has_config(run_path: Path) -> bool:
+    return (run_path / layout.CONFIG).exists()
 
 
-def _newest_on_disk(run_path: Path) -> Place:
-    places = map(checkpoint.place_of, checkpoint.newest_first(RunDir(run_path).checkpoints_dir))
-    return next(filter(None, places), Place())
-
-
-def _steps(names: Iterable[str]) -> list[int]:
-    return [int(match[1]) for name in names if (match := CHECKPOINT.fullmatch(name))]
+def _position_on_disk(run_path: Path) -> Position:
+    """Return the position of the newest checkpoint on disk whose header is readable; the beginning without one."""
+    positions = (checkpoint.position_of(run_path, step) for step in checkpoint.steps_in(run_path))
+    return next((position for position in positions if position), Position())

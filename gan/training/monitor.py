@@ -1,22 +1,18 @@
 """What should be done about a training that has failed?"""
 
-import logging
-from pathlib import Path
+from collections.abc import Callable
 from typing import NamedTuple
 
 from gan.config import TrainConfig
 from gan.data.batches import Batches
 from gan.data.dataset import Dataset
 from gan.engine.state import TrainState
-from gan.errors import CheckpointError, GanError, TrainingCollapsedError, TrainingDivergedError
+from gan.errors import GanError, TrainingCollapsedError, TrainingDivergedError
 from gan.evaluation.classifier import load_classifier
 from gan.health import ADVICE, MAX_ATTEMPTS, Action, Diagnosis, Health, HealthEvent, Vitals, diagnose
 from gan.seeds import derive_seed
-from gan.training import checkpoint
 from gan.training.loop import Snapshot
 from gan.training.vitals import measure
-
-log = logging.getLogger(__name__)
 
 
 class Decision(NamedTuple):
@@ -41,10 +37,13 @@ class Monitor:
     A decision depends only on the state, its losses and its step, so a resumed run gets the same decision again.
     """
 
-    def __init__(self, config: TrainConfig, data: Dataset, checkpoints_dir: Path) -> None:
-        """Load the classifier if the data set is MNIST, which is all that it knows."""
+    def __init__(self, config: TrainConfig, data: Dataset, newest_good_snapshot: Callable[[int], int]) -> None:
+        """Load the classifier if the data set is MNIST, which is all that it knows.
+
+        `newest_good_snapshot(step)` returns the last snapshot before a step that can be loaded; 0 when there is none.
+        """
         self.config = config
-        self.checkpoints_dir = checkpoints_dir
+        self._newest_good_snapshot = newest_good_snapshot
         self.classifier = load_classifier(config.device) if data.is_mnist else None
 
     def examine(self, state: TrainState, batches: Batches, snapshot: Snapshot) -> HealthEvent | None:
@@ -83,23 +82,8 @@ class Monitor:
         if policy in ("ignore", "fail") or diagnosis.kind == "constant_data" or num_attempts == MAX_ATTEMPTS:
             return Decision("failed")
         if policy == "rollback":
-            return Decision("rolled_back", to_step=self._last_healthy(diagnosis.since))
+            return Decision("rolled_back", to_step=self._newest_good_snapshot(diagnosis.since))
         return Decision("restarted", to_step=0, seed=config_of_attempt(self.config, num_attempts).seed)
-
-    def _last_healthy(self, since: int) -> int:
-        """Return the step of the newest snapshot checkpoint before `since` that can be loaded, or 0.
-
-        A checkpoint that a stop saved between two snapshots does not count: the same run without the stop has none.
-        """
-        for path in checkpoint.newest_first(self.checkpoints_dir):
-            step = checkpoint.step_of(path)
-            if step < since and step % self.config.snapshot_steps == 0:
-                try:
-                    checkpoint.load(path)
-                    return step
-                except CheckpointError as error:
-                    log.warning("%s; trying the checkpoint before it", error)
-        return 0
 
 
 def error_of(event: HealthEvent, before: tuple[HealthEvent, ...]) -> GanError:

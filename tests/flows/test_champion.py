@@ -19,8 +19,9 @@ from gan.errors import StorageError
 from gan.evaluation.evaluator import Evaluator
 from gan.registry.champion import read_champion
 from gan.registry.promotion import measure
-from gan.runs.manifest import verify
 from gan.storage.local import LocalStore
+from gan.sync.stored_run import StoredRun
+from gan.sync.verification import verify
 from tests.support.real_digits import real_digits
 
 pytestmark = [pytest.mark.usefixtures("api"), pytest.mark.mnist]
@@ -94,7 +95,7 @@ def test_a_promotion_that_fails_says_that_the_run_is_published(
     problem, how = str(state.message).split("\n")
     assert problem.startswith("champion.json in ") and "is damaged" in problem
     assert how.startswith(f"The run is whole and published as runs/mine/ in {store.address}; have it measured again ")
-    assert verify(store, "runs/mine/").problems == []
+    assert verify(StoredRun(store, "mine")).problems == []
     store.delete("champion.json")
     assert run("mine", monkeypatch).is_completed()
     assert champions(store) == ["mine"]

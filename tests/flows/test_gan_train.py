@@ -36,11 +36,12 @@ from gan.errors import (
     TrainingDivergedError,
 )
 from gan.report.page import render
-from gan.runs.manifest import verify
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import open_run
 from gan.storage.local import LocalStore
 from gan.sync.publish import seal
+from gan.sync.stored_run import StoredRun
+from gan.sync.verification import verify
 from tests.support.digits import write_mnist
 from tests.support.killing import differing
 from tests.support.mirror_server import MirrorServer, status
@@ -103,7 +104,7 @@ def test_a_run_is_published_under_its_flow_run_id(environment: Path) -> None:
     state = run()
     run_id = str(state.state_details.flow_run_id)
     assert state.result() == f"{environment}/runs/{run_id}/"
-    assert verify(LocalStore(environment), f"runs/{run_id}/").problems == []
+    assert verify(StoredRun(LocalStore(environment), run_id)).problems == []
     names = ("download_mnist", "validate_mnist", "train_gan", "render_report", "publish_run", "evaluate_gan")
     assert task_states(state) == dict.fromkeys(names, "Completed")
     assert beginnings(artifacts(state)) == {
@@ -148,7 +149,7 @@ def test_another_config_fails_once_with_its_message_and_leaves_the_run_alone(fin
     )
     assert isinstance(state.result(raise_on_failure=False), ConfigMismatchError)
     assert task_states(state)["train_gan"] == "Failed"
-    assert verify(LocalStore(finished), "").problems == []
+    assert verify(StoredRun.at(finished)).problems == []
 
 
 def test_an_ill_training_fails_once_and_its_illness_is_shown(

@@ -15,6 +15,7 @@ from flows.worker import POOL
 from gan.runs.run_dir import RunDir
 from gan.storage.address import open_store
 from gan.sync.lease import Timing, hold
+from gan.sync.stored_run import StoredRun
 from tests.support.s3_server import S3Server, new_address
 
 pytestmark = pytest.mark.usefixtures("api")
@@ -97,7 +98,7 @@ def test_a_run_whose_directory_is_locked_is_not_begun_twice(store: str) -> None:
 
 def test_a_run_that_is_trained_all_the_same_is_running_again(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
     address, run = new_address(), new_run(Running(), Crashed())
-    with hold(open_store(address), str(run.id)):
+    with hold(StoredRun(open_store(address), str(run.id))):
         recover(POOL, address)
         assert state_of(run).name == "Crashed"  # a killed holder's lease would look the same by now
         monkeypatch.setattr(resume, "DEFAULT_TIMING", Timing(0, 0))

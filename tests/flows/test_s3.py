@@ -11,10 +11,11 @@ import pytest
 
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
-from gan.runs.manifest import verify
 from gan.runs.runner import open_run
 from gan.storage.address import open_store
 from gan.sync.lease import hold
+from gan.sync.stored_run import StoredRun
+from gan.sync.verification import verify
 from tests.support.killing import Command, differing
 from tests.support.s3_server import S3Server, new_address
 from tests.support.tcp_proxy import proxy_to
@@ -71,11 +72,11 @@ def test_killed_on_two_machines_it_ends_on_the_third_in_the_same_bytes(
     assert command.process.returncode == 0, log
     assert "fetching run mine, step" in log and log.rstrip().endswith(f"{address}/runs/mine/")
     assert differing(tmp_path / "third/store/runs/mine", undisturbed) == []
-    assert verify(open_store(f"{address}/runs/mine"), "").problems == []
+    assert verify(StoredRun.at(f"{address}/runs/mine")).problems == []
 
 
 def test_who_comes_second_exits_1_and_says_who_is_first(tmp_path: Path, data_dir: Path, address: str, api: str) -> None:
-    with hold(open_store(address), "mine"):
+    with hold(StoredRun(open_store(address), "mine")):
         second = start(tmp_path, data_dir, address, api)
         log = finish(second)
     assert second.process.returncode == 1
@@ -111,4 +112,4 @@ def test_a_store_that_is_away_at_the_end_leaves_the_run_whole_on_disk(
         proxy.accept()
         again = start(tmp_path, data_dir, address, api)
         assert finish(again).rstrip().endswith(f"{address}/runs/mine/") and again.process.returncode == 0
-        assert verify(open_store(address), "runs/mine/").problems == []
+        assert verify(StoredRun(open_store(address), "mine")).problems == []

@@ -12,9 +12,10 @@ from gan.evaluation.classifier import WEIGHTS_SHA256
 from gan.evaluation.evaluator import QuickEvaluation
 from gan.images import grid_png, to_uint8
 from gan.recipes.networks import MlpGenerator
+from gan.runs import checkpoint
 from gan.runs.provenance import Provenance
-from gan.runs.run_dir import RunDir, SnapshotMetrics, losses_npz
-from gan.training import checkpoint
+from gan.runs.run_dir import RunDir, SnapshotMetrics
+from gan.runs.writer import losses_npz
 from tests.support.digits import digits
 
 PROVENANCE = Provenance(
@@ -49,7 +50,7 @@ def write_sample_run(
     run.losses_path.write_bytes(losses_npz(g_losses, d_losses))
     run.checkpoints_dir.mkdir()
     for step in evaluated:
-        checkpoint.path_of(run.checkpoints_dir, step).touch()
+        checkpoint.path_of(run.path, step).touch()
     found = {step: evaluation(step) for step in evaluated}
     lines = (metrics(step, g_losses, d_losses, found.get(step)).model_dump_json() + "\n" for step in steps)
     run.metrics_path.write_text("".join(lines))

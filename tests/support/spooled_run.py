@@ -7,8 +7,8 @@ import torch
 from gan.config import TrainConfig
 from gan.files import atomic_write
 from gan.images import grid_png
+from gan.runs import checkpoint
 from gan.runs.run_dir import RunDir, SnapshotMetrics
-from gan.training import checkpoint
 from tests.support.sample_run import PROVENANCE, evaluation, random_images
 
 CONFIG = TrainConfig(num_steps=1000, snapshot_steps=10).resolved(seed=0, device="cpu", num_threads=1)
@@ -41,7 +41,7 @@ class SpooledRun:
 
     def go_back(self, step: int) -> None:
         """Do to the files what a run does that is sent back to a step."""
-        checkpoint.drop_after(self.dir.checkpoints_dir, step)
+        checkpoint.discard_after(self.dir.path, step)
         for at, path in self.dir.grids():
             if at > step:
                 path.unlink()
@@ -55,9 +55,9 @@ class SpooledRun:
         random = torch.Generator().manual_seed(1000 * len(self.rewinds) + step)
         weights = torch.randn(self.num_weights, generator=random)
         tensors = {"step": torch.tensor(step), "g_losses": losses, "d_losses": losses / 2, "weights": weights}
-        path = checkpoint.save(self.dir.checkpoints_dir, tensors, CONFIG.model_dump(mode="json"), self.rewinds)
+        path = checkpoint.save(self.dir.path, tensors, CONFIG.model_dump(mode="json"), self.rewinds)
         best = self.dir.best_checkpoint(self.dir.read_metrics())
-        checkpoint.prune(self.dir.checkpoints_dir, CONFIG.snapshot_steps, 1000, best.step if best else None)
+        checkpoint.prune(self.dir.path, CONFIG.snapshot_steps, 1000, best.step if best else None)
         return path
 
 

@@ -10,15 +10,15 @@ from gan.config import TrainConfig
 from gan.data.download import download_dataset, mirrors_from_env
 from gan.data.shared import upload_to_store
 from gan.registry.champion import read_champion
-from gan.registry.promotion import Contender, promote
-from gan.runs.manifest import read_manifest
+from gan.registry.promotion import Challenger, promote
 from gan.runs.runner import open_run
 from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.sync.publish import publish
+from gan.sync.stored_run import StoredRun
 from tests.support import digits
+from tests.support.challengers import NOTHING_SEEN, by_figures, evaluation
 from tests.support.command import run_gan
-from tests.support.contenders import NOTHING_SEEN, evaluation, met
 from tests.support.s3_server import READER, S3Server, new_address
 
 CONFIG = TrainConfig(num_steps=4, snapshot_steps=2, num_threads=1)
@@ -36,12 +36,12 @@ def fill(store: Store, run_path: Path) -> None:
     """Publish the run twice, as `first` and `second`, and promote one after the other."""
     for run_id, distance in (("first", 30.0), ("second", 20.0)):
         (run_path / "manifest.json").unlink(missing_ok=True)
-        publish(run_path, run_id, store)
-        manifest = read_manifest(store, f"runs/{run_id}/")
+        publish(run_path, StoredRun(store, run_id))
+        manifest = StoredRun(store, run_id).manifest()
         assert manifest
         digest = manifest.files["checkpoints/step-000004.safetensors"].sha256
-        better = Contender(run_id, 4, digest, evaluation(distance), NOTHING_SEEN)
-        assert promote(store, better, met(better), "me@here").outcome == "promoted"
+        better = Challenger(run_id, 4, digest, evaluation(distance), NOTHING_SEEN)
+        assert promote(store, better, by_figures(better), "me@here").outcome == "promoted"
 
 
 @pytest.fixture
@@ -117,7 +117,7 @@ def test_a_run_is_promoted_and_evaluated_from_the_bucket_alone(
     download_dataset(tmp_path / "data", mirrors_from_env())
     upload_to_store(store, tmp_path / "data")
     (run_path / "manifest.json").unlink(missing_ok=True)
-    publish(run_path, "mine", store)
+    publish(run_path, StoredRun(store, "mine"))
     for folder in ("first", "second"):
         (tmp_path / folder).mkdir()
     promoted = gan(tmp_path / "first", "champion", "promote", f"{store.address}/runs/mine")

@@ -12,6 +12,7 @@ from gan.report.page import render
 from gan.runs.runner import open_run
 from gan.storage.address import open_store
 from gan.sync.publish import publish
+from gan.sync.stored_run import StoredRun
 from tests.support.command import run_gan
 from tests.support.digits import mnist
 from tests.support.s3_server import READER, S3Server, new_address
@@ -31,7 +32,7 @@ def store(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch, run_path: Path) 
     """Publish a run, and go on as one who may only read."""
     seaweedfs.use(monkeypatch)
     address = new_address()
-    publish(run_path, "mine", open_store(address))
+    publish(run_path, StoredRun(open_store(address), "mine"))
     seaweedfs.use(monkeypatch, keys=READER)
     return address
 

@@ -118,7 +118,7 @@ def test_wrong_usage_exits_2_and_says_the_bounds(tmp_path: Path, args: list[str]
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
-        (["train", "--run-dir", "run", *SHORT], 1, "exists already: give --resume"),
+        (["train", "--run-dir", "run", *SHORT], 1, "exists already. Use --resume"),
         (["train", "--run-dir", "run", "--resume", "--seed", "5", *SHORT], 2, "seed: the run has 0, asked for 5"),
         (["train", "--run-dir", "run", "--from-scratch", *SHORT], 1, "finished and published"),
         (["train", "--run-dir", "new", "--device", "cuda", *SHORT], 1, "give --device cpu"),

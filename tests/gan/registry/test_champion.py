@@ -23,7 +23,8 @@ from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
 from gan.sync.publish import publish
-from tests.support.contenders import contender, met
+from gan.sync.stored_run import StoredRun
+from tests.support.challengers import by_figures, challenger_at
 from tests.support.s3_server import SERVERS, S3Server, new_address
 from tests.support.small_run import CHECKPOINTS, FILES, write_run
 
@@ -39,8 +40,8 @@ def enthrone(store: Store, *run_ids: str) -> None:
     """Put runs into the store, each better than all before, and promote them."""
     for run_id in run_ids:
         store.put_new(f"runs/{run_id}/manifest.json", b"{}")
-        better = contender(run_id, 100.0 - 10 * len(read_champion(store).history.history))
-        assert promote(store, better, met(better), "me@here").outcome == "promoted"
+        better = challenger_at(run_id, 100.0 - 10 * len(read_champion(store).history.history))
+        assert promote(store, better, by_figures(better), "me@here").outcome == "promoted"
 
 
 def run_ids(store: Store) -> list[str]:
@@ -64,9 +65,9 @@ def test_of_two_trainers_at_once_one_wins_each_of_200_rounds(
     def train(trainer: int) -> list[str]:
         won = []
         for number in range(NUM_ROUNDS):
-            challenger = contender(f"{number}-{trainer}", 1000.0 - 2 * number)
+            challenger = challenger_at(f"{number}-{trainer}", 1000.0 - 2 * number)
             barrier.wait()
-            if promote(stores[trainer], challenger, met(challenger), f"trainer {trainer}").outcome == "promoted":
+            if promote(stores[trainer], challenger, by_figures(challenger), f"trainer {trainer}").outcome == "promoted":
                 won.append(challenger.run_id)
         return won
 
@@ -171,9 +172,9 @@ def served(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.M
         server: S3Server = request.getfixturevalue("seaweedfs")
         server.use(monkeypatch)
         store = open_store(new_address())
-    publish(write_run(tmp_path / "run"), "a", store)
-    published = replace(contender("a", 9.0), sha256=hashlib.sha256(FILES[CHECKPOINTS[1]]).hexdigest())
-    promote(store, published, met(published), "me@here")
+    publish(write_run(tmp_path / "run"), StoredRun(store, "a"))
+    published = replace(challenger_at("a", 9.0), sha256=hashlib.sha256(FILES[CHECKPOINTS[1]]).hexdigest())
+    promote(store, published, by_figures(published), "me@here")
     yield store
 
 
@@ -190,7 +191,7 @@ def test_other_bytes_under_the_champions_name_are_not_served(served: Store, tmp_
     run = write_run(tmp_path / "other")
     (run / CHECKPOINTS[1]).write_bytes(b"other weights")
     (run / f"{CHECKPOINTS[1]}.sha256").write_text(hashlib.sha256(b"other weights").hexdigest() + "  step\n")
-    publish(run, "a", served)
+    publish(run, StoredRun(served, "a"))
     found = find_champion(f"{served.address}/champion")
     assert found
     with pytest.raises(ChecksumError, match="is not the champion that was promoted: SHA-256 expected"):

@@ -11,15 +11,23 @@ from gan.errors import ChecksumError, StorageError
 from gan.evaluation.classifier import NUM_FEATURES, WEIGHTS_SHA256
 from gan.evaluation.evaluator import Evaluator
 from gan.registry.champion import Change, read_champion
-from gan.registry.promotion import Contender, Decision, Meeting, best_checkpoint, measure, meeting, promote
-from gan.runs.best import Best
-from gan.runs.manifest import Manifest, read_manifest
+from gan.registry.promotion import (
+    Challenger,
+    ChampionComparison,
+    Decision,
+    best_checkpoint,
+    comparer,
+    measure,
+    promote,
+)
+from gan.runs.manifest import Best, Manifest
 from gan.runs.runner import open_run
 from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
 from gan.sync.publish import publish
-from tests.support.contenders import contender, evaluation, met
+from gan.sync.stored_run import StoredRun
+from tests.support.challengers import by_figures, challenger_at, evaluation
 from tests.support.digits import mnist
 from tests.support.real_digits import real_digits
 from tests.support.small_run import CHECKPOINTS, write_run
@@ -40,7 +48,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
         config = TrainConfig(num_steps=4, learning_rate=learning_rate, lr_decay_start=1, ema_decay=0, num_threads=1)
         with open_run(path / run_id, config, mnist()) as run:
             list(run.train())
-        publish(path / run_id, run_id, LocalStore(path / "store"))
+        publish(path / run_id, StoredRun(LocalStore(path / "store"), run_id))
     return path / "store"
 
 
@@ -49,13 +57,13 @@ def store(runs: Path, tmp_path: Path) -> Store:
     return open_store(shutil.copytree(runs, tmp_path / "store"))
 
 
-def measured(store: Store, run_id: str, evaluator: Evaluator) -> Contender:
-    return measure(open_store(f"{store.address}/runs/{run_id}"), evaluator, num_samples=NUM_SAMPLES)
+def measured(store: Store, run_id: str, evaluator: Evaluator) -> Challenger:
+    return measure(StoredRun(store, run_id), evaluator, num_samples=NUM_SAMPLES)
 
 
 def challenge(store: Store, run_id: str, evaluator: Evaluator, **options: object) -> Decision:
     challenger = measured(store, run_id, evaluator)
-    return promote(store, challenger, meeting(store, challenger, evaluator), "me@here", **options)  # type: ignore[arg-type]
+    return promote(store, challenger, comparer(store, challenger, evaluator), "me@here", **options)  # type: ignore[arg-type]
 
 
 def champions(store: Store) -> list[str]:
@@ -64,12 +72,12 @@ def champions(store: Store) -> list[str]:
 
 def test_a_run_is_measured_by_its_last_checkpoint(store: Store, evaluator: Evaluator) -> None:
     found = measured(store, "worse", evaluator)
-    manifest = read_manifest(store, "runs/worse/")
+    manifest = StoredRun(store, "worse").manifest()
     assert manifest and (found.run_id, found.step) == ("worse", 4)
     assert found.sha256 == manifest.files["checkpoints/step-000004.safetensors"].sha256
     assert found.seen.features.shape == (NUM_SAMPLES, NUM_FEATURES)
     assert found.evaluation.num_samples == NUM_SAMPLES
-    with pytest.raises(StorageError, match=r"runs/none has no manifest\.json: there is no such run"):
+    with pytest.raises(StorageError, match=r"runs/none/manifest\.json in .* is missing: there is no such run"):
         measured(store, "none", evaluator)
 
 
@@ -88,10 +96,10 @@ def test_the_first_is_promoted_a_better_one_replaces_it_and_a_worse_one_does_not
     assert str(first) == "worse is the champion now: it is the first one"
     second = challenge(store, "better", evaluator)
     assert (second.outcome, second.champion) == ("promoted", "worse")
-    assert second.meeting and second.meeting.champion == first.evaluation
+    assert second.compared and second.compared.champion == first.evaluation
     third = challenge(store, "worse", evaluator)
     assert (third.outcome, champions(store)) == ("kept", ["worse", "better"])
-    assert "it was the champion before, and is one again by hand only" in third.reason
+    assert "it was the champion before and can be again only by hand" in third.reason
 
 
 def test_a_worse_one_is_kept_out_and_its_table_has_both(store: Store, evaluator: Evaluator) -> None:
@@ -102,8 +110,8 @@ def test_a_worse_one_is_kept_out_and_its_table_has_both(store: Store, evaluator:
     rows = {row["figure"]: row for row in kept.rows()}
     assert rows["run"] == {"figure": "run", "run": "worse, step 4", "champion": "better", "real images": ""}
     assert list(rows)[1:6] == ["distance", "score", "precision", "recall", "histogram distance"]
-    assert kept.meeting and float(rows["distance"]["champion"].split()[0]) == pytest.approx(
-        kept.meeting.comparison.champion_distance, abs=0.001
+    assert kept.compared and float(rows["distance"]["champion"].split()[0]) == pytest.approx(
+        kept.compared.comparison.champion_distance, abs=0.001
     )
 
 
@@ -125,18 +133,20 @@ def test_by_hand_any_run_is_promoted(store: Store, evaluator: Evaluator) -> None
 def test_when_the_judge_has_changed_both_are_judged_anew(store: Store, evaluator: Evaluator) -> None:
     other = evaluation(0.001).model_copy(update={"judge": "0" * 64})
     by_another_judge = replace(measured(store, "worse", evaluator), evaluation=other)
-    promote(store, by_another_judge, met(by_another_judge), "me@here")
+    promote(store, by_another_judge, by_figures(by_another_judge), "me@here")
     decision = challenge(store, "better", evaluator)
     assert decision.outcome == "promoted"
-    assert decision.reason.endswith("; both judged anew, as the judge has changed")
-    assert decision.meeting and decision.meeting.champion == measured(store, "worse", evaluator).evaluation
-    assert decision.meeting.comparison.judge == WEIGHTS_SHA256
+    assert decision.reason.endswith("; both were measured again, since the judge has changed")
+    assert decision.compared and decision.compared.champion == measured(store, "worse", evaluator).evaluation
+    assert decision.compared.comparison.judge == WEIGHTS_SHA256
 
 
 def test_other_bytes_than_were_promoted_are_not_compared_with(store: Store, evaluator: Evaluator) -> None:
     changed = replace(measured(store, "better", evaluator), sha256="0" * 64)
-    promote(store, changed, met(changed), "me@here")
-    with pytest.raises(ChecksumError, match=r"runs/better is not the champion that was promoted: .* expected 0{64}"):
+    promote(store, changed, by_figures(changed), "me@here")
+    with pytest.raises(
+        ChecksumError, match=r"runs/better/checkpoints/.* is not the champion that was promoted: .* expected 0{64}"
+    ):
         challenge(store, "worse", evaluator)
     assert challenge(store, "worse", evaluator, force=True).outcome == "promoted"
 
@@ -145,23 +155,23 @@ def test_a_champion_that_is_gone_is_replaced(store: Store, evaluator: Evaluator)
     challenge(store, "better", evaluator)
     store.delete("runs/better/manifest.json")
     assert str(challenge(store, "worse", evaluator)) == (
-        "worse is the champion now: better, the champion, is gone from the store"
+        "worse is the champion now: the champion, better, was deleted from the store"
     )
 
 
 def test_who_is_beaten_to_it_must_beat_the_new_champion(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
-    for challenger in (contender("a", 50), contender("b", 40)):
-        promote(store, challenger, met(challenger), "me@here")
-    middling, quick = contender("middling", 30), contender("quick", 20)
+    for challenger in (challenger_at("a", 50), challenger_at("b", 40)):
+        promote(store, challenger, by_figures(challenger), "me@here")
+    middling, quick = challenger_at("middling", 30), challenger_at("quick", 20)
     seen: list[str] = []
 
-    def meet(champion: Change) -> Meeting | None:
+    def compare_with(champion: Change) -> ChampionComparison | None:
         if not seen:
-            promote(store, quick, met(quick), "another")
+            promote(store, quick, by_figures(quick), "another")
         seen.append(champion.run_id)
-        return met(middling)(champion)
+        return by_figures(middling)(champion)
 
-    decision = promote(store, middling, meet, "me@here")
+    decision = promote(store, middling, compare_with, "me@here")
     assert (decision.outcome, decision.champion, seen) == ("kept", "quick", ["b", "quick"])
     assert champions(store) == ["a", "b", "quick"]

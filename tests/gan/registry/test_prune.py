@@ -1,6 +1,5 @@
 """Do only those runs go that may, and whole?"""
 
-import json
 import os
 import subprocess
 import sys
@@ -13,14 +12,15 @@ import pytest
 from gan.errors import RunError, StorageError
 from gan.registry.champion import rollback
 from gan.registry.promotion import promote
-from gan.registry.prune import Fate, parse_age, plan, prune
+from gan.registry.prune import PruneDecision, parse_age, plan, prune
 from gan.runs.run_dir import RunDir
 from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
 from gan.sync.lease import hold
 from gan.sync.listing import list_runs
-from tests.support.contenders import contender, met
+from gan.sync.stored_run import StoredRun
+from tests.support.challengers import by_figures, challenger_at
 from tests.support.s3_server import SERVERS, S3Server, new_address
 from tests.support.small_run import tree
 
@@ -42,8 +42,8 @@ def add_run(store: Store, run_id: str, published: bool = True, days_old: int = 0
             os.utime(path, (then, then))
 
 
-def pruned(fates: list[Fate]) -> list[str]:
-    return [fate.run_id for fate in fates if fate.prune]
+def pruned(decisions: list[PruneDecision]) -> list[str]:
+    return [decision.run_id for decision in decisions if decision.prune]
 
 
 @pytest.fixture
@@ -64,25 +64,27 @@ def test_which_runs_go(aged: LocalStore, keep_last: int, older_than: int, gone: 
     assert tree(aged.root) == before
 
 
-def test_each_fate_has_its_reason(aged: LocalStore) -> None:
-    aged.put_new("champion.json", json.dumps({"run": "c", "history": [{"key": "runs/e/checkpoints/x"}]}).encode())
-    with hold(aged, "d"):
-        reasons = {fate.run_id: fate.reason for fate in plan(aged, 1, timedelta(days=5))}
+def test_each_decision_has_its_reason(aged: LocalStore) -> None:
+    for run_id, distance in (("e", 30.0), ("c", 20.0)):
+        better = challenger_at(run_id, distance)
+        promote(aged, better, by_figures(better), "me@here")
+    with hold(StoredRun(aged, "d")):
+        reasons = {decision.run_id: decision.reason for decision in plan(aged, 1, timedelta(days=5))}
     assert reasons["a"] == "among the last"
     assert reasons["b"] == "not among the last 1 published"
-    assert reasons["c"] == reasons["e"] == "champion.json points to it"
+    assert reasons["c"] == reasons["e"] == "a champion, by champion.json"
     assert reasons["d"].startswith(f"being trained by process {os.getpid()} on ")
-    assert {fate.run_id: fate.reason for fate in plan(aged, 0, timedelta(days=15))}["b"] == "10.0 days old"
+    assert {decision.run_id: decision.reason for decision in plan(aged, 0, timedelta(days=15))}["b"] == "10.0 days old"
 
 
 def test_champions_present_and_past_stay_unless_told(aged: LocalStore) -> None:
     for run_id, distance in (("e", 30.0), ("c", 20.0)):
-        better = contender(run_id, distance)
-        promote(aged, better, met(better), "me@here")
+        better = challenger_at(run_id, distance)
+        promote(aged, better, by_figures(better), "me@here")
     rollback(aged, "me@here", "")
     assert pruned(plan(aged, 0)) == ["a", "b", "d"]
     for run_id in "ce":
-        with pytest.raises(RunError, match=f"points to {run_id} by now: it stays"):
+        with pytest.raises(RunError, match=f"{run_id} has just become a champion by champion.json"):
             prune(aged, run_id)
     assert pruned(plan(aged, 0, champions=True)) == list("abcde")
     prune(aged, "e", champions=True)
@@ -91,7 +93,7 @@ def test_champions_present_and_past_stay_unless_told(aged: LocalStore) -> None:
 
 def test_a_damaged_champion_stops_it(aged: LocalStore) -> None:
     aged.put_new("champion.json", b"{")
-    with pytest.raises(StorageError, match=r"champion\.json in .* is damaged .* before you prune"):
+    with pytest.raises(StorageError, match=r"champion\.json in .* is damaged, .* so no run is deleted"):
         plan(aged, 0)
 
 
@@ -142,7 +144,7 @@ def test_the_manifest_goes_first(any_store: Store, monkeypatch: pytest.MonkeyPat
 
 def test_a_run_that_is_being_trained_stays(any_store: Store) -> None:
     add_run(any_store, "a")
-    with hold(any_store, "a"):
+    with hold(StoredRun(any_store, "a")):
         assert pruned(plan(any_store, 0)) == []
         with pytest.raises(RunError, match="run a is being trained"):
             prune(any_store, "a")
@@ -165,8 +167,8 @@ def trained_in_place(store: LocalStore) -> Iterator[None]:
 
 
 def test_a_run_that_is_trained_in_place_stays(store: LocalStore, trained_in_place: None) -> None:
-    [fate] = plan(store, 0)
-    assert "another process is training this run" in fate.reason
+    [decision] = plan(store, 0)
+    assert "another process is training this run" in decision.reason
     with pytest.raises(RunError, match="another process is training"):
         prune(store, "a")
     assert len(tree(RunDir(store.root / "runs/a").path)) == 3
@@ -179,5 +181,5 @@ def test_ages(text: str, hours: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "30", "d", "-1d", "1.5d", "30 d", "1y", "999999d"])
 def test_no_ages(text: str) -> None:
-    with pytest.raises(ValueError, match="is no age; expected"):
+    with pytest.raises(ValueError, match="is not an age; expected"):
         parse_age(text)

@@ -26,7 +26,8 @@ from gan.report.facts import MAX_FRAMES
 from gan.report.film import FILM_BYTES
 from gan.report.html import environment
 from gan.report.page import render
-from gan.runs.run_dir import RunDir, losses_npz
+from gan.runs.run_dir import RunDir
+from gan.runs.writer import losses_npz
 from tests.support.sample_run import random_images, write_sample_run
 
 HOSTILE = "</script><script>alert(1)</script><img src=x onerror=alert(1)>'\"&{{data}}"

@@ -7,7 +7,7 @@ import pytest
 
 from gan.report.page import render
 from gan.report.quality import MAX_CLASS_CHARTS, MetricCurve, neighbours_section, quality_section
-from gan.runs.best import Best
+from gan.runs.manifest import Best
 from gan.runs.run_dir import SnapshotMetrics
 from tests.support.sample_run import evaluation, losses, metrics, write_sample_run
 

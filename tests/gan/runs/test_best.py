@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from gan.runs.best import Best, best_of, read_measured
+from gan.runs.manifest import Best, best_of, read_measured
 
 LINES = """{"version": 1, "step": 10, "evaluation": {"distance": 9.5}}
 {"version": 1, "step": 20, "evaluation": null}

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from gan.errors import CheckpointError, StorageError
-from gan.runs.best import Best
-from gan.runs.manifest import Manifest, Problem, verify
+from gan.runs.manifest import Best, Manifest
 from gan.storage.local import LocalStore
+from gan.sync.stored_run import StoredRun
+from gan.sync.verification import Problem, verify
 from tests.support.small_run import FILES, NAMES, flip_bit, write_run
 
 
@@ -100,9 +101,9 @@ def test_any_flipped_bit_of_a_manifest_is_found(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("raw", "message"),
     [
-        (b"", "here is damaged: it is no JSON document"),
-        (b"[" * 100_000, "here is damaged: it is no JSON document"),
-        (b"\xff", "here is damaged: it is no JSON document"),
+        (b"", "here is damaged: it is not a JSON document"),
+        (b"[" * 100_000, "here is damaged: it is not a JSON document"),
+        (b"\xff", "here is damaged: it is not a JSON document"),
         (b"[]", "here is damaged"),
         (b"{}", "here is damaged: run_id: Field required"),
         (b'{"version": 2}', "here has version 2, expected 1"),
@@ -116,7 +117,7 @@ def test_what_is_no_manifest_is_refused(raw: bytes, message: str) -> None:
 def test_a_manifest_written_in_another_way_is_refused(run_path: Path) -> None:
     raw = Manifest.of(run_path, "a").to_bytes()
     for other in (raw + b" ", raw[:-1], json.dumps(json.loads(raw)).encode()):
-        with pytest.raises(StorageError, match="here is damaged: its content is intact but"):
+        with pytest.raises(StorageError, match="here is damaged: its content is right, but"):
             Manifest.parse(other, "here")
 
 
@@ -158,7 +159,7 @@ def test_a_checkpoint_that_contradicts_its_sidecar_is_refused(run_path: Path, su
 
 def test_a_whole_run_verifies(sealed: LocalStore) -> None:
     seen: list[tuple[int, int]] = []
-    verification = verify(sealed, "", lambda done, total: seen.append((done, total)))
+    verification = verify(StoredRun(sealed), lambda done, total: seen.append((done, total)))
     total = sum((sealed.root / name).stat().st_size for name in NAMES)
     assert verification.problems == []
     assert (verification.run_id, verification.num_files, verification.num_bytes) == ("a", len(NAMES), total)
@@ -168,7 +169,7 @@ def test_a_whole_run_verifies(sealed: LocalStore) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_a_flipped_bit_in_any_file_is_found_and_named(sealed: LocalStore, name: str) -> None:
     flip_bit(sealed.root / name)
-    [problem] = verify(sealed, "").problems
+    [problem] = verify(StoredRun(sealed)).problems
     assert problem.file == name
     assert problem.expected != problem.found
 
@@ -176,7 +177,7 @@ def test_a_flipped_bit_in_any_file_is_found_and_named(sealed: LocalStore, name: 
 def test_a_flipped_bit_in_the_manifest_is_found_and_named(sealed: LocalStore) -> None:
     flip_bit(sealed.root / "manifest.json")
     with pytest.raises(StorageError, match=r"manifest\.json in .* is damaged"):
-        verify(sealed, "")
+        verify(StoredRun(sealed))
 
 
 def test_all_problems_are_reported(sealed: LocalStore) -> None:
@@ -186,7 +187,7 @@ def test_all_problems_are_reported(sealed: LocalStore) -> None:
     (sealed.root / "notes.txt").write_bytes(b"hello")
     found = {name: hashlib.sha256(content).hexdigest() for name, content in FILES.items()}
     uno = hashlib.sha256(b"\x89PNG uno").hexdigest()
-    assert verify(sealed, "").problems == [
+    assert verify(StoredRun(sealed)).problems == [
         Problem(file="config.json", problem="missing", expected=53, found=None),
         Problem(file="grids/step-001000.png", problem="sha256", expected=found["grids/step-001000.png"], found=uno),
         Problem(file="metrics.jsonl", problem="size", expected=29, found=2),
@@ -210,5 +211,5 @@ def test_a_problem_says_what_was_expected_and_found() -> None:
 
 
 def test_a_run_without_a_manifest_is_unfinished(run_path: Path) -> None:
-    with pytest.raises(StorageError, match=r"manifest\.json is missing in .*unfinished"):
-        verify(LocalStore(run_path), "")
+    with pytest.raises(StorageError, match=r"manifest\.json in .* is missing: .*unfinished"):
+        verify(StoredRun.at(run_path))

@@ -14,12 +14,11 @@ from gan.config import TrainConfig
 from gan.data.dataset import Dataset
 from gan.data.mnist import FILES
 from gan.errors import CheckpointError, ConfigMismatchError, RunError
-from gan.runs import runner
+from gan.runs import checkpoint, runner
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import Run, open_run
 from gan.runs.sampling import load_sampler
 from gan.sync.publish import seal
-from gan.training import checkpoint
 from gan.training import periodic as quick
 from tests.support.digits import mnist
 from tests.support.killing import differing
@@ -105,7 +104,8 @@ def test_an_evaluated_run_goes_on_to_the_same_bytes_and_values(
         for name in ("once", "twice")
     )
     assert once == twice and list(once) == [50, 70]
-    assert run.evaluated == (70, once[70])
+    assert run.last_evaluated is not None
+    assert (run.last_evaluated.step, run.last_evaluated.evaluation) == (70, once[70])
     events = b"".join(path.read_bytes() for path in (tmp_path / "once/tensorboard").iterdir())
     assert events.count(b"judge/distance_floor") == 2
 
@@ -115,8 +115,9 @@ def test_evaluations_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     known = replace(DATA, sha256={**DATA.sha256, **{file.name: file.sha256 for file in FILES}})
     with open_run(tmp_path / "run", CONFIG, known) as run:
         list(run.train())
-    assert run.evaluated is not None and run.evaluated[0] == 40
-    assert distance_note(run) == f"distance {run.evaluated[1].distance:.1f} at step 40"
+    found = run.last_evaluated
+    assert found is not None and found.evaluation is not None and found.step == 40
+    assert distance_note(run) == f"distance {found.evaluation.distance:.1f} at step 40"
     assert differing(tmp_path / "run", undisturbed) == []
 
 
@@ -141,7 +142,7 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
     tmp_path: Path, undisturbed: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train(tmp_path / "run", stop_at=35)
-    newest = checkpoint.newest_first(tmp_path / "run" / "checkpoints")[0]
+    newest = checkpoint.path_of(tmp_path / "run", checkpoint.steps_in(tmp_path / "run")[0])
     newest.write_bytes(newest.read_bytes()[:-1])
     with caplog.at_level(logging.INFO):
         train(tmp_path / "run", resume=True)
@@ -152,8 +153,8 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
 def test_where_no_checkpoint_verifies_only_from_scratch_goes_on(tmp_path: Path, undisturbed: Path) -> None:
     path = tmp_path / "run"
     train(path, stop_at=25)
-    for damaged in checkpoint.newest_first(path / "checkpoints"):
-        damaged.write_bytes(b"")
+    for step in checkpoint.steps_in(path):
+        checkpoint.path_of(path, step).write_bytes(b"")
     with pytest.raises(CheckpointError, match="none of the 3 checkpoints verifies"):
         train(path, resume=True)
     train(path, from_scratch=True)
@@ -197,7 +198,7 @@ def test_leaving_out_any_item_of_the_state_shows(tmp_path: Path, undisturbed: Pa
 
 def test_an_existing_run_is_not_overwritten(tmp_path: Path) -> None:
     train(tmp_path / "run", stop_at=5)
-    with pytest.raises(RunError, match="exists already: give --resume"):
+    with pytest.raises(RunError, match="exists already. Use --resume"):
         train(tmp_path / "run")
 
 

@@ -16,10 +16,10 @@ from gan.device import choose_device
 from gan.engine.state import TrainState
 from gan.recipes.draw import draw
 from gan.report.page import render
+from gan.runs import checkpoint
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import open_run
 from gan.runs.sampling import load_sampler
-from gan.training import checkpoint
 from tests.support.tiny_mnist import TINY
 
 RECIPES = ("published", "tuned", "dcgan")
@@ -57,14 +57,14 @@ def test_a_run_of_an_older_version_is_resumed_to_the_same_bytes(before: Path) ->
         assert (run / "losses.npz").read_bytes() == (end / "losses.npz").read_bytes()
         for grid in (end / "grids").iterdir():
             assert (run / "grids" / grid.name).read_bytes() == grid.read_bytes(), grid.name
-        tensors, _ = checkpoint.load(checkpoint.path_of(run / "checkpoints", 24))
+        tensors, _ = checkpoint.load(checkpoint.path_of(run, 24))
         found = {name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for name, tensor in tensors.items()}
         assert found == json.loads((end / "tensors.json").read_text())
 
 
 def test_the_state_of_an_older_version_is_taken_over_to_the_bit(before: Path) -> None:
     run = RunDir(before / "run")
-    tensors, _ = checkpoint.load(checkpoint.path_of(run.checkpoints_dir, 12))
+    tensors, _ = checkpoint.load(checkpoint.path_of(run.path, 12))
     taken = TrainState(run.read_config()).load(tensors).tensors()
     assert taken.keys() == tensors.keys()
     assert [name for name, tensor in tensors.items() if not torch.equal(taken[name], tensor)] == []

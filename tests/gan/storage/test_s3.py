@@ -10,11 +10,12 @@ import boto3
 import pytest
 
 from gan.errors import ChecksumError, StorageError
-from gan.runs.manifest import verify
 from gan.storage.address import is_remote, open_store
 from gan.storage.local import LocalStore
 from gan.storage.s3 import S3Store
 from gan.sync.publish import publish
+from gan.sync.stored_run import StoredRun
+from gan.sync.verification import verify
 from tests.support.s3_server import BUCKET, READER, REGION, S3Server, admin_client, new_address
 from tests.support.small_run import NAMES, tree, write_run
 from tests.support.tcp_proxy import TcpProxy, proxy_to
@@ -184,9 +185,9 @@ def test_a_published_run_is_verified_from_the_bucket_by_a_reader(
 ) -> None:
     seaweedfs.use(monkeypatch)
     address = new_address()
-    publish(write_run(tmp_path / "run"), "a", open_store(address))
+    publish(write_run(tmp_path / "run"), StoredRun(open_store(address), "a"))
     seaweedfs.use(monkeypatch, keys=READER)
-    found = verify(open_store(f"{address}/runs/a"), "")
+    found = verify(StoredRun.at(f"{address}/runs/a"))
     assert found.problems == [] and found.num_files == len(NAMES)
 
 
@@ -194,12 +195,12 @@ def test_a_published_run_is_verified_from_the_bucket_by_a_reader(
 def test_a_flipped_byte_in_any_object_is_found_and_named(s3: S3Server, tmp_path: Path, metadata: bool) -> None:
     store = S3Store(BUCKET, new_address().removeprefix(f"s3://{BUCKET}/"))
     run = tree(write_run(tmp_path / "run"))
-    publish(tmp_path / "run", "a", store)
+    publish(tmp_path / "run", StoredRun(store, "a"))
     for name, content in run.items():
         about = {"Metadata": {"sha256": sha256(content)}} if metadata else {}
         damaged = bytes([content[0] ^ 1]) + content[1:] if content else b"\0"
         admin_client(s3).put_object(**raw(s3, store, f"runs/a/{name}"), Body=damaged, **about)
-        assert [problem.file for problem in verify(store, "runs/a/").problems] == [name]
+        assert [problem.file for problem in verify(StoredRun(store, "a")).problems] == [name]
         admin_client(s3).put_object(**raw(s3, store, f"runs/a/{name}"), Body=content, **about)
 
 
@@ -212,10 +213,10 @@ def test_a_byte_flipped_on_the_servers_disk_is_found_and_named(
     write_run(tmp_path / "run")
     weights = random.Random(1).randbytes(100_000)
     (tmp_path / "run/losses.npz").write_bytes(weights)
-    publish(tmp_path / "run", "a", store)
+    publish(tmp_path / "run", StoredRun(store, "a"))
     assert flip_on_disk(s3, weights[:64])
     try:
-        found = [str(problem) for problem in verify(store, "runs/a/").problems]
+        found = [str(problem) for problem in verify(StoredRun(store, "a")).problems]
     except StorageError as error:
         found = [str(error)]
     assert len(found) == 1 and "losses.npz" in found[0]

@@ -9,6 +9,7 @@ from gan.errors import ChecksumError, StorageError
 from gan.storage.address import open_store
 from gan.sync import cache
 from gan.sync.publish import publish
+from gan.sync.stored_run import StoredRun
 from tests.support.s3_server import S3Server, new_address
 from tests.support.small_run import CHECKPOINTS, FILES, tree, write_run
 from tests.support.tcp_proxy import TcpProxy, proxy_to
@@ -31,7 +32,7 @@ def proxy(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[TcpP
 def address(proxy: TcpProxy, tmp_path: Path) -> str:
     """Publish a run and return where it is."""
     store = open_store(new_address())
-    publish(write_run(tmp_path / "run"), "a", store)
+    publish(write_run(tmp_path / "run"), StoredRun(store, "a"))
     proxy.requests.clear()
     return f"{store.address}/runs/a"
 
@@ -74,7 +75,7 @@ def test_a_report_is_copied_as_it_was_published(address: str, proxy: TcpProxy, t
     store = open_store(new_address())
     (tmp_path / "run/report/index.html").unlink()
     (tmp_path / "run/manifest.json").unlink()
-    publish(tmp_path / "run", "a", store)
+    publish(tmp_path / "run", StoredRun(store, "a"))
     with pytest.raises(StorageError, match=r"was published without report/index\.html"):
         cache.report_copy(f"{store.address}/runs/a")
 
@@ -83,7 +84,7 @@ def test_an_unfinished_run_is_not_taken(proxy: TcpProxy) -> None:
     store = open_store(new_address())
     store.put_new("runs/a/config.json", b"{}")
     for copy in (cache.checkpoint_copy, cache.report_copy):
-        with pytest.raises(StorageError, match=r"runs/a has no manifest\.json: there is no such run, or it is unfin"):
+        with pytest.raises(StorageError, match=r"manifest\.json in s3://.*/runs/a is missing: there is no such run"):
             copy(f"{store.address}/runs/a")
 
 

@@ -13,6 +13,7 @@ from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.sync import lease
 from gan.sync.lease import Holder, Timing, hold, lease_key, live_holder
+from gan.sync.stored_run import StoredRun
 from tests.support.s3_server import S3Server, new_address
 from tests.support.tcp_proxy import proxy_to
 
@@ -21,8 +22,9 @@ HOLDER = """
 import sys, time
 from gan.sync.lease import Timing, hold
 from gan.storage.address import open_store
+from gan.sync.stored_run import StoredRun
 
-with hold(open_store(sys.argv[1]), "a", Timing(0.2, 1.5)):
+with hold(StoredRun(open_store(sys.argv[1]), "a"), Timing(0.2, 1.5)):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -52,15 +54,15 @@ def write_as(store: Store, **changes: object) -> Holder:
 
 
 def test_a_lease_is_held_renewed_and_given_back(store: Store) -> None:
-    with hold(store, "a", QUICK) as held:
+    with hold(StoredRun(store, "a"), QUICK) as held:
         first = read(store)
         time.sleep(2)  # longer than it takes to expire
-        assert live_holder(store, "a", QUICK) is not None
+        assert live_holder(StoredRun(store, "a"), QUICK) is not None
         assert read(store).beats > first.beats and read(store).token == first.token
         held.check()
     assert read(store).released
-    assert live_holder(store, "a", QUICK) is None
-    with hold(store, "a", QUICK):
+    assert live_holder(StoredRun(store, "a"), QUICK) is None
+    with hold(StoredRun(store, "a"), QUICK):
         assert read(store).token != first.token
 
 
@@ -68,7 +70,7 @@ def test_who_comes_second_is_told_who_is_first(store: Store) -> None:
     with start_holder(store) as first:
         began = time.monotonic()
         with pytest.raises(RunError, match=rf"run a is being trained by process {first.pid} on .*, since 20"):
-            hold(store, "a", QUICK).__enter__()
+            hold(StoredRun(store, "a"), QUICK).__enter__()
         assert time.monotonic() - began < QUICK.expiry_seconds
         first.kill()
 
@@ -78,14 +80,14 @@ def test_after_a_death_on_this_machine_nobody_waits(store: Store) -> None:
         first.kill()  # a zombie until the block ends
         time.sleep(0.1)
         began = time.monotonic()
-        with hold(store, "a", Timing(20, 60)):
+        with hold(StoredRun(store, "a"), Timing(20, 60)):
             assert time.monotonic() - began < 5
 
 
 def test_after_a_death_elsewhere_the_lease_expires(store: Store) -> None:
     write_as(store)
-    assert live_holder(store, "a", QUICK) is not None
-    with hold(store, "a", QUICK) as held:
+    assert live_holder(StoredRun(store, "a"), QUICK) is not None
+    with hold(StoredRun(store, "a"), QUICK) as held:
         assert read(store).host != "elsewhere"
         held.check()
 
@@ -94,11 +96,11 @@ def test_a_sign_of_life_from_elsewhere_ends_the_waiting(store: Store, monkeypatc
     write_as(store)
     monkeypatch.setattr(lease.time, "sleep", lambda _: write_as(store, beats=1))
     with pytest.raises(RunError, match="run a is being trained by process .* on elsewhere"):
-        hold(store, "a", Timing(4, 60)).__enter__()
+        hold(StoredRun(store, "a"), Timing(4, 60)).__enter__()
 
 
 def test_who_was_taken_over_learns_of_it_and_does_not_take_it_back(store: Store) -> None:
-    with hold(store, "a", QUICK) as held:
+    with hold(StoredRun(store, "a"), QUICK) as held:
         other = write_as(store)
         deadline = time.monotonic() + 10
         while not held.lost and time.monotonic() < deadline:
@@ -112,7 +114,7 @@ def test_a_store_that_was_away_finds_its_lease_still_held(seaweedfs: S3Server, m
     with proxy_to(seaweedfs.port) as proxy:
         seaweedfs.use(monkeypatch, proxy.url)
         store = open_store(new_address())
-        with hold(store, "a", QUICK) as held:
+        with hold(StoredRun(store, "a"), QUICK) as held:
             proxy.refuse()
             time.sleep(1)
             proxy.accept()
@@ -127,7 +129,7 @@ def test_a_store_that_was_away_finds_its_lease_still_held(seaweedfs: S3Server, m
 def test_a_store_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
     (tmp_path / "disk").touch()
     with pytest.raises(StorageError, match=r"leases/a\.json cannot be"):
-        hold(open_store(tmp_path / "disk" / "store"), "a").__enter__()
+        hold(StoredRun(open_store(tmp_path / "disk" / "store"), "a")).__enter__()
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", json.dumps({"version": 2}).encode(), b"\xff"])
@@ -135,13 +137,13 @@ def test_a_damaged_lease_is_named(tmp_path: Path, content: bytes) -> None:
     store = open_store(tmp_path)
     store.put_new(lease_key("a"), content)
     with pytest.raises(StorageError, match=r"leases/a\.json in .* is damaged, or of another version"):
-        hold(store, "a").__enter__()
+        hold(StoredRun(store, "a")).__enter__()
     with pytest.raises(StorageError, match=r"leases/a\.json in .* is damaged"):
-        live_holder(store, "a")
+        live_holder(StoredRun(store, "a"))
 
 
 def test_a_local_store_has_leases_too(tmp_path: Path) -> None:
     store = open_store(tmp_path)
-    with hold(store, "a", QUICK), pytest.raises(RunError, match="run a is being trained by process"):
-        hold(store, "a", QUICK).__enter__()
+    with hold(StoredRun(store, "a"), QUICK), pytest.raises(RunError, match="run a is being trained by process"):
+        hold(StoredRun(store, "a"), QUICK).__enter__()
     assert read(store).released

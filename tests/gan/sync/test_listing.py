@@ -8,6 +8,7 @@ import pytest
 from gan.storage.local import LocalStore
 from gan.sync.listing import list_runs
 from gan.sync.publish import publish
+from gan.sync.stored_run import StoredRun
 from tests.support.small_run import tree, write_run
 
 
@@ -24,7 +25,7 @@ def described(store: LocalStore) -> list[dict[str, object]]:
 def test_a_published_and_an_unfinished_run(store: LocalStore) -> None:
     for run_id in ("b", "a"):
         write_run(store.root / "runs" / run_id)
-    publish(store.root / "runs/a", "a", store)
+    publish(store.root / "runs/a", StoredRun(store, "a"))
     size = {run_id: sum(map(len, tree(store.root / "runs" / run_id).values())) for run_id in "ab"}
     known = {"steps": 2000, "num_steps": 2000, "recipe": "tuned"}
     assert described(store) == [

@@ -7,9 +7,11 @@ from pathlib import Path
 import pytest
 
 from gan.errors import CheckpointError, StorageError
-from gan.runs.manifest import Manifest, verify
+from gan.runs.manifest import Manifest
 from gan.storage.local import LocalStore
 from gan.sync.publish import publish
+from gan.sync.stored_run import StoredRun
+from gan.sync.verification import verify
 from tests.support.small_run import NAMES, flip_bit, tree, write_run
 
 PUBLISHED = sorted([*NAMES, "manifest.json"])
@@ -29,7 +31,7 @@ def progress(done, total):
     if len(sys.argv) > 5:
         print(done, flush=True)
         sys.stdin.readline()
-print(publish(Path(run_path), run_id, LocalStore(Path(store)), progress).sha256)
+print(publish(Path(run_path), StoredRun(LocalStore, run_id)(Path(store)), progress).sha256)
 """
 
 
@@ -55,22 +57,22 @@ def published(store: LocalStore) -> dict[str, bytes]:
 
 def test_a_run_is_published_whole(run_path: Path, store: LocalStore) -> None:
     seen: list[tuple[int, int]] = []
-    manifest = publish(run_path, "a", store, lambda done, total: seen.append((done, total)))
+    manifest = publish(run_path, StoredRun(store, "a"), lambda done, total: seen.append((done, total)))
     assert sorted(published(store)) == PUBLISHED
     assert published(store) == tree(run_path)
-    assert verify(store, "runs/a/").problems == verify(LocalStore(run_path), "").problems == []
+    assert verify(StoredRun(store, "a")).problems == verify(StoredRun.at(run_path)).problems == []
     assert len(seen) == len(NAMES) and seen[-1] == (manifest.num_bytes, manifest.num_bytes)
 
 
 def test_publishing_again_changes_nothing(run_path: Path, store: LocalStore, tmp_path: Path) -> None:
-    first = publish(run_path, "a", store)
+    first = publish(run_path, StoredRun(store, "a"))
     before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")}
-    assert publish(run_path, "a", store) == first
+    assert publish(run_path, StoredRun(store, "a")) == first
     assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")} == before
 
 
 def test_a_run_changed_since_it_was_published_is_refused(run_path: Path, store: LocalStore) -> None:
-    publish(run_path, "a", store)
+    publish(run_path, StoredRun(store, "a"))
     before = published(store)
     for name in NAMES[:5]:
         (run_path / name).write_bytes(b"other")
@@ -80,18 +82,18 @@ def test_a_run_changed_since_it_was_published_is_refused(run_path: Path, store: 
     with pytest.raises(
         StorageError, match=r"other content:\n  checkpoints/step-001000\.safetensors: expected 24 bytes"
     ):
-        publish(run_path, "a", store)
+        publish(run_path, StoredRun(store, "a"))
     assert tree(run_path) == changed
     assert run_path.is_relative_to(store.root) or published(store) == before
 
 
 def test_another_run_under_a_published_id_is_refused(elsewhere: Path, store: LocalStore, tmp_path: Path) -> None:
-    publish(elsewhere, "a", store)
+    publish(elsewhere, StoredRun(store, "a"))
     before = published(store)
     other = write_run(tmp_path / "other")
     flip_bit(other / "losses.npz")
     with pytest.raises(StorageError, match=r"runs/a/ in .*other content:\n  losses\.npz: expected 11 bytes"):
-        publish(other, "a", store)
+        publish(other, StoredRun(store, "a"))
     assert published(store) == before
     assert not (other / "manifest.json").exists()
 
@@ -101,19 +103,19 @@ def test_who_loses_the_race_to_other_content_says_so(elsewhere: Path, store: Loc
     flip_bit(other / "losses.npz")
     winner = Manifest.of(other, "a").to_bytes()
     with pytest.raises(StorageError, match=r"runs/a/ in .*other content:\n  losses\.npz: expected 11 bytes"):
-        publish(elsewhere, "a", store, lambda *_: store.put_new("runs/a/manifest.json", winner))
+        publish(elsewhere, StoredRun(store, "a"), lambda *_: store.put_new("runs/a/manifest.json", winner))
     assert store.read("runs/a/manifest.json") == winner
     assert not (elsewhere / "manifest.json").exists()
 
 
 def test_a_second_store_gets_only_what_the_first_one_got(elsewhere: Path, store: LocalStore, tmp_path: Path) -> None:
-    publish(elsewhere, "a", store)
+    publish(elsewhere, StoredRun(store, "a"))
     second = LocalStore(tmp_path / "second")
-    publish(elsewhere, "a", second)
+    publish(elsewhere, StoredRun(second, "a"))
     assert published(second) == published(store)
     flip_bit(elsewhere / "grids/step-001000.png")
     with pytest.raises(StorageError, match=r"grids/step-001000\.png: expected 8 bytes"):
-        publish(elsewhere, "a", LocalStore(tmp_path / "third"))
+        publish(elsewhere, StoredRun(LocalStore(tmp_path / "third"), "a"))
     assert not (tmp_path / "third").exists()
 
 
@@ -121,14 +123,14 @@ def test_a_half_published_run_is_completed(elsewhere: Path, store: LocalStore) -
     store.put_new("runs/a/losses.npz", b"of an earlier step")
     store.put_new("runs/a/checkpoints/step-000500.safetensors", b"pruned since")
     (store.root / "runs/a/checkpoints/.step-001000.safetensors.x7.tmp").write_bytes(b"of a killed publisher")
-    publish(elsewhere, "a", store)
+    publish(elsewhere, StoredRun(store, "a"))
     assert published(store) == tree(elsewhere)
-    assert verify(store, "runs/a/").problems == []
+    assert verify(StoredRun(store, "a")).problems == []
 
 
 def test_a_run_beside_it_is_not_touched(elsewhere: Path, store: LocalStore) -> None:
     store.put_new("runs/ab/config.json", b"{}")
-    publish(elsewhere, "a", store)
+    publish(elsewhere, StoredRun(store, "a"))
     assert tree(store.root / "runs/ab") == {"config.json": b"{}"}
 
 
@@ -147,9 +149,9 @@ def test_killed_while_publishing_then_completed(elsewhere: Path, store: LocalSto
         process.kill()
     assert sorted(published(store)) == NAMES[:num_files]
     assert sorted(tree(elsewhere)) == NAMES
-    publish(elsewhere, "a", store)
+    publish(elsewhere, StoredRun(store, "a"))
     assert published(store) == tree(elsewhere)
-    assert verify(store, "runs/a/").problems == []
+    assert verify(StoredRun(store, "a")).problems == []
 
 
 def test_many_publishers_at_once_leave_one_whole_run(run_path: Path, store: LocalStore, tmp_path: Path) -> None:
@@ -166,14 +168,14 @@ def test_many_publishers_at_once_leave_one_whole_run(run_path: Path, store: Loca
     assert len(set(outputs)) == 1
     assert published(store) == tree(run_path)
     assert sorted(published(store)) == PUBLISHED
-    assert verify(store, "runs/a/").problems == []
+    assert verify(StoredRun(store, "a")).problems == []
 
 
 def test_a_store_that_cannot_be_written_leaves_the_run_as_it_was(elsewhere: Path, tmp_path: Path) -> None:
     (tmp_path / "disk").touch()
     before = tree(elsewhere)
     with pytest.raises(StorageError, match="disk/store"):
-        publish(elsewhere, "a", LocalStore(tmp_path / "disk/store"))
+        publish(elsewhere, StoredRun(LocalStore(tmp_path / "disk/store"), "a"))
     assert tree(elsewhere) == before
 
 
@@ -186,18 +188,18 @@ def test_a_full_disk_leaves_the_run_as_it_was_and_the_store_unfinished(elsewhere
     assert "step-002000.safetensors: cannot be written (File too large)" in ended.stderr
     assert tree(elsewhere) == before
     assert sorted(published(store)) == NAMES[: NAMES.index("checkpoints/step-002000.safetensors")]
-    publish(elsewhere, "a", store)
+    publish(elsewhere, StoredRun(store, "a"))
     assert published(store) == tree(elsewhere)
 
 
 def test_a_damaged_checkpoint_is_not_published(run_path: Path, store: LocalStore) -> None:
     flip_bit(run_path / "checkpoints/step-002000.safetensors")
     with pytest.raises(CheckpointError, match=r"step-002000\.safetensors is damaged"):
-        publish(run_path, "a", store)
+        publish(run_path, StoredRun(store, "a"))
     assert not (store.root / "runs/a/manifest.json").exists()
 
 
 def test_an_empty_directory_is_no_run(tmp_path: Path, store: LocalStore) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(StorageError, match="empty holds no run"):
-        publish(tmp_path / "empty", "a", store)
+        publish(tmp_path / "empty", StoredRun(store, "a"))

@@ -8,12 +8,13 @@ from threading import Barrier
 import pytest
 
 from gan.errors import StorageError
-from gan.runs.manifest import Manifest, verify
+from gan.runs.manifest import Manifest
 from gan.storage.address import open_store
 from gan.storage.base import Store
-from gan.storage.local import LocalStore
 from gan.sync.listing import list_runs
 from gan.sync.publish import publish
+from gan.sync.stored_run import StoredRun
+from gan.sync.verification import verify
 from tests.support.s3_server import S3Server, new_address
 from tests.support.small_run import NAMES, tree, write_run
 from tests.support.tcp_proxy import proxy_to
@@ -32,12 +33,12 @@ def stored(store: Store) -> dict[str, bytes]:
 
 def test_a_run_is_published_whole_and_once(s3: S3Server, run_path: Path) -> None:
     store = open_store(new_address())
-    first = publish(run_path, "a", store)
+    first = publish(run_path, StoredRun(store, "a"))
     assert stored(store) == tree(run_path) and len(stored(store)) == len(NAMES) + 1
     written = {info.key: info.modified for info in store.list("")}
-    assert publish(run_path, "a", store) == first
+    assert publish(run_path, StoredRun(store, "a")) == first
     assert {info.key: info.modified for info in store.list("")} == written
-    assert verify(store, "runs/a/").problems == []
+    assert verify(StoredRun(store, "a")).problems == []
     assert [(run.run_id, run.state) for run in list_runs(store)] == [("a", "published")]
 
 
@@ -48,13 +49,13 @@ def test_many_publishers_at_once_leave_one_whole_run(s3: S3Server, run_path: Pat
     def begin(_: int) -> Manifest:
         store = open_store(address)
         barrier.wait()
-        return publish(run_path, "a", store)
+        return publish(run_path, StoredRun(store, "a"))
 
     with ThreadPoolExecutor(NUM_AT_ONCE) as threads:
         manifests = list(threads.map(begin, range(NUM_AT_ONCE)))
     assert {manifest.sha256 for manifest in manifests} == {manifests[0].sha256}
     assert stored(open_store(address)) == tree(run_path)
-    assert verify(open_store(address), "runs/a/").problems == []
+    assert verify(StoredRun(open_store(address), "a")).problems == []
 
 
 def test_a_store_that_goes_away_is_completed_the_next_time(
@@ -65,12 +66,12 @@ def test_a_store_that_goes_away_is_completed_the_next_time(
         s3.use(monkeypatch, proxy.url)
         store = open_store(new_address())
         with pytest.raises(StorageError, match="cannot be stored: the store cannot be reached"):
-            publish(run_path, "a", store, lambda done, total: proxy.refuse() if done > 2_000_000 else None)
+            publish(run_path, StoredRun(store, "a"), lambda done, total: proxy.refuse() if done > 2_000_000 else None)
         assert not (run_path / "manifest.json").exists()
         proxy.accept()
         assert [(run.run_id, run.state) for run in list_runs(store)] == [("a", "unfinished")]
         proxy.requests.clear()
-        publish(run_path, "a", store)
+        publish(run_path, StoredRun(store, "a"))
         assert stored(store) == tree(run_path)
         assert max(Counter(line for line in proxy.requests if line.startswith("PUT")).values()) == 1
 
@@ -78,16 +79,16 @@ def test_a_store_that_goes_away_is_completed_the_next_time(
 def test_what_was_pruned_is_deleted_before_the_manifest_is_put(s3: S3Server, run_path: Path) -> None:
     store = open_store(new_address())
     store.put_new("runs/a/checkpoints/step-000500.safetensors", b"pruned since")
-    publish(run_path, "a", store)
+    publish(run_path, StoredRun(store, "a"))
     assert stored(store) == tree(run_path)
 
 
 def test_another_run_under_a_published_id_is_refused(s3: S3Server, run_path: Path, tmp_path: Path) -> None:
     store = open_store(new_address())
-    publish(run_path, "a", store)
+    publish(run_path, StoredRun(store, "a"))
     before = stored(store)
     other = write_run(tmp_path / "other")
     (other / "losses.npz").write_bytes(b"other")
     with pytest.raises(StorageError, match=r"runs/a/ in s3://.*other content:\n  losses\.npz: expected 11 bytes"):
-        publish(other, "a", store)
-    assert stored(store) == before and verify(LocalStore(run_path), "").problems == []
+        publish(other, StoredRun(store, "a"))
+    assert stored(store) == before and verify(StoredRun.at(run_path)).problems == []

@@ -12,9 +12,8 @@ import pytest
 from gan.config import TrainConfig
 from gan.data.batches import Batches, Real
 from gan.errors import CheckpointError, ChecksumError, ConfigMismatchError, RunError, StorageError
-from gan.runs import runner
-from gan.runs.best import Best
-from gan.runs.manifest import verify
+from gan.runs import checkpoint, runner
+from gan.runs.manifest import Best
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import open_run
 from gan.storage.address import open_store
@@ -23,8 +22,9 @@ from gan.storage.local import LocalStore
 from gan.sync.lease import hold
 from gan.sync.publish import publish
 from gan.sync.resume import fetch_run
+from gan.sync.stored_run import StoredRun
 from gan.sync.uploader import uploading
-from gan.training import checkpoint
+from gan.sync.verification import verify
 from tests.support.digits import mnist
 from tests.support.killing import differing
 from tests.support.s3_server import S3Server, new_address
@@ -47,7 +47,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 def sent(tmp_path: Path, store: Store) -> SpooledRun:
     """Send a run of 140 steps, to the store alone."""
     run = SpooledRun(tmp_path / "elsewhere" / "a")
-    with hold(store, "a") as lease, uploading(run.dir.path, store, lease) as uploader:
+    with hold(StoredRun(store, "a")) as lease, uploading(run.dir.path, lease) as uploader:
         for step in range(10, 150, 10):
             run.snapshot(step)
         uploader.flush(30)
@@ -62,18 +62,18 @@ def damage(store: Store, name: str) -> None:
 
 
 def newest(run_path: Path) -> int:
-    return checkpoint.step_of(checkpoint.newest_first(run_path / "checkpoints")[0])
+    return checkpoint.steps_in(run_path)[0]
 
 
 def test_a_run_that_goes_on_elsewhere_ends_in_the_same_bytes(tmp_path: Path, store: Store) -> None:
     config = TrainConfig(num_steps=8, snapshot_steps=2, num_threads=1)
 
     def train(path: Path, stop_at: int | None = None) -> None:
-        fetch_run(store, path.name, path)
+        fetch_run(StoredRun(store, path.name), path)
         with (
-            hold(store, path.name) as lease,
+            hold(StoredRun(store, path.name)) as lease,
             open_run(path, config, DATA, resume=True) as run,
-            uploading(path, store, lease) as uploader,
+            uploading(path, lease) as uploader,
         ):
             for _ in run.train(lambda: run.state.step == stop_at):
                 uploader.wake()
@@ -96,11 +96,11 @@ def test_a_run_that_starts_over_on_its_second_machine_ends_on_the_third_in_the_s
     bucket = open_store(new_address())
 
     def train(path: Path, stop_at: tuple[int, int] | None = None) -> None:
-        fetch_run(bucket, path.name, path)
+        fetch_run(StoredRun(bucket, path.name), path)
         with (
-            hold(bucket, path.name) as lease,
+            hold(StoredRun(bucket, path.name)) as lease,
             open_run(path, config, DATA, resume=True) as run,
-            uploading(path, bucket, lease) as uploader,
+            uploading(path, lease) as uploader,
         ):
             for _ in run.train(lambda: (len(run.state.health.rewinds), run.state.step) == stop_at):
                 uploader.wake()
@@ -124,7 +124,7 @@ class NanBatches(Batches):
 
 
 def test_all_that_was_sent_is_fetched(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
-    fetch_run(store, "a", tmp_path / "a")
+    fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert spooled(tmp_path / "a") == spooled(sent.dir.path)
     assert newest(tmp_path / "a") == 140
     losses = np.load(tmp_path / "a" / "losses.npz")
@@ -135,47 +135,47 @@ def test_all_that_was_sent_is_fetched(tmp_path: Path, store: Store, sent: Spoole
 
 def test_the_best_checkpoint_and_its_distance_are_fetched(tmp_path: Path, store: Store) -> None:
     run = SpooledRun(tmp_path / "elsewhere" / "a")
-    with hold(store, "a") as lease, uploading(run.dir.path, store, lease) as uploader:
+    with hold(StoredRun(store, "a")) as lease, uploading(run.dir.path, lease) as uploader:
         for step in range(10, 80, 10):
             run.snapshot(step, distance=5.0 if step == 20 else None)
         uploader.flush(30)
-    fetch_run(store, "a", tmp_path / "a")
+    fetch_run(StoredRun(store, "a"), tmp_path / "a")
     fetched = RunDir(tmp_path / "a")
     assert fetched.best_checkpoint(fetched.read_metrics()) == Best(step=20, distance=5.0)
-    assert checkpoint.load(checkpoint.path_of(fetched.checkpoints_dir, 20))
+    assert checkpoint.load(checkpoint.path_of(fetched.path, 20))
     assert b"judge/distance" in b"".join(path.read_bytes() for path in fetched.tensorboard_dir.iterdir())
 
 
 def test_fetching_again_changes_nothing(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
-    fetch_run(store, "a", tmp_path / "a")
+    fetch_run(StoredRun(store, "a"), tmp_path / "a")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")}
-    fetch_run(store, "a", tmp_path / "a")
+    fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")} == before
 
 
 def test_a_fetch_that_was_cut_short_is_completed(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
-    fetch_run(store, "a", tmp_path / "a")
+    fetch_run(StoredRun(store, "a"), tmp_path / "a")
     for name in ("grids/step-000140.png", "checkpoints/step-000140.safetensors", "losses.npz"):
         (tmp_path / "a" / name).unlink()
-    fetch_run(store, "a", tmp_path / "a")
+    fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert spooled(tmp_path / "a") == spooled(sent.dir.path)
 
 
 def test_a_run_that_the_store_does_not_know_is_new(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
-    fetch_run(store, "b", tmp_path / "b")
+    fetch_run(StoredRun(store, "b"), tmp_path / "b")
     assert not (tmp_path / "b").exists()
 
 
 def test_a_directory_that_is_as_far_is_left_alone(store: Store, sent: SpooledRun) -> None:
     sent.snapshot(150)
     before = tree(sent.dir.path)
-    fetch_run(store, "a", sent.dir.path)
+    fetch_run(StoredRun(store, "a"), sent.dir.path)
     assert tree(sent.dir.path) == before
 
 
 def test_a_directory_that_is_behind_catches_up(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
     SpooledRun(tmp_path / "a").snapshot(10)
-    fetch_run(store, "a", tmp_path / "a")
+    fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert newest(tmp_path / "a") == 140
     assert [line.step for line in RunDir(tmp_path / "a").read_metrics()] == list(range(10, 150, 10))
 
@@ -185,19 +185,19 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
     tmp_path: Path, store: Store, sent: SpooledRun, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     damage(store, what)
-    fetch_run(store, "a", tmp_path / "a")
+    fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert newest(tmp_path / "a") == 130
-    assert "step-000140.safetensors" in caplog.text and "trying the others" in caplog.text
-    assert checkpoint.load_newest(tmp_path / "a/checkpoints")
+    assert "step-000140.safetensors" in caplog.text and "Trying the other checkpoints" in caplog.text
+    assert checkpoint.load_newest(tmp_path / "a")
 
 
 def test_where_no_checkpoint_verifies_only_from_scratch_goes_on(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
     for path in sent.dir.checkpoints_dir.glob("*.safetensors"):
         damage(store, f"checkpoints/{path.name}")
     with pytest.raises(CheckpointError, match="none of the 4 verifies"):
-        fetch_run(store, "a", tmp_path / "a")
+        fetch_run(StoredRun(store, "a"), tmp_path / "a")
     shutil.rmtree(tmp_path / "a")
-    fetch_run(store, "a", tmp_path / "a", from_scratch=True)
+    fetch_run(StoredRun(store, "a"), tmp_path / "a", from_scratch=True)
     assert sorted(tree(tmp_path / "a")) == ["config.json", "provenance.json", "reals.png"]
 
 
@@ -205,7 +205,7 @@ def test_a_missing_grid_is_drawn_again(
     tmp_path: Path, store: Store, sent: SpooledRun, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.delete("runs/a/grids/step-000130.png")
-    fetch_run(store, "a", tmp_path / "a")
+    fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert newest(tmp_path / "a") == 120
     assert "grids/step-000130.png" in caplog.text and "to draw it again" in caplog.text
 
@@ -214,7 +214,7 @@ def test_a_damaged_grid_is_drawn_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: SpooledRun, store: Store
 ) -> None:
     monkeypatch.setattr(type(store), "get", _lying(type(store), "grids/step-000140.png"))
-    fetch_run(store, "a", tmp_path / "a")
+    fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert newest(tmp_path / "a") == 130
 
 
@@ -237,7 +237,7 @@ def test_a_name_that_leaves_the_directory_is_refused(
     liar = ObjectInfo(f"runs/a/{name}", 1, datetime.now(UTC))
     monkeypatch.setattr(type(store), "list", lambda self, prefix: [*honest(self, prefix), liar])
     with pytest.raises(StorageError, match="cannot name a file of a run"):
-        fetch_run(store, "a", tmp_path / "a")
+        fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
 
@@ -247,37 +247,37 @@ def test_two_runs_under_one_id_are_kept_apart(tmp_path: Path, store: Store, sent
     with pytest.raises(
         ConfigMismatchError, match="two runs, with different configs:\n  seed: the run has 0, asked for 5"
     ):
-        fetch_run(store, "a", other.dir.path)
+        fetch_run(StoredRun(store, "a"), other.dir.path)
     assert tree(other.dir.path) == before
 
 
 def test_a_published_run_is_fetched_whole(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
-    publish(sent.dir.path, "a", store)
-    fetch_run(store, "a", tmp_path / "a")
+    publish(sent.dir.path, StoredRun(store, "a"))
+    fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert tree(tmp_path / "a") == tree(sent.dir.path)
-    assert verify(LocalStore(tmp_path / "a"), "").problems == []
+    assert verify(StoredRun.at(tmp_path / "a")).problems == []
     (tmp_path / "a/manifest.json").unlink()
     (tmp_path / "a/checkpoints/step-000140.safetensors").unlink()
-    fetch_run(store, "a", tmp_path / "a")  # as after a fetch that was cut short
+    fetch_run(StoredRun(store, "a"), tmp_path / "a")  # as after a fetch that was cut short
     assert tree(tmp_path / "a") == tree(sent.dir.path)
     with pytest.raises(RunError, match="is published: start another run"):
-        fetch_run(store, "a", tmp_path / "b", from_scratch=True)
+        fetch_run(StoredRun(store, "a"), tmp_path / "b", from_scratch=True)
 
 
 def test_another_state_of_a_published_run_is_not_mixed_with_it(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
-    publish(sent.dir.path, "a", store)
+    publish(sent.dir.path, StoredRun(store, "a"))
     SpooledRun(tmp_path / "a").snapshot(10)
     before = tree(tmp_path / "a")
     with pytest.raises(RunError, match=r"step-000010\.safetensors is not what .* the directory holds another state"):
-        fetch_run(store, "a", tmp_path / "a")
+        fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert tree(tmp_path / "a") == before
 
 
 def test_a_damaged_published_run_is_not_fetched(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
-    publish(sent.dir.path, "a", store)
+    publish(sent.dir.path, StoredRun(store, "a"))
     damage(store, "grids/step-000070.png")
     with pytest.raises(ChecksumError, match=r"runs/a/grids/step-000070\.png in .* is damaged"):
-        fetch_run(store, "a", tmp_path / "a")
+        fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert not (tmp_path / "a/manifest.json").exists() and not (tmp_path / "a/grids/step-000070.png").exists()
 
 

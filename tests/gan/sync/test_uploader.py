@@ -13,7 +13,8 @@ from gan.errors import RunError, StorageError
 from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.sync.lease import Lease, hold
-from gan.sync.uploader import Behind, Uploader, uploading
+from gan.sync.stored_run import StoredRun
+from gan.sync.uploader import Backlog, Uploader, uploading
 from tests.support.s3_server import BUCKET, S3Server, new_address
 from tests.support.spooled_run import SpooledRun, spooled
 from tests.support.tcp_proxy import TcpProxy, proxy_to
@@ -40,7 +41,7 @@ def run(tmp_path: Path) -> SpooledRun:
 
 @contextmanager
 def sending(run: SpooledRun, store: Store) -> Iterator[Uploader]:
-    with hold(store, "a") as lease, uploading(run.dir.path, store, lease) as uploader:
+    with hold(StoredRun(store, "a")) as lease, uploading(run.dir.path, lease) as uploader:
         yield uploader
 
 
@@ -69,7 +70,7 @@ def test_a_snapshot_is_sent_while_training_goes_on(run: SpooledRun, store: Store
             uploader.wake()
             wait_until(lambda step=step: stored(store) == spooled(run.dir.path))
         uploader.flush(10)
-        assert uploader.behind == Behind() and str(uploader.behind) == ""
+        assert uploader.backlog == Backlog() and str(uploader.backlog) == ""
     names = puts(proxy, store)
     for step in (10, 20):
         *before, weights = [name for name in names if f"step-0000{step}" in name]
@@ -107,8 +108,8 @@ def test_a_store_that_is_away_is_caught_up_with(run: SpooledRun, store: Store, p
             began = time.monotonic()
             uploader.wake()
             assert time.monotonic() - began < 0.1
-        wait_until(lambda: uploader.behind.num_files > 10)
-        assert str(uploader.behind).startswith(f"store {uploader.behind.num_files} files, 0.")
+        wait_until(lambda: uploader.backlog.num_files > 10)
+        assert str(uploader.backlog).startswith(f"{uploader.backlog.num_files} files, 0.")
         proxy.accept()
         uploader.flush(30)
     assert stored(store) == spooled(run.dir.path)
@@ -135,7 +136,7 @@ def test_a_flush_that_cannot_end_says_what_is_missing(
         uploader.flush(10)
         proxy.refuse()
         run.snapshot(10)
-        with pytest.raises(StorageError, match=r"store \d files, 0\.. MB, . s behind: .* cannot be reached"):
+        with pytest.raises(StorageError, match=r"\d files, 0\.. MB not uploaded for . s: .* cannot be reached"):
             uploader.flush(1.5)
 
 
@@ -164,7 +165,7 @@ def test_a_checkpoint_that_is_damaged_on_the_disk_is_not_sent(
     with caplog.at_level(logging.ERROR), sending(run, store) as uploader:
         run.snapshot(20)
         uploader.flush(10)
-    assert "step-000010.safetensors is not what its sidecar says" in caplog.text
+    assert "step-000010.safetensors does not have the SHA-256 in its sidecar" in caplog.text
     assert {name for name in stored(store) if name.endswith(".safetensors")} == {"checkpoints/step-000020.safetensors"}
 
 

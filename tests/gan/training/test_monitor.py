@@ -16,11 +16,10 @@ from gan.data.batches import Batches, Real
 from gan.data.dataset import Dataset
 from gan.errors import TrainingCollapsedError, TrainingDivergedError
 from gan.health import HealthEvent
-from gan.runs import runner
+from gan.runs import checkpoint, runner
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import Run, open_run
 from gan.seeds import derive_seed
-from gan.training import checkpoint
 from tests.support.digits import mnist
 from tests.support.killing import differing
 
@@ -244,19 +243,20 @@ def test_a_run_that_was_begun_before_there_was_a_referee_goes_on(tmp_path: Path)
     config = json.loads((tmp_path / "config.json").read_text())
     del config["on_collapse"]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    for path in checkpoint.newest_first(tmp_path / "checkpoints"):
+    for step in checkpoint.steps_in(tmp_path):
+        path = checkpoint.path_of(tmp_path, step)
         tensors, fields = checkpoint.load(path)
         del tensors["health"]
         data = safetensors.torch.save(tensors, {"gan": json.dumps({"version": 1, "config": fields})})
         path.write_bytes(data)
         checkpoint.sidecar_of(path).write_text(hashlib.sha256(data).hexdigest())
-        assert checkpoint.place_of(path) == checkpoint.Place((), checkpoint.step_of(path))
+        assert checkpoint.position_of(tmp_path, step) == checkpoint.Position((), step)
     run = train(tmp_path)
     assert run.finished and run.config.on_collapse == "restart"
 
 
 class killed_after:
-    """Kill at the change to the disk that comes after so many, counted from when the first checkpoint is dropped."""
+    """Kill at the change to the disk that comes after so many, counted from when the first checkpoint is deleted."""
 
     def __init__(self, num_changes: int) -> None:
         self.left: float = float("inf")
@@ -264,13 +264,13 @@ class killed_after:
         self.patch = pytest.MonkeyPatch()
 
     def __enter__(self) -> None:
-        drop_after = checkpoint.drop_after
+        discard_after = checkpoint.discard_after
 
-        def begin(directory: Path, step: int) -> None:
+        def begin(run_path: Path, step: int) -> None:
             self.left = self.num_changes
-            drop_after(directory, step)
+            discard_after(run_path, step)
 
-        self.patch.setattr(checkpoint, "drop_after", begin)
+        self.patch.setattr(checkpoint, "discard_after", begin)
         for name in ("unlink", "replace"):
             self.patch.setattr(Path, name, self._counted(getattr(Path, name)))
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from gan.runs import checkpoint
 from gan.runs.run_dir import RunDir
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
 from gan.sync.lease import hold
 from gan.sync.resume import fetch_run
+from gan.sync.stored_run import StoredRun
 from gan.sync.uploader import uploading
-from gan.training import checkpoint
 from tests.support.spooled_run import SpooledRun, grid, spooled
 
 
@@ -43,18 +44,18 @@ def run(tmp_path: Path) -> SpooledRun:
 
 
 def send(run: SpooledRun, store: Store) -> None:
-    with hold(store, "a") as lease, uploading(run.dir.path, store, lease) as uploader:
+    with hold(StoredRun(store, "a")) as lease, uploading(run.dir.path, lease) as uploader:
         uploader.flush(30)
 
 
 def history(folder: Path) -> tuple[tuple[int, ...], int]:
     """Return what the newest checkpoint of a directory says; check that every grid before it is of that history."""
-    place = checkpoint.place_of(checkpoint.newest_first(folder / "checkpoints")[0])
-    assert place is not None and checkpoint.load_newest(folder / "checkpoints")
+    position = checkpoint.position_of(folder, checkpoint.steps_in(folder)[0])
+    assert position is not None and checkpoint.load_newest(folder)
     for step, path in RunDir(folder).grids():
-        last = max((n for n, target in enumerate(place.rewinds, 1) if target < step), default=0)
-        assert step > place.step or path.read_bytes() == grid(step, last), f"step {step} of {place}"
-    return place.rewinds, place.step
+        last = max((n for n, target in enumerate(position.rewinds, 1) if target < step), default=0)
+        assert step > position.step or path.read_bytes() == grid(step, last), f"step {step} of {position}"
+    return position.rewinds, position.step
 
 
 def snapshots(run: SpooledRun, *steps: int) -> None:
@@ -70,7 +71,7 @@ def test_at_every_moment_what_is_fetched_is_of_one_try(
 
     def lose_the_machine(key: str) -> None:
         folder = tmp_path / "elsewhere" / "a"
-        fetch_run(store, "a", folder)
+        fetch_run(StoredRun(store, "a"), folder)
         if (folder / "checkpoints").exists():
             found.append(history(folder))
         shutil.rmtree(folder, ignore_errors=True)
@@ -100,7 +101,7 @@ def test_a_run_that_is_sent_back_while_its_files_are_sent(tmp_path: Path, run: S
             snapshots(run, 30, 40, 50)
 
     def check(key: str) -> None:
-        fetch_run(store, "a", tmp_path / "b" / "a")
+        fetch_run(StoredRun(store, "a"), tmp_path / "b" / "a")
         if (tmp_path / "b" / "a" / "checkpoints").exists():
             history(tmp_path / "b" / "a")
 
@@ -121,7 +122,7 @@ def test_a_later_step_of_an_earlier_try_does_not_win(tmp_path: Path, run: Spoole
     send(run, store)
     for name, content in left_over.items():  # as if its deletion had been lost
         store.put_new(f"runs/a/{name}", content)
-    fetch_run(store, "a", tmp_path / "b" / "a")
+    fetch_run(StoredRun(store, "a"), tmp_path / "b" / "a")
     assert history(tmp_path / "b" / "a") == ((0,), 20)
     assert spooled(tmp_path / "b" / "a") == spooled(run.dir.path)
 
@@ -133,7 +134,7 @@ def test_a_machine_that_is_at_an_earlier_try_catches_up(tmp_path: Path, run: Spo
     run.go_back(10)
     snapshots(run, 20)
     send(run, store)
-    fetch_run(store, "a", behind)
+    fetch_run(StoredRun(store, "a"), behind)
     assert history(behind) == ((20, 10), 20)
     assert spooled(behind).keys() - spooled(run.dir.path).keys() == {
         f"grids/step-0000{step}.png" for step in (30, 40, 50)
@@ -145,7 +146,7 @@ def test_a_machine_that_is_at_a_later_try_is_left_alone(run: SpooledRun, store: 
     send(run, store)
     run.go_back(0)
     before = spooled(run.dir.path)
-    fetch_run(store, "a", run.dir.path)
+    fetch_run(StoredRun(store, "a"), run.dir.path)
     assert spooled(run.dir.path) == before
 
 
@@ -155,14 +156,14 @@ def test_a_try_that_is_sent_back_to_the_beginning_is_fetched_there(
     snapshots(run, 10, 20)
     run.go_back(0)
     send(run, store)
-    fetch_run(store, "a", tmp_path / "b" / "a")
+    fetch_run(StoredRun(store, "a"), tmp_path / "b" / "a")
     assert history(tmp_path / "b" / "a") == ((0,), 0)
 
 
 def test_a_damaged_header_is_of_no_try(tmp_path: Path, run: SpooledRun) -> None:
     snapshots(run, 10)
-    path = checkpoint.path_of(run.dir.checkpoints_dir, 10)
+    path = checkpoint.path_of(run.dir.path, 10)
     content = path.read_bytes()
     for damaged in (b"", content[:7], bytes(8) + content[8:], b"\xff" * 8 + content[8:], content[:8] + content[9:]):
         path.write_bytes(damaged)
-        assert checkpoint.place_of(path) is None
+        assert checkpoint.position_of(run.dir.path, 10) is None

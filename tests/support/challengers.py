@@ -1,4 +1,4 @@
-"""Who competes for the champion's place where no samples need be looked at?"""
+"""How does a test get a challenger with given figures, without measuring samples?"""
 
 import hashlib
 
@@ -8,15 +8,15 @@ from gan.evaluation.classifier import NUM_CLASSES, NUM_FEATURES, WEIGHTS_SHA256,
 from gan.evaluation.comparison import ERROR_RATE, Comparison
 from gan.evaluation.evaluator import Evaluation, Metric
 from gan.registry.champion import Change
-from gan.registry.promotion import Contender, Meet, Meeting
+from gan.registry.promotion import Challenger, ChampionComparison, Compare
 
 NOTHING_SEEN = ClassifierOutputs(torch.empty(0, NUM_FEATURES), torch.empty(0, NUM_CLASSES))
 NOISE = 0.5
 
 
-def contender(run_id: str, distance: float) -> Contender:
+def challenger_at(run_id: str, distance: float) -> Challenger:
     """Return a run of 2000 steps that was found to be at a distance."""
-    return Contender(run_id, 2000, hashlib.sha256(run_id.encode()).hexdigest(), evaluation(distance), NOTHING_SEEN)
+    return Challenger(run_id, 2000, hashlib.sha256(run_id.encode()).hexdigest(), evaluation(distance), NOTHING_SEEN)
 
 
 def evaluation(distance: float) -> Evaluation:
@@ -33,16 +33,16 @@ def evaluation(distance: float) -> Evaluation:
     )
 
 
-def met(challenger: Contender) -> Meet:
-    """Return what compares a contender with a champion by the figures that both have."""
+def by_figures(run: Challenger) -> Compare:
+    """Return a function that compares a challenger with a champion by the figures that both have."""
 
-    def meet(champion: Change) -> Meeting:
-        ours, theirs = challenger.evaluation.distance.value, champion.evaluation.distance.value
+    def compare_with(champion: Change) -> ChampionComparison:
+        ours, theirs = run.evaluation.distance.value, champion.evaluation.distance.value
         comparison = Comparison(
             judge=WEIGHTS_SHA256, num_samples=10_000, challenger_distance=ours, champion_distance=theirs, error=NOISE,
             bound=ours - theirs + 2 * NOISE, error_rate=ERROR_RATE, challenger_classes=10,
             champion_classes=10,
         )  # fmt: skip
-        return Meeting(comparison=comparison, champion=champion.evaluation)
+        return ChampionComparison(comparison=comparison, champion=champion.evaluation)
 
-    return meet
+    return compare_with

@@ -1,4 +1,4 @@
-"""Is a checkpoint kept whole, told from a damaged one, and dropped in time?"""
+"""Is a checkpoint written whole, checked when it is read, and deleted in time?"""
 
 import logging
 import subprocess
@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from gan.errors import CheckpointError, StorageError
-from gan.training import checkpoint
+from gan.runs import checkpoint
 
 CONFIG: dict[str, object] = {"recipe": "tuned", "num_steps": 100}
 
 
-def save(directory: Path, step: int) -> Path:
-    return checkpoint.save(directory, {"step": torch.tensor(step), "w": torch.arange(4.0)}, CONFIG)
+def save(run_path: Path, step: int) -> Path:
+    return checkpoint.save(run_path, {"step": torch.tensor(step), "w": torch.arange(4.0)}, CONFIG)
 
 
 def flip_bit(path: Path, position: int) -> None:
@@ -31,7 +31,9 @@ def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
 
 def test_sha256sum_checks_the_sidecar(tmp_path: Path) -> None:
     save(tmp_path, 1000)
-    checked = subprocess.run(["sha256sum", "-c", "step-001000.safetensors.sha256"], cwd=tmp_path, check=False)
+    checked = subprocess.run(
+        ["sha256sum", "-c", "step-001000.safetensors.sha256"], cwd=tmp_path / "checkpoints", check=False
+    )
     assert checked.returncode == 0
 
 
@@ -60,19 +62,19 @@ def test_the_newest_good_one_is_taken_and_the_damaged_one_named(
     assert "step-002000.safetensors: damaged" in caplog.text
 
 
-def test_where_none_verifies_it_says_so(tmp_path: Path) -> None:
+def test_when_no_checkpoint_verifies_loading_fails(tmp_path: Path) -> None:
     flip_bit(save(tmp_path, 1000), 9)
     checkpoint.sidecar_of(save(tmp_path, 2000)).unlink()
     with pytest.raises(CheckpointError, match="none of the 2 checkpoints verifies.*--from-scratch"):
         checkpoint.load_newest(tmp_path)
 
 
-def test_no_checkpoint_is_no_error(tmp_path: Path) -> None:
+def test_a_run_without_checkpoints_loads_none(tmp_path: Path) -> None:
     assert checkpoint.load_newest(tmp_path / "none") is None
 
 
 def test_a_sidecar_alone_is_no_checkpoint(tmp_path: Path) -> None:
-    """Killed between the two renames, a save must leave nothing to stumble over."""
+    """As after a kill between the two writes of a save."""
     save(tmp_path, 1000).unlink()
     assert checkpoint.load_newest(tmp_path) is None
 
@@ -81,9 +83,9 @@ def test_retention_is_the_last_3_every_10th_and_the_final_one(tmp_path: Path) ->
     for step in [*range(1000, 25_000, 1000), 24_500]:
         save(tmp_path, step)
         checkpoint.prune(tmp_path, snapshot_steps=1000, last_step=24_500)
-    kept = [checkpoint.step_of(path) for path in checkpoint.newest_first(tmp_path)]
+    kept = checkpoint.steps_in(tmp_path)
     assert kept == [24_500, 24_000, 23_000, 20_000, 10_000]
-    assert len(list(tmp_path.iterdir())) == 2 * len(kept)
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2 * len(kept)
 
 
 def test_the_best_one_is_kept_until_there_is_a_better_one(tmp_path: Path) -> None:
@@ -91,32 +93,32 @@ def test_the_best_one_is_kept_until_there_is_a_better_one(tmp_path: Path) -> Non
     for step in range(1000, 8000, 1000):
         save(tmp_path, step)
         checkpoint.prune(tmp_path, snapshot_steps=1000, last_step=50_000, best_step=2000 if step < 7000 else 7000)
-        kept[step] = [checkpoint.step_of(path) for path in checkpoint.newest_first(tmp_path)]
+        kept[step] = checkpoint.steps_in(tmp_path)
     assert kept[6000] == [6000, 5000, 4000, 2000]
     assert kept[7000] == [7000, 6000, 5000]
 
 
-def test_a_run_that_is_sent_back_is_left_with_what_was_before(tmp_path: Path) -> None:
+def test_a_run_that_is_sent_back_keeps_only_what_was_before(tmp_path: Path) -> None:
     for step in (0, 1000, 2000, 3000):
         save(tmp_path, step)
-    checkpoint.drop_after(tmp_path, 1000)
-    assert sorted(path.name for path in tmp_path.glob("*.safetensors")) == [
+    checkpoint.discard_after(tmp_path, 1000)
+    assert sorted(path.name for path in tmp_path.glob("checkpoints/*.safetensors")) == [
         "step-000000.safetensors", "step-001000.safetensors",
     ]  # fmt: skip
-    assert len(list(tmp_path.iterdir())) == 4
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 4
 
 
-def test_the_beginning_of_a_try_is_not_kept(tmp_path: Path) -> None:
+def test_the_beginning_of_an_attempt_is_not_kept(tmp_path: Path) -> None:
     for step in (0, 1000, 2000, 3000):
         save(tmp_path, step)
         checkpoint.prune(tmp_path, snapshot_steps=1000, last_step=9000)
-    assert [checkpoint.step_of(path) for path in checkpoint.newest_first(tmp_path)] == [3000, 2000, 1000]
+    assert checkpoint.steps_in(tmp_path) == [3000, 2000, 1000]
 
 
 @pytest.mark.parametrize(
-    ("rewinds", "step", "is_before"),
+    ("rewinds", "step", "leads_there"),
     [
-        ((), 9000, False),  # of the first try, which was sent back to 4000
+        ((), 9000, False),  # of the first attempt, which was sent back to 4000
         ((), 4000, True),
         ((4000,), 7000, False),
         ((4000,), 6000, True),
@@ -125,29 +127,39 @@ def test_the_beginning_of_a_try_is_not_kept(tmp_path: Path) -> None:
         ((4000, 6000, 0), 0, False),
     ],
 )
-def test_a_place_is_on_the_way_or_not(rewinds: tuple[int, ...], step: int, is_before: bool) -> None:
-    assert checkpoint.Place(rewinds, step).is_before((4000, 6000)) is is_before
+def test_a_position_leads_to_another_or_not(rewinds: tuple[int, ...], step: int, leads_there: bool) -> None:
+    assert checkpoint.Position(rewinds, step).leads_to((4000, 6000)) is leads_there
 
 
-def test_a_checkpoint_tells_its_place(tmp_path: Path) -> None:
-    path = checkpoint.save(tmp_path, {"step": torch.tensor(5)}, CONFIG, (4000, 0))
-    assert checkpoint.place_of(path) == checkpoint.Place((4000, 0), 5)
+def test_a_checkpoint_has_its_position(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, {"step": torch.tensor(5)}, CONFIG, (4000, 0))
+    assert checkpoint.position_of(tmp_path, 5) == checkpoint.Position((4000, 0), 5)
 
 
-def test_an_interruptions_checkpoint_goes_when_a_newer_one_is_there(tmp_path: Path) -> None:
+def test_the_newest_good_snapshot_before_a_step_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for step in (1000, 2000, 2345, 3000):
+        save(tmp_path, step)
+    assert checkpoint.newest_good_snapshot(tmp_path, before_step=3000, snapshot_steps=1000) == 2000
+    flip_bit(checkpoint.path_of(tmp_path, 2000), -1)
+    assert checkpoint.newest_good_snapshot(tmp_path, before_step=3000, snapshot_steps=1000) == 1000
+    assert "step-002000.safetensors: damaged" in caplog.text
+    assert checkpoint.newest_good_snapshot(tmp_path, before_step=1000, snapshot_steps=1000) == 0
+
+
+def test_an_interruptions_checkpoint_is_deleted_after_a_newer_one(tmp_path: Path) -> None:
     for step in (1000, 1234):
         save(tmp_path, step)
         checkpoint.prune(tmp_path, snapshot_steps=1000, last_step=9000)
-    assert [checkpoint.step_of(p) for p in checkpoint.newest_first(tmp_path)] == [1234, 1000]
+    assert checkpoint.steps_in(tmp_path) == [1234, 1000]
     save(tmp_path, 2000)
     checkpoint.prune(tmp_path, snapshot_steps=1000, last_step=9000)
-    assert [checkpoint.step_of(p) for p in checkpoint.newest_first(tmp_path)] == [2000, 1000]
+    assert checkpoint.steps_in(tmp_path) == [2000, 1000]
 
 
-def test_a_disk_that_refuses_leaves_the_old_checkpoint(tmp_path: Path) -> None:
+def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
     save(tmp_path, 1000)
-    (tmp_path / "step-002000.safetensors").mkdir()  # a rename onto a folder fails, whoever tries
+    (tmp_path / "checkpoints/step-002000.safetensors").mkdir()  # a rename onto a folder fails, also for root
     with pytest.raises(StorageError, match=r"step-002000\.safetensors"):
         save(tmp_path, 2000)
-    assert not list(tmp_path.glob(".*"))
+    assert not list(tmp_path.rglob(".*"))
     checkpoint.load(checkpoint.path_of(tmp_path, 1000))

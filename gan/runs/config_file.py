@@ -1,0 +1,36 @@
+"""How is a run's config written to config.json and read back?"""
+
+import json
+from typing import Any
+
+from gan.config import TrainConfig
+from gan.errors import RunError
+
+VERSION = 1
+
+
+def config_bytes(config: TrainConfig) -> bytes:
+    """Return the content of config.json."""
+    fields = {"version": VERSION, **config.model_dump(mode="json")}
+    return (json.dumps(fields, indent=2) + "\n").encode()
+
+
+def parse_fields(content: bytes, where: str) -> dict[str, Any]:
+    """Return the fields in a config.json, unchecked. Raises RunError where it is damaged or of another version."""
+    try:
+        fields = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise RunError(f"{where}: cannot be read ({error}). Restore it from a copy.") from error
+    if not isinstance(fields, dict) or fields.pop("version", None) != VERSION:
+        raise RunError(
+            f"{where}: not a config of version {VERSION}. Restore it from a copy, or use the gan-train that wrote it."
+        )
+    return fields
+
+
+def parse_config(content: bytes, where: str) -> TrainConfig:
+    """Return the config in a config.json. Raises RunError where it is damaged or of another version."""
+    try:
+        return TrainConfig.model_validate(parse_fields(content, where))
+    except ValueError as error:  # pydantic's ValidationError among them
+        raise RunError(f"{where}: cannot be read ({error}). Restore it from a copy.") from error

@@ -11,6 +11,7 @@ from gan.config import RecipeName, TrainConfig
 from gan.data.batches import Batches
 from gan.data.dataset import load_dataset
 from gan.engine.state import TrainState
+from gan.recipes.resolve import resolve
 from gan.training.loop import train
 
 Group = Literal["loader", "memory", "ours", "limit"]
@@ -62,7 +63,7 @@ def ours(setting: Setting, recipe: RecipeName, precision: Precision) -> Run:
     """Prepare gan.training.loop.train, timed by its own clock, which stops while a snapshot is taken."""
     steps = setting.warm_up_steps
     asked = TrainConfig(recipe=recipe, precision=precision, snapshot_steps=steps, num_steps=MAX_STEPS)
-    config = asked.resolved(seed=0, device=setting.device, num_threads=setting.num_threads)
+    config = resolve(asked, seed=0, device=setting.device, num_threads=setting.num_threads)
     data = load_dataset(setting.data_dir)
     batches = Batches(data.train_images, data.train_labels, config.batch_size, 0, setting.device)
     snapshots = train(TrainState(config), config, batches)

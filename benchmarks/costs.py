@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict
 from benchmarks import usage
 from benchmarks.timing import Setting
 from benchmarks.usage import Usage
-from gan.config import PUBLISHED_STEPS
+from gan.recipes.published import NUM_STEPS
 from gan.runs.run_dir import RunDir, SnapshotMetrics
 
 SNAPSHOT_STEPS = 1000
@@ -57,9 +57,9 @@ class Workflow(BaseModel):
     @property
     def full_overhead(self) -> float:
         """Return the same share, reckoned for the published number of steps with a snapshot every 1000."""
-        loop = self.loop * PUBLISHED_STEPS / self.num_steps
+        loop = self.loop * NUM_STEPS / self.num_steps
         # The last snapshot's checkpoint is part of the end.
-        snapshots = self.snapshots / (self.num_snapshots - 1) * (PUBLISHED_STEPS // SNAPSHOT_STEPS)
+        snapshots = self.snapshots / (self.num_snapshots - 1) * (NUM_STEPS // SNAPSHOT_STEPS)
         return (snapshots + self.end) / loop
 
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import Precision, Run, Setting, timed
-from gan.config import TrainConfig
+from gan.config import RunConfig, TrainConfig
 from gan.engine.cpu.matmul import choose_matmul
 from gan.recipes.networks import make_networks
+from gan.recipes.resolve import resolve
 
 Kind = Literal["forward", "input grad", "weight grad"]
 Multiplier = Literal["gan.engine.cpu.matmul", "torch.mm"]  # what the engine multiplies by, and the plain way
@@ -68,7 +69,7 @@ def multipliers(precision: Precision, device: str) -> list[Multiplier]:
 
 def limit(setting: Setting, precision: Precision, multiplier: Multiplier) -> Run:
     """Prepare the products of a step of our engine, and Adam; on a GPU in one CUDA graph."""
-    config = TrainConfig(precision=precision)
+    config = resolve(TrainConfig(precision=precision), seed=0, device="cpu", num_threads=1)
     products = products_of_step(config.batch_size, config.latent_dim)
     calls = [*multiplications(products, precision, multiplier, setting.device), _adam(config, setting.device)]
     torch.empty(31 << 20, dtype=torch.uint8)  # keeps freed memory, as the engine does
@@ -101,7 +102,7 @@ def multiplications(
     return [call_of(product) for product in products]
 
 
-def _adam(config: TrainConfig, device: str) -> Callable[[], object]:
+def _adam(config: RunConfig, device: str) -> Callable[[], object]:
     """Return one fused Adam step over as many parameters as both networks have."""
     num_parameters = sum(p.numel() for network in make_networks(config) for p in network.parameters())
     parameters, grads, means, squares = (torch.rand(num_parameters, device=device) for _ in range(4))

@@ -12,6 +12,7 @@ import torch
 from gan.config import TrainConfig
 from gan.data.batches import Batches
 from gan.engine.state import TrainState
+from gan.recipes.resolve import resolve
 from gan.training.loop import train
 
 NUM_STEPS = 50  # Adam's small moments are set to 0 for the first time at step 50
@@ -27,7 +28,7 @@ def main() -> int:
     for precision, dtype in (("float32", torch.float32), ("bfloat16", torch.float32), ("float32", torch.float64)):
         for recipe in ("published", "tuned"):
             asked = TrainConfig(recipe=recipe, precision=precision, num_steps=NUM_STEPS, batch_size=BATCH_SIZE)
-            config = asked.resolved(seed=0, device="cpu", num_threads=1)
+            config = resolve(asked, seed=0, device="cpu", num_threads=1)
             batches = Batches(images, labels, BATCH_SIZE, 0, dtype=dtype)
             for _ in train(TrainState(config, dtype), config, batches):
                 pass

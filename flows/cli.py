@@ -13,7 +13,7 @@ import click
 from gan import __version__
 from gan.cli.common_options import DRY_RUN, FROM_SCRATCH, MIRROR, NO_PINNED_HASH
 from gan.cli.entry import Invocation, debug_option, pass_invocation, run_command
-from gan.cli.options import config_from, config_options
+from gan.cli.options import TrainCommand, config_from, config_options
 from gan.errors import StorageError
 from gan.runs.manifest import check_run_id
 
@@ -35,7 +35,7 @@ def main() -> int:
     return run_command(gan_train)
 
 
-@click.command("gan-train", context_settings={"help_option_names": ["-h", "--help"]})
+@click.command("gan-train", cls=TrainCommand, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__)
 @config_options
 @click.option("--run-id", metavar="ID", help="Resume this run, or start a run of this name. Default: time and recipe.")
@@ -59,9 +59,9 @@ def gan_train(invocation: Invocation, /, dry_run: bool, as_json: bool, **options
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # through every `finally`
     _log_to_stderr(invocation.debug)
     if dry_run:
-        from gan.runs.runner import resolve
+        from gan.runs.runner import resolve_here
 
-        click.echo(resolve(config)[0].model_dump_json(indent=2))
+        click.echo(resolve_here(config)[0].model_dump_json(indent=2))
         return 0
     os.environ.update({name: os.environ.get(name, value) for name, value in PREFECT_SETTINGS.items()})
     workplace = _workplace(config, **options)

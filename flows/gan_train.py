@@ -2,7 +2,7 @@
 
 import logging
 from signal import SIGINT
-from typing import Any
+from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
@@ -24,12 +24,13 @@ from flows.tasks import (
 )
 from gan.config import TrainConfig
 from gan.errors import GanError
+from gan.recipes.describe import DescribedByRecipes
 
 DEFAULTS = TrainConfig()
 
 
 @flow(name="gan-train", persist_result=False, result_serializer="json")
-def gan_train(config: TrainConfig = DEFAULTS) -> str | State[Any]:
+def gan_train(config: Annotated[TrainConfig, DescribedByRecipes()] = DEFAULTS) -> str | State[Any]:
     """Train a GAN on MNIST, from the download to a published run, maybe the champion; return its address.
 
     Where it happens is read from the environment, see Workplace. A run that is there already is gone on with.

@@ -26,6 +26,7 @@ from gan.config import TrainConfig
 from gan.data.batches import Batches
 from gan.engine.factory import engine_for
 from gan.engine.state import TrainState
+from gan.recipes.resolve import resolve
 from gan.runs.run_dir import SnapshotMetrics
 from tests.support.digits import digits, mnist
 
@@ -65,7 +66,7 @@ def products_in(call: Callable[[], object]) -> Counter[tuple[int, int, int]]:
 @pytest.mark.parametrize("recipe", ["published", "tuned"])
 def test_the_limit_has_the_products_of_the_engines_step(recipe: Any, precision: Any, multiplier: Any) -> None:
     asked = TrainConfig(recipe=recipe, precision=precision, batch_size=BATCH, num_steps=1, r1_gamma=0)
-    config = asked.resolved(seed=0, device="cpu", num_threads=1)
+    config = resolve(asked, seed=0, device="cpu", num_threads=1)
     engine = engine_for(TrainState(config), config)
     real = Batches(*digits(BATCH), BATCH, 0)(1)
     calls = multiplications(products_of_step(BATCH, 100), precision, multiplier, "cpu")

@@ -16,9 +16,10 @@ import pytest
 from flows import artifacts, tasks
 from flows.cli import gan_train
 from gan.cli.main import gan
-from gan.config import OnCollapse, TrainConfig, recipe_defaults
+from gan.config import OnCollapse, TrainConfig
 from gan.data.shared import DATASETS
 from gan.health import KINDS
+from gan.recipes.resolve import RECIPES
 from gan.registry.champion import CHAMPION
 from gan.runs.run_dir import RunDir
 from gan.sync.lease import LEASES
@@ -197,7 +198,7 @@ def test_artifacts_diagnoses_and_what_follows_are_documented() -> None:
 @pytest.mark.parametrize(("recipe", "column"), [("published", 0), ("tuned", 1), ("dcgan", 2)])
 def test_the_defaults_of_a_recipe_are_documented(recipe: str, column: int) -> None:
     rows = table(TEXTS["docs/recipes.md"], "option")
-    defaults = recipe_defaults(recipe)
+    defaults = RECIPES[recipe].defaults_for()
     assert {name for name in defaults if f"--{name.replace('_', '-')}" not in rows} == set()
     for option, cells in rows.items():
         default = defaults[option.removeprefix("--").replace("-", "_")]
@@ -214,7 +215,7 @@ def test_the_schedule_of_a_shorter_run_is_documented() -> None:
     for option, [formula] in table(short, "option").items():
         full, at_zero = re.fullmatch(r"(\S+) r \+ (\S+) \(1 - r\)", formula).groups()
         expected = float(full) * share + float(at_zero) * (1 - share)
-        assert recipe_defaults("tuned", num_steps)[option.removeprefix("--").replace("-", "_")] == pytest.approx(
+        assert RECIPES["tuned"].defaults_for(num_steps)[option.removeprefix("--").replace("-", "_")] == pytest.approx(
             expected
         )
 

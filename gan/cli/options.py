@@ -8,28 +8,52 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from gan.config import TrainConfig
+from gan.recipes.describe import describe, flag_of
+from gan.recipes.resolve import check
+
+# What people set first, in `gan train` or `gan-train`. Every other option is an expert option.
+FIRST_OPTIONS = {
+    "run_dir", "resume", "data_dir", "dry_run", "recipe", "num_steps", "seed", "batch_size", "snapshot_steps",
+    "device", "precision", "num_threads", "run_id", "store", "version", "help",
+}  # fmt: skip
 
 
 def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give a click command one option for each field of TrainConfig, with its bounds and its help."""
     for name, field in reversed(TrainConfig.model_fields.items()):
-        flag = "--" + name.replace("_", "-")
-        flag += f"/--no-{name}" if bool in get_args(field.annotation) else ""
-        command = click.option(flag, name, type=_click_type(field), default=None, help=_help(field))(command)
+        flag = flag_of(name)
+        if bool in get_args(field.annotation):
+            flag += f"/--no-{name}"
+        command = click.option(flag, name, type=_click_type(field), default=None, help=describe(name))(command)
     return command
 
 
+class TrainCommand(click.Command):
+    """Show the options that people set first, then the rest in a group of their own."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write both groups into the help text."""
+        groups: dict[str, list[tuple[str, str]]] = {"Options": [], "Expert options": []}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record:
+                groups["Options" if param.name in FIRST_OPTIONS else "Expert options"].append(record)
+        for title, records in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(records)
+
+
 def config_from(values: dict[str, Any]) -> TrainConfig:
-    """Take the config's fields out of a command's values; those not given stay unset.
+    """Take the fields of a config out of a command's values. Fields that were not given stay unset.
 
     Raises:
-        click.UsageError: values that do not fit, with their bounds.
+        click.UsageError: a value is out of its bounds, or the recipe does not support it.
     """
     given = {name: values.pop(name) for name in TrainConfig.model_fields}
     try:
-        return TrainConfig(**{name: value for name, value in given.items() if value is not None})
+        return check(TrainConfig(**{name: value for name, value in given.items() if value is not None}))
     except ValidationError as error:
-        lines = [f"--{str(fault['loc'][0]).replace('_', '-')}: {fault['msg']}" for fault in error.errors()]
+        lines = [f"{flag_of(str(fault['loc'][0]))}: {fault['msg']}" for fault in error.errors()]
         raise click.UsageError("; ".join(lines)) from error
 
 
@@ -50,8 +74,3 @@ def _click_type(field: FieldInfo) -> click.ParamType[Any]:
         "max_open": "lt" in bounds,
     }
     return click.IntRange(**limits) if kinds == [int] else click.FloatRange(**limits)
-
-
-def _help(field: FieldInfo) -> str:
-    default = "" if field.default is None else f" Default {field.default}."
-    return f"{field.description}{default}"

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from gan.cli.common_options import DATA_DIR, DRY_RUN, FROM_SCRATCH, JSON, MIRROR, NO_PINNED_HASH, PATH
-from gan.cli.options import config_from, config_options
+from gan.cli.options import TrainCommand, config_from, config_options
 
 
 @click.command()
@@ -39,7 +39,7 @@ def validate(data_dir: Path, no_pinned_hash: bool, as_json: bool) -> None:
         click.echo(f"{check.path}: {name} {check.shape} is good")
 
 
-@click.command()
+@click.command(cls=TrainCommand)
 @click.option(
     "--run-dir", type=PATH, required=True, help="Directory of the run. It must not exist yet, unless --resume is given."
 )
@@ -69,11 +69,11 @@ def train(
     from gan.data.dataset import load_dataset
     from gan.data.download import download_dataset
     from gan.report import page as report
-    from gan.runs.runner import open_run, resolve
+    from gan.runs.runner import open_run, resolve_here
     from gan.sync.publish import seal
 
     if dry_run:
-        click.echo(resolve(config)[0].model_dump_json(indent=2))
+        click.echo(resolve_here(config)[0].model_dump_json(indent=2))
         return 0
     with stop_on_signals() as stop:
         with show_download() as progress:

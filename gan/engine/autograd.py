@@ -6,10 +6,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from gan.config import TrainConfig
+from gan.config import RunConfig
 from gan.engine.base import R1_EVERY, BackwardD, BackwardG, Engine, StepInputs
 from gan.engine.state import TrainState
-from gan.recipes.networks import IMAGE_SHAPE, ConvDiscriminator
+from gan.recipes.conv_networks import ConvDiscriminator
+from gan.recipes.generator import IMAGE_SHAPE
 
 
 class Half(NamedTuple):
@@ -25,7 +26,7 @@ class AutogradEngine(Engine):
     D sees the fakes and the reals one after the other. So the gradients by the fakes' pixels cost no work on reals.
     """
 
-    def __init__(self, state: TrainState, config: TrainConfig) -> None:
+    def __init__(self, state: TrainState, config: RunConfig) -> None:
         """Make cuDNN, in the whole process, use only kernels that give the same bits every time."""
         self.g_parameters = list(state.generator.parameters())
         self.d_parameters = list(state.discriminator.parameters())

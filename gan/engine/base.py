@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gan.config import TrainConfig
+from gan.config import RunConfig
 from gan.data.batches import Real
 from gan.engine.adam import Adam
 from gan.engine.state import TrainState
 from gan.recipes.augment import Shifts
-from gan.recipes.networks import IMAGE_SHAPE
+from gan.recipes.generator import IMAGE_SHAPE
+from gan.recipes.resolve import recipe_of
 
 aten = torch.ops.aten
 NO_REDUCTION = 0  # aten's number for reduction="none"
@@ -56,7 +57,7 @@ class Engine(ABC):
     def __init__(
         self,
         state: TrainState,
-        config: TrainConfig,
+        config: RunConfig,
         compute_dtype: torch.dtype,
         layer_sizes: tuple[Sequence[int], Sequence[int]],
         adam_class: type[Adam] = Adam,
@@ -66,8 +67,6 @@ class Engine(ABC):
         `compute_dtype` is the activations' dtype; `layer_sizes` holds, for G and for D, how many parameters each
         update of Adam changes.
         """
-        assert config.ema_decay is not None and config.r1_gamma is not None
-        assert config.beta1 is not None and config.beta2 is not None
         self.state, self.config = state, config
         self.r1_gamma, self.ema_decay = config.r1_gamma, config.ema_decay
         self.period = R1_EVERY if config.r1_gamma else 1  # steps after which the same operations repeat
@@ -77,7 +76,7 @@ class Engine(ABC):
         self.g_adam = adam_class(state.generator, state.g_moments, betas, layer_sizes[0], state.ema)
         self.d_adam = adam_class(state.discriminator, state.d_moments, betas, layer_sizes[1])
         batch = config.batch_size
-        self.shifts = Shifts(config.augment_translate or 0, state.device)
+        self.shifts = Shifts(config.augment_translate, state.device)
         # The losses are weighted sums of 3B cross-entropies: the fakes with G's label, the fakes with D's label, the
         # reals. A row of loss_weights is one loss.
         like = state.fixed_z
@@ -93,7 +92,7 @@ class Engine(ABC):
     @contextmanager
     def running(self) -> Iterator[None]:
         """Set torch's threads as the run has them. Take steps inside; the state is complete before and after."""
-        torch.set_num_threads(self.config.num_threads or 1)
+        torch.set_num_threads(self.config.num_threads)
         yield
 
     @torch.no_grad()
@@ -132,7 +131,7 @@ class Engine(ABC):
             z=z,
             fake_digits=self.state.generator.digits(z) if self.config.conditional else None,
             masks=self.draw_masks(like=z),
-            translations=self.shifts.draw(2 * batch, rng) if self.config.shifts_after(step) else None,
+            translations=self.shifts.draw(2 * batch, rng) if self.config.translates_after(step) else None,
             r1_due=self.r1_gamma > 0 and step % self.period == 0,
         )
 
@@ -168,7 +167,7 @@ class Engine(ABC):
         """Write (g_loss, d_loss). Return the gradients of g_loss (B, 1) and of d_loss (2B, 1) by the logits."""
         batch = self.config.batch_size
         entries = torch.cat([logits[:batch], logits])  # (3B,)
-        if self.config.recipe == "published":
+        if recipe_of(self.config).loss == "rectified_bce":
             probability = torch.sigmoid(F.relu(entries))
             entropies = F.binary_cross_entropy(probability, self.labels, reduction="none")
             # BCELoss divides by the sigmoid's derivative, or by 1e-12 where that is less: the gradient is 0 at p = 1.

@@ -63,11 +63,11 @@ class GraphSteps(Steps):
     def take(self, goal: int) -> Tensor:
         """Take a graph's steps or one step. Return the last step's fakes (B, 1, 28, 28)."""
         first = self.state.step
-        phase = self.engine.config.shifts_after(first)
+        phase = self.engine.config.translates_after(first)
         fills_graph = (
             0 < self.size <= goal - first
             and first % self.engine.period == 0
-            and self.engine.config.shifts_after(first + self.size - 1) == phase
+            and self.engine.config.translates_after(first + self.size - 1) == phase
         )
         num_steps = self.size if fills_graph else 1
         self._fill_inputs(num_steps)

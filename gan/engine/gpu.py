@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gan.config import TrainConfig
+from gan.config import RunConfig
 from gan.engine.base import R1_EVERY, BackwardD, BackwardG, StepInputs, aten
 from gan.engine.linear import G_SLOPE, Block, LinearEngine, grads_by_block
 from gan.engine.state import TrainState
@@ -50,7 +50,7 @@ class DiscriminatorPass(NamedTuple):
 class GpuEngine(LinearEngine):
     """Take steps on a GPU: matrix products and activations have the config's precision."""
 
-    def __init__(self, state: TrainState, config: TrainConfig) -> None:
+    def __init__(self, state: TrainState, config: RunConfig) -> None:
         """Copy the parameters where the products' dtype is another than theirs."""
         compute_dtype = torch.bfloat16 if config.precision == "bfloat16" else state.fixed_z.dtype
         super().__init__(state, config, compute_dtype)

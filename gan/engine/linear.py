@@ -7,11 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from gan.config import TrainConfig
+from gan.config import RunConfig
 from gan.engine.adam import Adam, MixedPrecisionAdam, join
 from gan.engine.base import Engine
 from gan.engine.state import TrainState
-from gan.recipes.networks import MlpDiscriminator, dropout_masks
+from gan.recipes.mlp_networks import MlpDiscriminator, dropout_masks
 
 G_SLOPE = 0.2  # of G's LeakyReLU
 
@@ -35,7 +35,7 @@ class LinearEngine(Engine):
     """
 
     def __init__(
-        self, state: TrainState, config: TrainConfig, compute_dtype: torch.dtype, adam_class: type[Adam] = Adam
+        self, state: TrainState, config: RunConfig, compute_dtype: torch.dtype, adam_class: type[Adam] = Adam
     ) -> None:
         """Read the layers and what the recipe adds to them."""
         self.g_blocks, self.d_blocks = blocks_of(state.generator), blocks_of(state.discriminator)
@@ -43,7 +43,7 @@ class LinearEngine(Engine):
         if adam_class is not MixedPrecisionAdam:
             g_sizes, d_sizes = [sum(g_sizes)], [sum(d_sizes)]  # one fused call updates the whole network
         super().__init__(state, config, compute_dtype, (g_sizes, d_sizes), adam_class)
-        assert config.dropout is not None and isinstance(state.discriminator, MlpDiscriminator)
+        assert isinstance(state.discriminator, MlpDiscriminator)
         self.dropout, self.d_slope, self.tell = config.dropout, state.discriminator.slope, state.discriminator.tell
         norms = [block.norm for block in self.g_blocks if block.norm]
         self.num_batches_tracked = join([n.num_batches_tracked for n in norms if n.num_batches_tracked is not None])

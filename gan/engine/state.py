@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan.config import TrainConfig
+from gan.config import RunConfig
 from gan.engine.adam import Moments
 from gan.errors import CheckpointError
 from gan.health import Health
-from gan.recipes.networks import Generator, make_networks
+from gan.recipes.generator import Generator
+from gan.recipes.networks import make_networks
 from gan.seeds import derive_seed, make_rng
 
 NUM_FIXED = 25  # the 5x5 grid
@@ -23,9 +24,8 @@ class TrainState:
     From two states with equal `tensors()`, equal configs train to equal bits on the same machine.
     """
 
-    def __init__(self, config: TrainConfig, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(self, config: RunConfig, dtype: torch.dtype = torch.float32) -> None:
         """Make the state before the first step of a resolved config, on its device."""
-        assert config.seed is not None
         device = torch.device(config.device)
         with torch.random.fork_rng(devices=[]):
             # Draw on the CPU in float32, so that every device and precision starts from the same weights.

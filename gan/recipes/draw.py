@@ -5,7 +5,7 @@ from torch import Tensor
 
 from gan.errors import ConfigMismatchError
 from gan.images import to_uint8
-from gan.recipes.networks import Generator
+from gan.recipes.generator import Generator
 from gan.seeds import make_rng
 
 CHUNK = 1000  # images a pass: 10,000 at once would take 200 MB more
@@ -15,13 +15,14 @@ CHUNK = 1000  # images a pass: 10,000 at once would take 200 MB more
 def draw(network: Generator, latent_dim: int, count: int, seed: int, digit: int | None = None) -> Tensor:
     """Return `count` samples (N, 1, 28, 28) uint8; the same seed gives the same first samples whatever the count.
 
-    With `digit`, all are of that one. Raises ConfigMismatchError when the network is not told digits.
+    With `digit`, all are of that class. Raises ConfigMismatchError when the network is not class-conditional.
     """
     if digit is not None and not network.conditional:
-        raise ConfigMismatchError("--digit: this run was not told digits (conditional: false in its config.json)")
+        raise ConfigMismatchError("--digit: the run is not class-conditional (conditional: false in its config.json)")
     rng = make_rng(seed, "samples")
     chunks = [min(CHUNK, count - done) for done in range(0, count, CHUNK)]
     device = next(network.parameters()).device  # the latents are drawn on the CPU: every device gets the same
     z = [torch.randn(CHUNK, latent_dim, generator=rng)[:size] for size in chunks]
-    asked = z if digit is None else [network.asking(part, digit) for part in z]
-    return torch.cat([to_uint8(network(part.to(device))) for part in asked])
+    if digit is not None:
+        z = [network.with_class(part, digit) for part in z]
+    return torch.cat([to_uint8(network(part.to(device))) for part in z])

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from gan.config import TrainConfig
+from gan.config import RunConfig
 from gan.errors import RunError
 from gan.health import HealthEvent
 from gan.report.curves import LossCurves
@@ -28,7 +28,7 @@ DAMAGED_PNG = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 class RunFacts:
     """What a report shows of a run."""
 
-    config: TrainConfig
+    config: RunConfig
     provenance: Provenance
     metrics: list[SnapshotMetrics]  # one per snapshot
     best: Best | None
@@ -47,7 +47,7 @@ def read_facts(run: RunDir) -> RunFacts:
     if not grids:
         raise RunError(
             f"{run.grids_dir}: no grid yet, so there is nothing to report; the first is drawn at step "
-            f"{min(config.snapshot_steps, config.num_steps or 1):,}. Resume the training: "
+            f"{min(config.snapshot_steps, config.num_steps):,}. Resume the training: "
             f"gan train --run-dir {run.path} --resume"
         )
     metrics = run.read_metrics()

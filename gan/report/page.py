@@ -7,8 +7,10 @@ like every other file. The look and behaviour of the page are in templates/.
 import logging
 from typing import Any
 
-from gan.config import TrainConfig
+from gan.config import RunConfig
 from gan.files import atomic_write
+from gan.recipes.describe import describe
+from gan.recipes.resolve import recipe_of
 from gan.report.facts import RunFacts, read_facts
 from gan.report.film import HOLD_MS, film_gif, frame_ms, frame_png
 from gan.report.html import csp_hash, fill, source, to_base64
@@ -55,7 +57,7 @@ def html_page(facts: RunFacts) -> str:
         last_metrics=facts.metrics[-1],
         lede=_lede(facts),
         data=_script_data(facts),
-        descriptions={name: field.description for name, field in TrainConfig.model_fields.items()},
+        descriptions={name: describe(name) for name in RunConfig.model_fields},
         quality=quality_section(facts.metrics, facts.best, facts.curves.num_steps),
         neighbours=neighbours_section(facts.neighbours, facts.frames[-1].step),
     )
@@ -75,7 +77,8 @@ def _script_data(facts: RunFacts) -> dict[str, Any]:
 def _lede(facts: RunFacts) -> str:
     """Return the sentence under the title: which grids the page shows."""
     num_shown, num_drawn = len(facts.frames), facts.num_grids
-    content = "the first 25 fakes of a batch" if facts.config.recipe == "published" else "the same 25 points of noise"
+    from_batch = recipe_of(facts.config).grid == "batch"
+    content = "the first 25 fakes of a batch" if from_batch else "the same 25 points of noise"
     if num_drawn == 1:
         return f"One grid, at step {facts.frames[0].step:,}: {content}."
     count = f"{num_shown} of {num_drawn:,} grids" if num_shown < num_drawn else f"{num_drawn} grids"

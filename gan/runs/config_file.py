@@ -3,13 +3,14 @@
 import json
 from typing import Any
 
-from gan.config import TrainConfig
+from gan.config import RunConfig
 from gan.errors import RunError
+from gan.recipes.resolve import stored_config
 
 VERSION = 1
 
 
-def config_bytes(config: TrainConfig) -> bytes:
+def config_bytes(config: RunConfig) -> bytes:
     """Return the content of config.json."""
     fields = {"version": VERSION, **config.model_dump(mode="json")}
     return (json.dumps(fields, indent=2) + "\n").encode()
@@ -28,9 +29,9 @@ def parse_fields(content: bytes, where: str) -> dict[str, Any]:
     return fields
 
 
-def parse_config(content: bytes, where: str) -> TrainConfig:
+def parse_config(content: bytes, where: str) -> RunConfig:
     """Return the config in a config.json. Raises RunError where it is damaged or of another version."""
     try:
-        return TrainConfig.model_validate(parse_fields(content, where))
+        return stored_config(parse_fields(content, where))
     except ValueError as error:  # pydantic's ValidationError among them
         raise RunError(f"{where}: cannot be read ({error}). Restore it from a copy.") from error

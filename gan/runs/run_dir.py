@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from gan.config import TrainConfig
+from gan.config import RunConfig
 from gan.errors import RunError
 from gan.evaluation.evaluator import QuickEvaluation
 from gan.files import atomic_write, locked
@@ -73,7 +73,7 @@ class RunDir:
         steps = (layout.grid_step(f"{layout.GRIDS}{path.name}") for path in self.grids_dir.glob("*"))
         return [(step, self.grid_path(step)) for step in sorted(step for step in steps if step is not None)]
 
-    def read_config(self) -> TrainConfig:
+    def read_config(self) -> RunConfig:
         """Read the run's resolved config. Raises RunError when it is missing or damaged."""
         try:
             return parse_config(self.config_path.read_bytes(), str(self.config_path))
@@ -82,7 +82,7 @@ class RunDir:
         except OSError as error:
             raise RunError(f"{self.config_path}: cannot be read ({error}). Check its permissions.") from error
 
-    def write_config(self, config: TrainConfig) -> None:
+    def write_config(self, config: RunConfig) -> None:
         """Write the resolved config. This makes the folder a run directory."""
         atomic_write(self.config_path, config_bytes(config))
 

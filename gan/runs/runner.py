@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from gan.config import TrainConfig
+from gan.config import RunConfig, TrainConfig
 from gan.data.batches import Batches
 from gan.data.dataset import Dataset
 from gan.device import Device, choose_device, choose_num_threads, choose_precision
@@ -18,6 +18,7 @@ from gan.errors import ConfigMismatchError, RunError, TrainingDivergedError
 from gan.files import atomic_write, is_temporary, storage_error
 from gan.health import Health, HealthEvent
 from gan.images import grid_png
+from gan.recipes.resolve import resolve
 from gan.runs import checkpoint, layout
 from gan.runs.neighbours import write_neighbours
 from gan.runs.provenance import Provenance
@@ -38,9 +39,8 @@ class Run:
     A run has one attempt, unless the monitor's diagnosis sends it back to an earlier step: there the next one begins.
     """
 
-    def __init__(self, run_dir: RunDir, config: TrainConfig, device: Device, data: Dataset) -> None:
+    def __init__(self, run_dir: RunDir, config: RunConfig, device: Device, data: Dataset) -> None:
         """Load the newest good checkpoint of a run directory. Raises CheckpointError."""
-        assert config.seed is not None and config.num_steps is not None
         self.run_dir = run_dir
         self.config = config
         self.device = device
@@ -143,14 +143,12 @@ class Run:
         rewinds = (*health.rewinds, event.to_step)
         self._begin_attempt(tensors, len(rewinds))
         if event.action == "rolled_back":  # the same seed, but other latents than those that led to the diagnosis
-            assert self.attempt_config.seed is not None
             self.state.rng = make_rng(self.attempt_config.seed, "steps", len(rewinds), self.state.device)
         self.state.health = Health(rewinds=rewinds, signs=self.state.health.signs, events=health.events)
 
     def _begin_attempt(self, tensors: dict[str, Tensor], num_rewinds: int) -> None:
         """Take an attempt's state from the tensors of a checkpoint; from none, begin at step 0."""
         self.attempt_config = config_of_attempt(self.config, num_rewinds)
-        assert self.attempt_config.seed is not None
         images, labels = self.data.train_images, self.data.train_labels
         self.batches = Batches(images, labels, self.config.batch_size, self.attempt_config.seed, self.config.device)
         self.state = TrainState(self.attempt_config)
@@ -164,7 +162,7 @@ class Run:
 @contextmanager
 def open_run(
     path: Path,
-    config: TrainConfig,
+    asked: TrainConfig,
     data: Dataset,
     *,
     resume: bool = False,
@@ -194,24 +192,24 @@ def open_run(
             ) from error
         _remove_temporary_files(path)
         if run_dir.config_path.exists():
-            stored = run_dir.read_config()
-            config.check_resumes(stored, path)
-            device = choose_device(stored.device)
-            config = stored.completed()
+            config = run_dir.read_config()
+            asked.check_resumes(config, path)
+            device = choose_device(config.device)
             if from_scratch:
                 _discard_training(run_dir)
         else:
-            config, device = resolve(config, default_seed)
+            config, device = resolve_here(asked, default_seed)
             run_dir.write_config(config)
         _write_description(run_dir, device, data)
         yield Run(run_dir, config, device, data)
 
 
-def resolve(config: TrainConfig, default_seed: int = 0) -> tuple[TrainConfig, Device]:
+def resolve_here(asked: TrainConfig, default_seed: int = 0) -> tuple[RunConfig, Device]:
     """Fill the open fields of a config, on this machine. Raises DeviceError when its device cannot be used."""
-    device = choose_device(config.device)
+    device = choose_device(asked.device)
     num_threads, precision = choose_num_threads(), choose_precision(device.kind)
-    return config.resolved(seed=default_seed, device=device.kind, num_threads=num_threads, precision=precision), device
+    config = resolve(asked, seed=default_seed, device=device.kind, num_threads=num_threads, precision=precision)
+    return config, device
 
 
 def _prepare(run_dir: RunDir, existing: bool) -> None:

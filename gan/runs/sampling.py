@@ -7,14 +7,16 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
-from gan.config import TrainConfig
+from gan.config import RunConfig
 from gan.errors import CheckpointError
 from gan.images import grid_png
-from gan.recipes.networks import Generator, make_networks
+from gan.recipes.generator import Generator
+from gan.recipes.networks import make_networks
+from gan.recipes.resolve import stored_config
 from gan.runs import checkpoint
 
 
-def load_sampler(path: Path) -> tuple[Generator, TrainConfig, int]:
+def load_sampler(path: Path) -> tuple[Generator, RunConfig, int]:
     """Load the generator of a run's newest good checkpoint, or of a checkpoint file; return its config and step too.
 
     It is in eval mode and on the CPU. Where the run has an averaged generator (EMA), it is that one.
@@ -25,7 +27,7 @@ def load_sampler(path: Path) -> tuple[Generator, TrainConfig, int]:
     loaded = checkpoint.load_newest(path) if path.is_dir() else checkpoint.load(path)
     if loaded is None:
         raise CheckpointError(f"{path}: there is no checkpoint yet. Train the run first, or give a run directory.")
-    config = TrainConfig.model_validate(loaded.config)
+    config = stored_config(loaded.config)
     network, _ = make_networks(config)
     prefix = "ema." if config.ema_decay else "generator."
     weights = {name.removeprefix(prefix): tensor for name, tensor in loaded.tensors.items() if name.startswith(prefix)}

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 
-from gan.config import TrainConfig
+from gan.config import RunConfig
 from gan.engine.state import TrainState
 from gan.evaluation.evaluator import QuickEvaluation
 from gan.files import atomic_write
@@ -26,7 +26,7 @@ class SnapshotWriter:
     step that a run resumes from.
     """
 
-    def __init__(self, run_dir: RunDir, config: TrainConfig, events: EventLog, state: TrainState) -> None:
+    def __init__(self, run_dir: RunDir, config: RunConfig, events: EventLog, state: TrainState) -> None:
         """Continue after `state.step`: discard the grids and the metrics of later steps."""
         self.run_dir = run_dir
         self.config = config
@@ -79,7 +79,6 @@ class SnapshotWriter:
         config = self.config.model_dump(mode="json")
         checkpoint.save(self.run_dir.path, state.tensors(), config, state.health.rewinds)
         best = self.run_dir.best_checkpoint(line for line in self.lines if isinstance(line, SnapshotMetrics))
-        assert self.config.num_steps is not None
         checkpoint.prune(
             self.run_dir.path, self.config.snapshot_steps, self.config.num_steps, best.step if best else None
         )

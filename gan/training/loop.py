@@ -8,12 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gan.config import TrainConfig
+from gan.config import RunConfig
 from gan.data.batches import Batches
 from gan.engine.cuda_graphs import steps_for
 from gan.engine.factory import engine_for
 from gan.engine.state import NUM_FIXED, TrainState
 from gan.errors import TrainingDivergedError
+from gan.recipes.resolve import recipe_of
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Snapshot:
 
 
 def train(
-    state: TrainState, config: TrainConfig, batches: Batches, should_stop: Callable[[], bool] = lambda: False
+    state: TrainState, config: RunConfig, batches: Batches, should_stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Snapshot]:
     """Train from `state.step` to `config.num_steps`, yielding a Snapshot every `snapshot_steps` and at the end.
 
@@ -40,7 +41,6 @@ def train(
     Raises:
         TrainingDivergedError: a loss or weight is NaN or infinite; nothing since the last snapshot should be kept.
     """
-    assert config.num_steps is not None
     losses = torch.empty(config.snapshot_steps, 2, device=state.device, dtype=state.fixed_z.dtype)
     engine = engine_for(state, config)
     steps = steps_for(engine, batches, losses)
@@ -63,8 +63,8 @@ def train(
 
 
 @torch.no_grad()
-def _grid_images(state: TrainState, config: TrainConfig, fake: Tensor) -> Tensor:
-    images = fake[:NUM_FIXED] if config.recipe == "published" else state.sampler.eval()(state.fixed_z)
+def _grid_images(state: TrainState, config: RunConfig, fake: Tensor) -> Tensor:
+    images = fake[:NUM_FIXED] if recipe_of(config).grid == "batch" else state.sampler.eval()(state.fixed_z)
     state.generator.train()
     return images.float().cpu().clone()  # the engine writes its next fakes over these
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from gan.config import TrainConfig
+from gan.config import RunConfig
 from gan.data.batches import Batches
 from gan.data.dataset import Dataset
 from gan.engine.state import TrainState
@@ -23,11 +23,10 @@ class Decision(NamedTuple):
     seed: int | None = None
 
 
-def config_of_attempt(config: TrainConfig, num_rewinds: int) -> TrainConfig:
+def config_of_attempt(config: RunConfig, num_rewinds: int) -> RunConfig:
     """Return the config of the attempt after so many rewinds. A restarted attempt has a seed of its own."""
     if config.on_collapse != "restart" or not num_rewinds:
         return config
-    assert config.seed is not None
     return config.model_copy(update={"seed": derive_seed(config.seed, "restart", num_rewinds)})
 
 
@@ -37,7 +36,7 @@ class Monitor:
     A decision depends only on the state, its losses and its step, so a resumed run gets the same decision again.
     """
 
-    def __init__(self, config: TrainConfig, data: Dataset, newest_good_snapshot: Callable[[int], int]) -> None:
+    def __init__(self, config: RunConfig, data: Dataset, newest_good_snapshot: Callable[[int], int]) -> None:
         """Load the classifier if the data set is MNIST, which is all that it knows.
 
         `newest_good_snapshot(step)` returns the last snapshot before a step that can be loaded; 0 when there is none.

@@ -2,7 +2,7 @@
 
 import logging
 
-from gan.config import TrainConfig
+from gan.config import RunConfig
 from gan.data.dataset import Dataset
 from gan.engine.state import TrainState
 from gan.errors import ChecksumError, DataError
@@ -23,7 +23,7 @@ class PeriodicEvaluator:
     On a data set that the classifier does not know it logs this once and does nothing.
     """
 
-    def __init__(self, config: TrainConfig, data: Dataset) -> None:
+    def __init__(self, config: RunConfig, data: Dataset) -> None:
         self.config = config
         self.data = data
         self._evaluator: Evaluator | None = None
@@ -32,7 +32,6 @@ class PeriodicEvaluator:
     def is_due(self, step: int) -> bool:
         """Return whether the snapshot at `step` should be evaluated."""
         num_steps, snapshot_steps = self.config.num_steps, self.config.snapshot_steps
-        assert num_steps is not None
         every = snapshot_steps * max(EVERY_SNAPSHOTS, -(-MIN_STEPS // snapshot_steps))
         return num_steps >= MIN_STEPS and (step % every == 0 or step == num_steps)
 

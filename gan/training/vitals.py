@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from gan.config import TrainConfig
+from gan.config import RunConfig
 from gan.data.batches import Real
 from gan.engine.state import TrainState
 from gan.evaluation import metrics
@@ -12,6 +12,7 @@ from gan.evaluation.classifier import Classifier, classify
 from gan.evaluation.evaluator import COVERED_SHARE
 from gan.health import CLASSES_FROM, Vitals, stuck_steps
 from gan.images import to_uint8
+from gan.recipes.resolve import recipe_of
 from gan.seeds import make_rng
 from gan.training.loop import Snapshot
 
@@ -20,14 +21,13 @@ NUM_SAMPLES = 128  # takes 10 ms on one CPU core, 20 ms with the classifier
 
 @torch.no_grad()
 def measure(
-    state: TrainState, config: TrainConfig, real: Real, snapshot: Snapshot, classifier: Classifier | None
+    state: TrainState, config: RunConfig, real: Real, snapshot: Snapshot, classifier: Classifier | None
 ) -> Vitals:
     """Measure the vitals at a snapshot. The latents depend only on the seed and the step.
 
     The discriminator gets real images and fakes of the generator in training. Variance and classes are measured on
     samples of the network that `gan sample` uses. The classifier, if there is one, is used from step CLASSES_FROM on.
     """
-    assert config.seed is not None
     rng = make_rng(config.seed, "health", state.step)
     z = torch.randn(NUM_SAMPLES, config.latent_dim, generator=rng).to(state.fixed_z)
     images, digits = real.images[:NUM_SAMPLES].to(z.dtype), real.digits[:NUM_SAMPLES]
@@ -60,9 +60,9 @@ def measure(
     )
 
 
-def _slopes(logits: Tensor, is_real: Tensor, config: TrainConfig) -> Tensor:
+def _slopes(logits: Tensor, is_real: Tensor, config: RunConfig) -> Tensor:
     """Return (2B,): the absolute derivative of each image's loss by its logit. D's gradient starts from it."""
-    if config.recipe != "published":
+    if recipe_of(config).loss == "bce":
         return (torch.sigmoid(logits) - is_real.to(logits.dtype)).abs()
     # The published head applies a ReLU before the sigmoid: no gradient below 0, nor where the sigmoid rounds to 1.
     probability = torch.sigmoid(F.relu(logits))

@@ -13,6 +13,7 @@ import pytest
 
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
+from gan.recipes.resolve import resolve
 from gan.runs.runner import open_run
 from tests.support.digits import write_mnist
 from tests.support.killing import Command, differing
@@ -68,7 +69,7 @@ def test_wrong_usage_exits_2(tmp_path: Path, options: list[str], message: str) -
 def test_a_dry_run_prints_the_config_and_writes_nothing(tmp_path: Path) -> None:
     done = gan_train(tmp_path, "--dry-run", "--device", "cpu", *OPTIONS)
     resolved = TrainConfig.model_validate_json(done.stdout)
-    assert resolved == CONFIG.resolved(seed=0, device="cpu", num_threads=1)
+    assert resolved == resolve(CONFIG, seed=0, device="cpu", num_threads=1)
     assert list(tmp_path.iterdir()) == []
 
 

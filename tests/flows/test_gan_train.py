@@ -19,6 +19,7 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import State
+from prefect.exceptions import ParameterTypeError
 from prefect.utilities.callables import parameter_schema
 
 from flows.gan_train import gan_train
@@ -253,3 +254,8 @@ def test_the_form_for_parameters_has_bounds_and_help() -> None:
     field = schema.definitions["TrainConfig"]["properties"]["batch_size"]
     assert (field["minimum"], field["maximum"], field["default"]) == (25, 10_000, 64)
     assert field["description"] == TrainConfig.model_fields["batch_size"].description
+
+
+def test_a_parameter_that_the_recipe_does_not_support_is_refused_at_once() -> None:
+    with pytest.raises(ParameterTypeError, match="config.dropout: recipe dcgan has no dropout"):
+        gan_train.validate_parameters({"config": {"recipe": "dcgan", "dropout": 0.3}})

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gan.config import TrainConfig
+from gan.config import RunConfig
 from gan.data.batches import Real
 from gan.engine.adam import Moments
 from gan.engine.base import R1_EVERY
 from gan.engine.state import TrainState
-from gan.recipes.networks import dropout_masks
+from gan.recipes.mlp_networks import dropout_masks
 
 
 class Masked(nn.Module):
@@ -86,7 +86,7 @@ def dcgan_discriminator() -> nn.Sequential:
     )  # fmt: skip
 
 
-def networks(config: TrainConfig) -> tuple[nn.Sequential, nn.Sequential]:
+def networks(config: RunConfig) -> tuple[nn.Sequential, nn.Sequential]:
     if config.recipe == "dcgan":
         return dcgan_generator(config.latent_dim), dcgan_discriminator()
     if config.recipe == "published":
@@ -100,9 +100,7 @@ def networks(config: TrainConfig) -> tuple[nn.Sequential, nn.Sequential]:
 class Reference:
     """Train as the table says, beginning from a TrainState's weights, moments and random stream."""
 
-    def __init__(self, state: TrainState, config: TrainConfig) -> None:
-        assert config.learning_rate is not None and config.beta1 is not None and config.beta2 is not None
-        assert config.dropout is not None
+    def __init__(self, state: TrainState, config: RunConfig) -> None:
         self.config, self.dropout = config, config.dropout
         self.generator, self.discriminator = networks(config)
         self.loss = nn.BCELoss() if config.recipe == "published" else nn.BCEWithLogitsLoss()
@@ -152,8 +150,7 @@ class Reference:
         for optimizer in (self.g_optimizer, self.d_optimizer):
             optimizer.param_groups[0]["lr"] = rate
 
-    def _is_past(self, share: float | None) -> bool:
-        assert self.config.num_steps is not None and share is not None
+    def _is_past(self, share: float) -> bool:
         return self.num_steps / self.config.num_steps >= share
 
     def _draw_shifts(self, batch: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:

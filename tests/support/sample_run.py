@@ -7,15 +7,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gan.config import TrainConfig
 from gan.evaluation.classifier import WEIGHTS_SHA256
 from gan.evaluation.evaluator import QuickEvaluation
 from gan.images import grid_png, to_uint8
-from gan.recipes.networks import MlpGenerator
+from gan.recipes.mlp_networks import MlpGenerator
 from gan.runs import checkpoint
 from gan.runs.provenance import Provenance
 from gan.runs.run_dir import RunDir, SnapshotMetrics
 from gan.runs.writer import losses_npz
+from tests.support.configs import run_config
 from tests.support.digits import digits
 
 PROVENANCE = Provenance(
@@ -39,7 +39,7 @@ def write_sample_run(
     """
     run = RunDir(path)
     num_steps = max([3000, *steps])
-    run.write_config(TrainConfig(num_steps=num_steps).resolved(seed=7, device="cpu", num_threads=2))
+    run.write_config(run_config(num_steps=num_steps, seed=7, num_threads=2))
     run.write_provenance(PROVENANCE.model_copy(update=provenance))
     run.grids_dir.mkdir()
     run.reals_path.write_bytes(grid_png(torch.from_numpy(digits(25)[0]).unsqueeze(1)))

@@ -9,9 +9,10 @@ from gan.files import atomic_write
 from gan.images import grid_png
 from gan.runs import checkpoint
 from gan.runs.run_dir import RunDir, SnapshotMetrics
+from tests.support.configs import run_config
 from tests.support.sample_run import PROVENANCE, evaluation, random_images
 
-CONFIG = TrainConfig(num_steps=1000, snapshot_steps=10).resolved(seed=0, device="cpu", num_threads=1)
+CONFIG = run_config(num_steps=1000, snapshot_steps=10)
 
 
 class SpooledRun:

@@ -14,7 +14,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from gan.config import TrainConfig
+from gan.config import RunConfig
 from gan.engine.adam import Adam, MixedPrecisionAdam
 from gan.engine.base import R1_EVERY, BackwardD, BackwardG, StepInputs
 from gan.engine.cpu import kernels
@@ -24,13 +24,14 @@ from gan.engine.cpu.matmul import choose_matmul
 from gan.engine.cpu.threads import make_task_slots
 from gan.engine.linear import G_SLOPE, LinearEngine
 from gan.engine.state import TrainState
-from gan.recipes.networks import NUM_PIXELS
+from gan.recipes.generator import NUM_PIXELS
+from gan.recipes.resolve import recipe_of
 
 
 class CpuEngine(LinearEngine):
     """Take steps on a CPU: matrix products have the config's precision, all else the parameters' dtype."""
 
-    def __init__(self, state: TrainState, config: TrainConfig) -> None:
+    def __init__(self, state: TrainState, config: RunConfig) -> None:
         """Lay out the buffers. In bfloat16 with two or more threads, start a second thread, which gets half of them.
 
         In float32 the products take longer, and it is faster to spread each of them over all threads.
@@ -159,7 +160,7 @@ class CpuEngine(LinearEngine):
 
     def compute_losses(self, logits: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
         """Write (g_loss, d_loss). Return the gradients of g_loss (B, 1) and of d_loss (2B, 1) by the logits."""
-        rectified = self.config.recipe == "published"
+        rectified = recipe_of(self.config).loss == "rectified_bce"
         kernel = kernels.rectified_sigmoid_losses if rectified else kernels.logit_losses
         kernel(logits.numpy(), self.g_grad_logits.array, self.d_grad_logits.array, losses.numpy())
         return self.g_grad_logits.tensor, self.d_grad_logits.tensor

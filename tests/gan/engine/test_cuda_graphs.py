@@ -17,6 +17,7 @@ from gan.engine.base import R1_EVERY
 from gan.engine.cuda_graphs import Capture, GraphSteps, Steps, capture_graph, steps_per_graph
 from gan.engine.gpu import GpuEngine
 from gan.engine.state import TrainState
+from gan.recipes.resolve import resolve
 from gan.training import loop as training
 from gan.training.loop import train
 from tests.support.digits import digits
@@ -45,7 +46,7 @@ class Replays:
 
 def begin(device: str = "cpu", **fields: object) -> tuple[TrainState, TrainConfig, Batches]:
     asked = TrainConfig(**{"num_steps": 60, "snapshot_steps": 26, "batch_size": 32, "augment_start": 0.43, **fields})
-    config = asked.resolved(seed=0, device=device, num_threads=1)
+    config = resolve(asked, seed=0, device=device, num_threads=1)
     return TrainState(config), config, Batches(*DIGITS, config.batch_size, 0, device)
 
 

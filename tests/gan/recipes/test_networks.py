@@ -3,13 +3,15 @@
 import pytest
 import torch
 
-from gan.config import TrainConfig
-from gan.recipes.networks import DIGIT_COUNTS, dropout_masks, make_networks
+from gan.recipes.generator import CLASS_COUNTS
+from gan.recipes.mlp_networks import dropout_masks
+from gan.recipes.networks import make_networks
+from tests.support.configs import run_config
 
 
 @pytest.mark.parametrize(("recipe", "bn_eps", "slope"), [("published", 0.8, 0.0), ("tuned", 1e-5, 0.2)])
 def test_layer_sizes_are_the_tables(recipe: str, bn_eps: float, slope: float) -> None:
-    generator, discriminator = make_networks(TrainConfig(recipe=recipe))
+    generator, discriminator = make_networks(run_config(recipe=recipe))
     linears = [layer for layer in generator.layers if isinstance(layer, torch.nn.Linear)]
     norms = [layer for layer in generator.layers if isinstance(layer, torch.nn.BatchNorm1d)]
     assert [layer.out_features for layer in linears] == [128, 256, 512, 1024, 784]
@@ -19,13 +21,13 @@ def test_layer_sizes_are_the_tables(recipe: str, bn_eps: float, slope: float) ->
 
 
 def test_a_told_network_keeps_its_layers_sizes() -> None:
-    told, untold = (make_networks(TrainConfig(conditional=conditional)) for conditional in (True, False))
+    told, untold = (make_networks(run_config(conditional=conditional)) for conditional in (True, False))
     for network, other in zip(told, untold, strict=True):
         assert [p.shape for p in network.parameters()] == [p.shape for p in other.parameters()]
 
 
 def test_tuned_reads_the_digit_in_place_of_ten_latents_and_on_the_frame() -> None:
-    generator, discriminator = make_networks(TrainConfig(conditional=True))
+    generator, discriminator = make_networks(run_config(conditional=True))
     z = torch.randn(2, 100)
     z[:, 0] = torch.tensor([-2.0, 2.0])
     told = torch.nn.functional.one_hot(torch.tensor([0, 9]), 10)
@@ -41,7 +43,7 @@ def test_tuned_reads_the_digit_in_place_of_ten_latents_and_on_the_frame() -> Non
 
 
 def test_dcgan_halves_and_doubles_the_side() -> None:
-    generator, discriminator = make_networks(TrainConfig(recipe="dcgan"))
+    generator, discriminator = make_networks(run_config(recipe="dcgan"))
     sizes: list[tuple[int, ...]] = []
     for layer in (*generator.layers, *discriminator.layers):
         if isinstance(layer, torch.nn.Conv2d | torch.nn.ConvTranspose2d):
@@ -54,24 +56,24 @@ def test_dcgan_halves_and_doubles_the_side() -> None:
 
 @pytest.mark.parametrize("recipe", ["tuned", "dcgan"])
 def test_each_digit_is_asked_for_as_often_as_there_are_images_of_it(recipe: str) -> None:
-    generator, _ = make_networks(TrainConfig(recipe=recipe))
+    generator, _ = make_networks(run_config(recipe=recipe))
     digits = generator.digits(torch.randn(100_000, 100, generator=torch.Generator().manual_seed(0)))
-    expected = torch.tensor(DIGIT_COUNTS) / sum(DIGIT_COUNTS)
+    expected = torch.tensor(CLASS_COUNTS) / sum(CLASS_COUNTS)
     torch.testing.assert_close(digits.bincount() / len(digits), expected, rtol=0, atol=0.003)
 
 
 @pytest.mark.parametrize("digit", range(10))
 def test_latents_can_be_made_to_ask_for_one_digit(digit: int) -> None:
-    generator, _ = make_networks(TrainConfig(recipe="dcgan"))
+    generator, _ = make_networks(run_config(recipe="dcgan"))
     z = torch.randn(10_000, 100, generator=torch.Generator().manual_seed(digit))
-    asking = generator.asking(z, digit)
+    asking = generator.with_class(z, digit)
     assert (generator.digits(asking) == digit).all() and torch.equal(asking[:, 1:], z[:, 1:])
     unasked = z[generator.digits(z) == digit]
     assert asking[:, 0].mean().item() == pytest.approx(unasked[:, 0].mean().item(), abs=0.02)
 
 
 def test_dcgan_draws_and_judges_by_the_digit() -> None:
-    generator, discriminator = make_networks(TrainConfig(recipe="dcgan"))
+    generator, discriminator = make_networks(run_config(recipe="dcgan"))
     z = torch.zeros(2, 100)
     z[:, 0] = torch.tensor([-2.0, 2.0])
     assert generator.digits(z).tolist() == [0, 9]

@@ -92,7 +92,7 @@ def grey(png: bytes) -> np.ndarray:
         "git commit 0123456789abcdef0123456789abcdef01234567",
         "gan-train 0.1.0 python 3.11.7 torch 2.6.0 numpy 1.26.4",
         "train-images-idx3-ubyte ba89" + "0" * 60 + " t10k-images-idx3-ubyte 0fa7" + "1" * 60,
-        "learning_rate 0.0006 Adam's step size.",
+        "learning_rate 0.0006 Adam's learning rate before it decays.",
         "gan sample sample --out samples.png",
         "gan train --run-dir sample --resume",
         "gan-train --run-id sample",

@@ -5,7 +5,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gan.config import TrainConfig
 from gan.engine.state import TrainState
 from gan.errors import RunError
 from gan.runs import checkpoint
@@ -14,9 +13,10 @@ from gan.runs.run_dir import RunDir
 from gan.runs.tensorboard import EventLog
 from gan.runs.writer import SnapshotWriter
 from gan.training.loop import Snapshot
+from tests.support.configs import run_config
 from tests.support.sample_run import evaluation, random_images
 
-CONFIG = TrainConfig(num_steps=30).resolved(seed=0, device="cpu", num_threads=1)
+CONFIG = run_config(num_steps=30)
 LINE = '{"version":1,"step":%d,"g_loss":1,"d_loss":1,"steps_per_second":9,"seconds":2,"time":"2026-01-01T00:00:00"}\n'
 
 

@@ -3,14 +3,14 @@
 import pytest
 import torch
 
-from gan.config import TrainConfig
 from gan.errors import ConfigMismatchError
 from gan.recipes.draw import draw
 from gan.recipes.networks import make_networks
+from tests.support.configs import run_config
 
 
 def test_the_same_seed_gives_the_same_first_samples_whatever_the_count() -> None:
-    generator, _ = make_networks(TrainConfig(conditional=True))
+    generator, _ = make_networks(run_config(conditional=True))
     many = draw(generator.eval(), 100, 1030, seed=3)
     assert torch.equal(many[:25], draw(generator, 100, 25, seed=3))
     assert not torch.equal(many[:25], draw(generator, 100, 25, seed=4))
@@ -18,7 +18,7 @@ def test_the_same_seed_gives_the_same_first_samples_whatever_the_count() -> None
 
 @pytest.mark.parametrize("recipe", ["tuned", "dcgan"])
 def test_one_digit_is_drawn_from_latents_that_ask_for_it(recipe: str) -> None:
-    generator, _ = make_networks(TrainConfig(recipe=recipe, conditional=True))
+    generator, _ = make_networks(run_config(recipe=recipe, conditional=True))
     asked: list[torch.Tensor] = []
     generator.register_forward_pre_hook(lambda _, inputs: asked.append(generator.digits(*inputs)))
     sevens = draw(generator.eval(), 100, 1030, seed=0, digit=7)
@@ -26,6 +26,6 @@ def test_one_digit_is_drawn_from_latents_that_ask_for_it(recipe: str) -> None:
 
 
 def test_a_generator_that_was_not_told_digits_draws_no_chosen_one() -> None:
-    generator, _ = make_networks(TrainConfig(recipe="published"))
-    with pytest.raises(ConfigMismatchError, match="--digit: this run was not told digits"):
+    generator, _ = make_networks(run_config(recipe="published"))
+    with pytest.raises(ConfigMismatchError, match="--digit: the run is not class-conditional"):
         draw(generator, 100, 25, seed=0, digit=7)

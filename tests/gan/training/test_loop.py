@@ -18,6 +18,7 @@ from gan.engine.factory import engine_for
 from gan.engine.gpu import GpuEngine
 from gan.engine.state import TrainState
 from gan.errors import TrainingDivergedError
+from gan.recipes.resolve import resolve
 from gan.training.loop import train
 from tests.support.digits import digits
 from tests.support.reference import Reference
@@ -27,7 +28,7 @@ LIVE_SEED = 0  # a seed whose published networks both live on these digits; on m
 
 def begin(recipe: str, dtype: torch.dtype = torch.float32, **fields: object) -> tuple[TrainState, TrainConfig, Batches]:
     config = TrainConfig(recipe=recipe, **{"snapshot_steps": 10, "augment_start": 0.5, **fields})
-    config = config.resolved(seed=LIVE_SEED, device="cpu", num_threads=1)
+    config = resolve(config, seed=LIVE_SEED, device="cpu", num_threads=1)
     return TrainState(config, dtype), config, Batches(*digits(512), config.batch_size, LIVE_SEED, dtype=dtype)
 
 

@@ -17,6 +17,7 @@ from gan.evaluation.evaluator import NUM_QUICK
 from gan.recipes.draw import draw
 from gan.training import periodic as quick
 from gan.training.periodic import PeriodicEvaluator
+from tests.support.configs import run_config
 from tests.support.digits import mnist
 
 DATA = mnist()
@@ -26,7 +27,7 @@ STRANGE = replace(DATA, test_images=255 - DATA.test_images)
 
 def at_step(step: int, recipe: str = "tuned", data: Dataset = KNOWN) -> tuple[PeriodicEvaluator, TrainState]:
     """Return a judge and an untrained state that stands at the last of so many steps."""
-    config = TrainConfig(num_steps=step, recipe=recipe).resolved(seed=0, device="cpu", num_threads=1)
+    config = run_config(num_steps=step, recipe=recipe)
     state = TrainState(config)
     state.step = step
     return PeriodicEvaluator(config, data), state

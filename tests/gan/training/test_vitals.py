@@ -10,11 +10,12 @@ from gan.evaluation.classifier import load_classifier
 from gan.health import FLAT, Vitals
 from gan.training.loop import Snapshot, train
 from gan.training.vitals import measure
+from tests.support.configs import run_config
 from tests.support.digits import digits
 
 
 def trained(recipe: str = "tuned", num_steps: int = 20) -> tuple[TrainState, TrainConfig, Batches, Snapshot]:
-    config = TrainConfig(recipe=recipe, num_steps=num_steps).resolved(seed=0, device="cpu", num_threads=1)
+    config = run_config(recipe=recipe, num_steps=num_steps)
     state, batches = TrainState(config), Batches(*digits(128), config.batch_size, 0)
     (snapshot,) = train(state, config, batches)
     return state, config, batches, snapshot

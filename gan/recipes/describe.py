@@ -1,0 +1,80 @@
+"""How are the options and the defaults of recipes described: in --help, in Prefect's form and in docs/?"""
+
+from dataclasses import fields
+from itertools import groupby
+from typing import Any
+
+from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, core_schema
+
+from gan.config import TrainConfig
+from gan.recipes.base import Defaults
+from gan.recipes.resolve import RECIPES, check
+
+OF_RECIPES = [field.name for field in fields(Defaults)]  # the options whose default depends on the recipe
+
+
+def describe(name: str) -> str:
+    """Return what the option of a TrainConfig field does, and its default."""
+    field = TrainConfig.model_fields[name]
+    parts = [str(field.description)]
+    if name == "recipe":
+        parts.append("; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values()) + ".")
+    if field.default is not None:
+        parts.append(f"Default {field.default}.")
+    elif name in OF_RECIPES:
+        parts.append(f"Recipe: {_recipe_defaults(name)}.")
+    return " ".join(parts)
+
+
+def defaults_table() -> str:
+    """Return a Markdown table of the recipes' defaults, a row an option."""
+    rows = [["option", *RECIPES], ["---"] * (1 + len(RECIPES))]
+    for name in OF_RECIPES:
+        values = [_text(getattr(recipe.defaults, name)) for recipe in RECIPES.values()]
+        rows.append([f"`{flag_of(name)}`", *values])
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def flag_of(name: str) -> str:
+    """Return the option of a field."""
+    return "--" + name.replace("_", "-")
+
+
+class DescribedByRecipes:
+    """Annotate a parameter of type TrainConfig: it is checked by its recipe, and its JSON schema has all help texts."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Check the config after its fields."""
+        return core_schema.no_info_after_validator_function(check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
+        """Describe each field as --help does."""
+        reference = handler(schema)
+        for name, field in handler.resolve_ref_schema(reference)["properties"].items():
+            field["description"] = describe(name)
+        return reference
+
+
+def _recipe_defaults(name: str) -> str:
+    """Return each recipe's default of a field, those that are equal together."""
+    texts = []
+    for recipe in RECIPES.values():
+        short = recipe.short_run.get(name)
+        shorter = "" if short is None else f" (shorter runs up to {_text(short)})"
+        texts.append((recipe.name, _text(getattr(recipe.defaults, name)) + shorter))
+    if len({text for _, text in texts}) == 1:
+        return texts[0][1]
+    return ", ".join(
+        f"{' and '.join(name for name, _ in group)} {text}" for text, group in groupby(texts, lambda pair: pair[1])
+    )
+
+
+def _text(value: object) -> str:
+    """Return a value as people write it: 1e-4, 0.15, 92,763, yes."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and 0 < value < 0.01:
+        return f"{value:.0e}".replace("e-0", "e-")
+    return f"{value:,}" if isinstance(value, int) else str(value)

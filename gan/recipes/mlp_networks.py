@@ -1,0 +1,89 @@
+"""What are the networks of linear layers?"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from gan.recipes.base import NUM_CLASSES
+from gan.recipes.generator import NUM_PIXELS, Generator
+
+HIDDEN_D = (512, 256, 128)  # widths of the discriminator's hidden layers
+CODE_PIXEL = 10.0  # added to the pixel that stands for the class; more than 2, which the generator could draw itself
+
+
+class MlpGenerator(Generator):
+    """Five linear layers, with batch norm after the middle three.
+
+    Where it is class-conditional, the class replaces the last ten latents: the layers keep their sizes.
+    """
+
+    def __init__(self, latent_dim: int, bn_eps: float, *, conditional: bool) -> None:
+        super().__init__(conditional=conditional)
+
+        def block(num_in: int, num_out: int) -> list[nn.Module]:
+            return [nn.Linear(num_in, num_out), nn.BatchNorm1d(num_out, eps=bn_eps), nn.LeakyReLU(0.2)]
+
+        self.layers = nn.Sequential(
+            nn.Linear(latent_dim, 128),
+            nn.LeakyReLU(0.2),
+            *block(128, 256),
+            *block(256, 512),
+            *block(512, 1024),
+            nn.Linear(1024, NUM_PIXELS),
+            nn.Tanh(),
+        )
+
+    def inputs(self, z: Tensor, digits: Tensor) -> Tensor:
+        """Return what the layers read, (B, latent_dim)."""
+        return super().inputs(z[:, :-NUM_CLASSES], digits) if self.conditional else z
+
+
+class MlpDiscriminator(nn.Module):
+    """Four linear layers, with a LeakyReLU of `slope` between them.
+
+    Where it is class-conditional, the class is marked in one of ten pixels of the border, which are black in all real
+    images: the layers keep their sizes. `forward` has no dropout; the engine applies it in training.
+    """
+
+    codes: Tensor
+
+    def __init__(self, slope: float, *, conditional: bool) -> None:
+        super().__init__()
+        self.conditional = conditional
+        self.register_buffer("codes", torch.eye(NUM_CLASSES) * CODE_PIXEL, persistent=False)
+        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise((NUM_PIXELS, *HIDDEN_D, 1)))
+        self.slope = slope
+
+    def forward(self, images: Tensor, digits: Tensor) -> Tensor:
+        """Return the logits (B,) of images (B, 1, 28, 28) as images of their classes (B,)."""
+        hidden = images.flatten(1)  # (B, 784)
+        if self.conditional:
+            hidden = self.tell(hidden.clone(), digits)
+        *layers, head = self.layers
+        for layer in layers:
+            hidden = F.leaky_relu(layer(hidden), self.slope)
+        logits: Tensor = head(hidden)
+        return logits.squeeze(1)
+
+    def tell(self, images: Tensor, digits: Tensor) -> Tensor:
+        """Mark the class (B,) of each image (B, 784) in place; return the images."""
+        images[:, :NUM_CLASSES] += self.codes.to(images.dtype).index_select(0, digits)
+        return images
+
+
+def dropout_masks(num_images: int, rate: float, rng: torch.Generator, like: Tensor) -> list[Tensor]:
+    """Draw the discriminator's dropout masks for a batch, one a hidden layer; at rate 0 return none and draw nothing.
+
+    The rate is rounded to a multiple of 2**-16: one draw of 64 bits then gives four entries, which is ten times as
+    fast as bernoulli_.
+    """
+    if rate == 0:
+        return []
+    shape = (num_images, sum(HIDDEN_D))
+    dropped = round(rate * 2**16)
+    draws = torch.empty(shape[0] * shape[1] // 4, dtype=torch.int64, device=like.device)
+    bits = draws.random_(-(2**63), None, generator=rng).view(torch.int16).view(shape)
+    masks = torch.ge(bits, dropped - 2**15, out=torch.empty(shape, dtype=like.dtype, device=like.device))
+    return list(torch.split(masks.mul_(2**16 / (2**16 - dropped)), list(HIDDEN_D), dim=1))

@@ -1,0 +1,47 @@
+"""Do people see the defaults that the recipes declare?"""
+
+from typing import Annotated
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from gan.config import TrainConfig
+from gan.recipes.describe import DescribedByRecipes, defaults_table, describe
+
+ASKED = TypeAdapter(Annotated[TrainConfig, DescribedByRecipes()])
+
+
+@pytest.mark.parametrize(
+    ("name", "ending"),
+    [
+        ("recipe", "dcgan: convolutions, class-conditional. Default tuned."),
+        ("num_steps", "Recipe: published and tuned 92,763, dcgan 30,000."),
+        ("conditional", "Recipe: published no, tuned and dcgan yes."),
+        ("learning_rate", "Recipe: published 1e-4, tuned 6e-4, dcgan 2e-3."),
+        ("lr_decay_start", "Recipe: published 1, tuned 0.15 (shorter runs up to 0.43), dcgan 0.17."),
+        ("lr_decay_to", "Recipe: published 1e-4, tuned 3e-5 (shorter runs up to 2e-4), dcgan 3e-4."),
+        ("dropout", "Recipe: 0."),
+        ("snapshot_steps", "Default 1000."),
+        ("seed", "Default 0."),
+    ],
+)
+def test_an_option_names_its_defaults(name: str, ending: str) -> None:
+    assert describe(name).endswith(ending)
+
+
+def test_the_table_has_a_row_an_option() -> None:
+    lines = defaults_table().splitlines()
+    assert lines[0] == "| option | published | tuned | dcgan |"
+    assert "| `--lr-decay-to` | 1e-4 | 3e-5 | 3e-4 |" in lines
+    assert "| `--on-collapse` | ignore | restart | restart |" in lines
+    assert len(lines) == 2 + 14
+
+
+def test_a_parameter_is_described_and_checked_by_the_recipes() -> None:
+    properties = ASKED.json_schema()["properties"]
+    assert {name: field["description"] for name, field in properties.items()} == {
+        name: describe(name) for name in TrainConfig.model_fields
+    }
+    assert ASKED.validate_python({"recipe": "tuned", "dropout": 0.3}) == TrainConfig(dropout=0.3)
+    with pytest.raises(ValidationError, match="(?s)dropout.*recipe dcgan has no dropout"):
+        ASKED.validate_python({"recipe": "dcgan", "dropout": 0.3})

@@ -14,17 +14,17 @@ MAX_THREADS = 8  # the matrices of a step are too small for more
 
 
 class Device(NamedTuple):
-    """A device that was found usable, and the sentence that says why it was taken."""
+    """A device that works, and a sentence that says why it was chosen."""
 
     kind: Literal["cpu", "cuda"]
     reason: str
 
 
 def choose_device(asked: Literal["auto", "cpu", "cuda"]) -> Device:
-    """Find the device to train on, by using it.
+    """Return the device to train on. CUDA is chosen only after a computation on it worked.
 
     Raises:
-        DeviceError: CUDA was asked for and cannot be used; says why.
+        DeviceError: CUDA was requested and cannot be used. The message says why.
     """
     if asked == "cpu":
         return Device("cpu", f"cpu, as asked: {cpu_name()}")
@@ -32,15 +32,15 @@ def choose_device(asked: Literal["auto", "cpu", "cuda"]) -> Device:
     if fault is None:
         return Device("cuda", f"cuda: {torch.cuda.get_device_name()}")
     if asked == "cuda":
-        raise DeviceError(f"cuda was asked for and cannot be used: {fault}. Give --device cpu to train without it.")
+        raise DeviceError(f"cuda was requested but cannot be used: {fault}. Use --device cpu to train without it.")
     return Device("cpu", f"cpu, since cuda cannot be used: {fault}; {cpu_name()}")
 
 
 def _cuda_fault() -> str | None:
-    """Say why CUDA cannot be used, or None after one addition on it came out right."""
+    """Return why CUDA cannot be used, or None if an addition on it gives the right result."""
     if torch.version.cuda is None:
-        return "this torch was built without it"
-    with warnings.catch_warnings(record=True) as caught:  # a driver too old is only a warning of torch's
+        return "this torch was built without CUDA"
+    with warnings.catch_warnings(record=True) as caught:  # torch only warns about a driver that is too old
         warnings.simplefilter("always")
         available = torch.cuda.is_available()
     if not available:
@@ -56,12 +56,13 @@ def _cuda_fault() -> str | None:
 
 
 def choose_num_threads() -> int:
-    """Return the cores that this process may use, by affinity and by control group, at most 8."""
+    """Return how many cores this process may use, by its affinity and its control group, but at most MAX_THREADS."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min(cores, MAX_THREADS, _cgroup_cores()))
 
 
 def _cgroup_cores() -> int:
+    """Return the CPU limit of the control group, rounded up. Returns MAX_THREADS if there is none."""
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return MAX_THREADS if quota == "max" else -(-int(quota) // int(period))
@@ -70,27 +71,27 @@ def _cgroup_cores() -> int:
 
 
 def choose_precision(kind: Literal["cpu", "cuda"]) -> Literal["float32", "bfloat16"]:
-    """Return what precision `auto` stands for: bfloat16 where the device multiplies faster in it, else float32."""
+    """Return the precision for `auto`: bfloat16 if the device multiplies faster in it, else float32."""
     if kind == "cuda":
         pays = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
-        flags = _cpu_info("flags").split()  # Intel's AVX512-bf16 has half the units that its float32 has
+        flags = _cpu_info("flags").split()  # Intel's AVX512-bf16 has only half as many units as float32
         pays = "amx_bf16" in flags or ("avx512_bf16" in flags and not is_intel())
     return "bfloat16" if pays else "float32"
 
 
 def cpu_name() -> str:
-    """Return the processor's name for people."""
+    """Return the processor's name."""
     return _cpu_info("model name") or platform.processor() or platform.machine()
 
 
 def is_intel() -> bool:
-    """Tell whether Linux says that Intel made the processor."""
+    """Return whether the processor is made by Intel. Always False on systems other than Linux."""
     return _cpu_info("vendor_id") == "GenuineIntel"
 
 
 def _cpu_info(field: str) -> str:
-    """Return what Linux says of the first core; nothing elsewhere."""
+    """Return a field of the first core in /proc/cpuinfo, or an empty string if there is none."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

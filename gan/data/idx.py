@@ -1,4 +1,4 @@
-"""Which uint8 array do idx bytes, gzipped or not, hold?"""
+"""Which uint8 array does an idx file, gzipped or not, hold?"""
 
 import math
 import struct
@@ -20,10 +20,11 @@ def encode(array: NDArray[np.uint8]) -> bytes:
 
 
 def decode(raw: bytes, where: str, item_shape: tuple[int, ...], max_items: int) -> NDArray[np.uint8]:
-    """Return the (N, *item_shape) array that raw idx bytes hold, N from 1 to `max_items`; writable.
+    """Return the writable array (N, *item_shape) that raw idx bytes hold, with N from 1 to `max_items`.
 
     Raises:
-        IdxFormatError: the bytes are not exactly one such file; names `where`, found and expected.
+        IdxFormatError: the bytes are not exactly one such file. The message names `where`, the found and the expected
+            value.
     """
     size = raw_size(raw, where, item_shape, max_items)
     if len(raw) != size:
@@ -35,12 +36,13 @@ def decode(raw: bytes, where: str, item_shape: tuple[int, ...], max_items: int) 
 
 
 def unpack(data: bytes, where: str, item_shape: tuple[int, ...], max_items: int) -> bytes:
-    """Return the raw idx bytes of data that may be gzipped (told by its first bytes, not by a name).
+    """Return the raw idx bytes of data. The first bytes, not a name, say whether the data is gzipped.
 
-    The idx header is read first and bounds what is unpacked, so a gzip bomb costs no memory.
+    The idx header is read first and limits how much is unpacked, so a gzip bomb takes no memory.
 
     Raises:
-        IdxFormatError: not exactly one gzip member with a right CRC that holds what its idx header says.
+        IdxFormatError: the data is not exactly one gzip member, with a correct CRC and the content that its idx header
+            describes.
     """
     if not data.startswith(GZIP_MAGIC):
         return data
@@ -48,7 +50,7 @@ def unpack(data: bytes, where: str, item_shape: tuple[int, ...], max_items: int)
     try:
         head = unpacker.decompress(data, _header(item_shape).size)
         size = raw_size(head, f"{where} (unpacked)", item_shape, max_items)
-        # One byte more than expected, to tell a file that is too long.
+        # One byte more than expected, to detect a file that is too long.
         raw = head + unpacker.decompress(unpacker.unconsumed_tail, size - len(head) + 1)
     except zlib.error as error:
         raise IdxFormatError(f"{where}: damaged gzip ({error})") from error
@@ -64,10 +66,10 @@ def unpack(data: bytes, where: str, item_shape: tuple[int, ...], max_items: int)
 
 
 def raw_size(head: bytes, where: str, item_shape: tuple[int, ...], max_items: int) -> int:
-    """Return the size in bytes that a raw idx file with this head has to have.
+    """Return the size in bytes that a raw idx file with this head must have.
 
     Raises:
-        IdxFormatError: the head is not that of 1 to `max_items` uint8 items of `item_shape`.
+        IdxFormatError: the head does not describe 1 to `max_items` uint8 items of `item_shape`.
     """
     header = _header(item_shape)
     magic = bytes([0, 0, UINT8_CODE, 1 + len(item_shape)])
@@ -91,11 +93,11 @@ def _header(item_shape: tuple[int, ...]) -> struct.Struct:
 
 
 def _kind(head: bytes) -> str:
-    """Say what bytes that are no idx file of ours look like, where that helps."""
+    """Return what bytes that are not the expected idx file look like, if that is known."""
     if not head:
         return " (an empty file)"
     if head.lstrip()[:1] == b"<":
-        return " (an HTML or XML page, as an error or a sign-in gives)"
+        return " (an HTML or XML page, such as an error or sign-in page)"
     if head[:2] == b"\0\0" and len(head) > 3 and head[2] in DTYPES:
         return f" (idx, {DTYPES[head[2]]}, {head[3]} dimensions)"
     return ""

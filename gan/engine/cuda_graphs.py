@@ -85,7 +85,7 @@ class GraphSteps(Steps):
     def _fill_inputs(self, num_steps: int) -> None:
         """Write what changes from step to step, without waiting for the device."""
         steps = range(self.state.step, self.state.step + num_steps)
-        torch.stack([self.batches.chosen(step + 1) for step in steps], out=self.image_indices[:num_steps])
+        torch.stack([self.batches.indices(step + 1) for step in steps], out=self.image_indices[:num_steps])
         rates = torch.tensor([self.engine.rates(step) for step in steps], dtype=self.rates.dtype)
         self.rates[:num_steps].copy_(rates, non_blocking=True)
 

@@ -1,4 +1,4 @@
-"""How does a training go, step after step, and when does it show itself or end?"""
+"""How does a training run, step by step, and when does it yield a snapshot or end?"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -19,27 +19,26 @@ from gan.recipes.resolve import recipe_of
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a training shows at a multiple of `snapshot_steps` and at its last step."""
+    """The samples and losses of a training at a multiple of `snapshot_steps` or at its last step."""
 
     step: int
     images: Tensor  # (25, 1, 28, 28) in [-1, 1], on the CPU
     g_loss: float  # means over the steps since the last snapshot
     d_loss: float
-    num_steps: int  # steps that `seconds` were spent on
-    seconds: float  # of the loop alone, without what its caller does with snapshots
+    num_steps: int  # number of steps done in `seconds`
+    seconds: float  # of the loop itself, without its caller's work on snapshots
 
 
 def train(
     state: TrainState, config: RunConfig, batches: Batches, should_stop: Callable[[], bool] = lambda: False
 ) -> Iterator[Snapshot]:
-    """Train from `state.step` to `config.num_steps`, yielding a Snapshot every `snapshot_steps` and at the end.
+    """Train from `state.step` to `config.num_steps`. Yields a Snapshot every `snapshot_steps` and at the end.
 
-    Changes `state` in place; between two snapshots and after the end it is whole, and may be saved. When
-    `should_stop` answers true the loop ends after the step in hand, on a GPU after the graph in hand, without a
-    Snapshot.
+    Changes `state` in place. Whenever the caller has control, `state` is consistent and can be saved. If `should_stop`
+    returns True, the loop ends without a Snapshot after the current step, or on a GPU after the current CUDA graph.
 
     Raises:
-        TrainingDivergedError: a loss or weight is NaN or infinite; nothing since the last snapshot should be kept.
+        TrainingDivergedError: a loss or weight is NaN or infinite. The state since the last snapshot must be discarded.
     """
     losses = torch.empty(config.snapshot_steps, 2, device=state.device, dtype=state.fixed_z.dtype)
     engine = engine_for(state, config)
@@ -66,7 +65,7 @@ def train(
 def _grid_images(state: TrainState, config: RunConfig, fake: Tensor) -> Tensor:
     images = fake[:NUM_FIXED] if recipe_of(config).grid == "batch" else state.sampler.eval()(state.fixed_z)
     state.generator.train()
-    return images.float().cpu().clone()  # the engine writes its next fakes over these
+    return images.float().cpu().clone()  # the engine overwrites these with its next fakes
 
 
 def _check_finite(state: TrainState, losses: np.ndarray, first_step: int) -> None:

@@ -32,7 +32,7 @@ def test_an_image_comes_with_its_digit() -> None:
 def test_a_batch_holds_its_images_pixel_by_pixel() -> None:
     images = np.random.default_rng(0).integers(256, size=(64, 28, 28), dtype=np.uint8)
     batches = Batches(images, np.arange(64), batch_size=32, seed=0)
-    expected = from_uint8(torch.from_numpy(images)[batches.chosen(2)].unsqueeze(1))
+    expected = from_uint8(torch.from_numpy(images)[batches.indices(2)].unsqueeze(1))
     assert torch.equal(batches(2).images, expected)
 
 

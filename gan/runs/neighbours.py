@@ -1,4 +1,4 @@
-"""Which training images are nearest to a run's last samples: has it learned, or learned by heart?"""
+"""Which training images are most similar to a run's last samples: does it only copy them?"""
 
 import numpy as np
 import torch
@@ -11,13 +11,13 @@ from gan.files import atomic_write
 from gan.images import grid_cells, grid_png
 from gan.runs.run_dir import RunDir
 
-CHUNK = 1000  # training images a pass: 3 MB of float32
+CHUNK = 1000  # training images at a time: 3 MB of float32
 GAP_PIXELS = 2
 FRAME_GREY = 96
 
 
 def write_neighbours(run: RunDir, step: int, train_images: np.ndarray) -> None:
-    """Write neighbours.png: each sample of a step's grid, and beside it the nearest of uint8 (N, 28, 28) by pixels.
+    """Write neighbours.png: each sample of a step's grid beside the nearest training image, uint8 (N, 28, 28).
 
     Raises:
         RunError: the grid is missing or damaged.
@@ -27,7 +27,7 @@ def write_neighbours(run: RunDir, step: int, train_images: np.ndarray) -> None:
     try:
         samples = grid_cells(path.read_bytes())
     except (OSError, ValueError, SyntaxError) as error:
-        raise RunError(f"{path}: not a whole PNG ({error}). Take it from a copy, or train the run again.") from error
+        raise RunError(f"{path}: not a whole PNG ({error}). Restore it from a copy, or train the run again.") from error
     neighbours = nearest(samples, torch.from_numpy(train_images).unsqueeze(1))
     atomic_write(run.neighbours_path, sheet_png(samples, neighbours))
 
@@ -35,13 +35,13 @@ def write_neighbours(run: RunDir, step: int, train_images: np.ndarray) -> None:
 def nearest(images: Tensor, others: Tensor) -> Tensor:
     """Return, for each of images (N, 1, H, W) uint8, the one of others (M, 1, H, W) at the least L2 distance."""
     points = images.flatten(1).float()  # (N, H * W)
-    distances = points.new_empty(len(points), len(others))  # first: see judge.look
+    distances = points.new_empty(len(points), len(others))  # allocated first, as in gan.evaluation.classifier.classify
     for part, to_part in zip(torch.split(others, CHUNK), torch.split(distances, CHUNK, 1), strict=True):
         to_part.copy_(squared_distances(points, part.flatten(1).float()))
     return others[distances.argmin(1)]
 
 
 def sheet_png(samples: Tensor, neighbours: Tensor) -> bytes:
-    """Draw pairs of images (N, 1, H, W) uint8, five a row, each pair in a thin frame; return the bytes of a PNG."""
+    """Return a PNG of pairs of images (N, 1, H, W) uint8: five pairs a row, each in a thin frame."""
     pairs = torch.cat([pad(samples, (0, GAP_PIXELS)), neighbours], 3)  # (N, 1, H, 2 W + 2)
     return grid_png(pad(pairs, (1, 1, 1, 1), value=FRAME_GREY), padding=4)

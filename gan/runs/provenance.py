@@ -1,4 +1,4 @@
-"""What ran, on which machine, from which data?"""
+"""Which code made a run, on which machine, and from which data?"""
 
 import os
 import platform
@@ -18,21 +18,21 @@ PACKAGES = {"torch": torch.__version__, "numpy": np.__version__, "numba": versio
 
 
 class Provenance(BaseModel):
-    """Hold what is worth knowing of a run beside its config; written once, as provenance.json."""
+    """The content of provenance.json, which is written once."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
     run_id: str
     created: str  # ISO 8601, UTC
-    device: str  # which, and why
+    device: str  # which one, and why it was chosen
     git_commit: str | None
     versions: dict[str, str]
     data: dict[str, str]  # SHA-256 of the raw content, by file name
 
     @classmethod
     def now(cls, run_id: str, device: str, data: dict[str, str]) -> Self:
-        """Describe a run that begins here and now."""
+        """Return the provenance of a run that begins now."""
         return cls(
             run_id=run_id,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -44,11 +44,11 @@ class Provenance(BaseModel):
 
 
 def git_commit() -> str | None:
-    """Return the commit of this code: GAN_GIT_COMMIT where an image was built with it, else the checkout's."""
+    """Return the commit of this code: GAN_GIT_COMMIT (set in a Docker image) or the checkout's; None if unknown."""
     if commit := os.environ.get("GAN_GIT_COMMIT"):
         return commit
     here = Path(__file__).resolve().parents[2]
-    if not (here / ".git").exists():  # installed from a wheel: a surrounding repository is not ours
+    if not (here / ".git").exists():  # installed from a wheel: a repository around it is another project's
         return None
     try:
         described = subprocess.run(

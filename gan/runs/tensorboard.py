@@ -1,4 +1,4 @@
-"""How do losses, grids and figures reach TensorBoard?"""
+"""How are losses, grids and figures written for TensorBoard?"""
 
 import time
 from pathlib import Path
@@ -15,14 +15,14 @@ GREYSCALE = 1  # Summary.Image.colorspace
 
 
 class EventLog:
-    """Write TensorBoard's event file, whole snapshots at a time.
+    """Write TensorBoard's event file, one snapshot at a time.
 
     The two losses of a step share one event, and events are built here: SummaryWriter.add_scalar takes 61 us a
     call, which is 11 s for the 185,526 losses of a full run.
     """
 
     def __init__(self, directory: Path, resumed_at: int) -> None:
-        """Open a new event file; TensorBoard drops what older files hold beyond step `resumed_at`."""
+        """Open a new event file. TensorBoard then ignores what older files hold after step `resumed_at`."""
         directory.mkdir(parents=True, exist_ok=True)
         self._writer = EventFileWriter(str(directory), max_queue_size=1000, flush_secs=3600)
         if resumed_at:
@@ -52,12 +52,12 @@ class EventLog:
         self._add(step, [Summary.Value(tag=tag, image=image)])
 
     def hparams(self, values: dict[str, Any]) -> None:
-        """Add the config to TensorBoard's HPARAMS page; None is left out."""
+        """Add the config to TensorBoard's HPARAMS page, without the fields that are None."""
         summary = hparams_pb({name: value for name, value in values.items() if value is not None})
         self._writer.add_event(Event(wall_time=time.time(), summary=Summary.FromString(summary.SerializeToString())))
 
     def flush(self) -> None:
-        """Hand everything added so far to the disk."""
+        """Write everything added so far to the disk."""
         self._writer.flush()
 
     def _add(self, step: int, values: list[Summary.Value]) -> None:

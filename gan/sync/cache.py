@@ -17,7 +17,7 @@ from gan.storage.address import is_remote
 from gan.sync.fetch import fetch_files
 from gan.sync.stored_run import RUNS, StoredRun
 
-CHECKPOINT_ADDRESS = re.compile(r"(?P<run>.*)/(?P<name>checkpoints/[^/]*)")
+CHECKPOINT_ADDRESS = re.compile(rf"(?P<run>.*)/(?P<name>{layout.CHECKPOINTS}[^/]*)")
 
 
 def cache_dir() -> Path:

@@ -1,4 +1,4 @@
-"""Does a store ever mix the tries of a run that was sent back, at whatever moment its machine is lost?"""
+"""Does a store ever mix two attempts of a run, at whatever moment its machine is lost?"""
 
 import shutil
 from collections.abc import Callable
@@ -64,7 +64,7 @@ def snapshots(run: SpooledRun, *steps: int) -> None:
 
 
 @pytest.mark.parametrize("target", [0, 20])
-def test_at_every_moment_what_is_fetched_is_of_one_try(
+def test_at_every_moment_what_is_fetched_is_of_one_attempt(
     tmp_path: Path, run: SpooledRun, store: WatchedStore, target: int
 ) -> None:
     found = []
@@ -92,7 +92,7 @@ def stored(store: Store) -> dict[str, bytes]:
 
 
 def test_a_run_that_is_sent_back_while_its_files_are_sent(tmp_path: Path, run: SpooledRun, store: WatchedStore) -> None:
-    """Sent back to 20 in the middle, and on to 50: what is next in line is of the new try then, but grid 30 is not."""
+    """Sent back to 20 in the middle, then on to 50: the next file is of the new attempt, but grid 30 is not."""
 
     def send_back(key: str) -> None:
         if key.endswith("grids/step-000040.png"):
@@ -114,7 +114,7 @@ def test_a_run_that_is_sent_back_while_its_files_are_sent(tmp_path: Path, run: S
     assert history(tmp_path / "b" / "a") == ((20,), 50)
 
 
-def test_a_later_step_of_an_earlier_try_does_not_win(tmp_path: Path, run: SpooledRun, store: WatchedStore) -> None:
+def test_a_later_step_of_an_earlier_attempt_does_not_win(tmp_path: Path, run: SpooledRun, store: WatchedStore) -> None:
     snapshots(run, 10, 20, 30, 40, 50)
     left_over = {name: content for name, content in spooled(run.dir.path).items() if "step-000050" in name}
     run.go_back(0)
@@ -127,21 +127,21 @@ def test_a_later_step_of_an_earlier_try_does_not_win(tmp_path: Path, run: Spoole
     assert spooled(tmp_path / "b" / "a") == spooled(run.dir.path)
 
 
-def test_a_machine_that_is_at_an_earlier_try_catches_up(tmp_path: Path, run: SpooledRun, store: WatchedStore) -> None:
+def test_a_machine_at_an_earlier_attempt_catches_up(tmp_path: Path, run: SpooledRun, store: WatchedStore) -> None:
     snapshots(run, 10, 20, 30, 40, 50)
-    behind = Path(shutil.copytree(run.dir.path, tmp_path / "behind"))
+    other = Path(shutil.copytree(run.dir.path, tmp_path / "other"))
     run.go_back(20)
     run.go_back(10)
     snapshots(run, 20)
     send(run, store)
-    fetch_run(StoredRun(store, "a"), behind)
-    assert history(behind) == ((20, 10), 20)
-    assert spooled(behind).keys() - spooled(run.dir.path).keys() == {
+    fetch_run(StoredRun(store, "a"), other)
+    assert history(other) == ((20, 10), 20)
+    assert spooled(other).keys() - spooled(run.dir.path).keys() == {
         f"grids/step-0000{step}.png" for step in (30, 40, 50)
     }
 
 
-def test_a_machine_that_is_at_a_later_try_is_left_alone(run: SpooledRun, store: WatchedStore) -> None:
+def test_a_machine_at_a_later_attempt_is_left_alone(run: SpooledRun, store: WatchedStore) -> None:
     snapshots(run, 10, 20, 30)
     send(run, store)
     run.go_back(0)
@@ -150,7 +150,7 @@ def test_a_machine_that_is_at_a_later_try_is_left_alone(run: SpooledRun, store: 
     assert spooled(run.dir.path) == before
 
 
-def test_a_try_that_is_sent_back_to_the_beginning_is_fetched_there(
+def test_an_attempt_that_begins_at_step_0_is_fetched_there(
     tmp_path: Path, run: SpooledRun, store: WatchedStore
 ) -> None:
     snapshots(run, 10, 20)
@@ -160,7 +160,7 @@ def test_a_try_that_is_sent_back_to_the_beginning_is_fetched_there(
     assert history(tmp_path / "b" / "a") == ((0,), 0)
 
 
-def test_a_damaged_header_is_of_no_try(tmp_path: Path, run: SpooledRun) -> None:
+def test_a_damaged_header_has_no_position(tmp_path: Path, run: SpooledRun) -> None:
     snapshots(run, 10)
     path = checkpoint.path_of(run.dir.path, 10)
     content = path.read_bytes()

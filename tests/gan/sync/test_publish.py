@@ -20,8 +20,9 @@ NUM_AT_ONCE = 20
 PUBLISHER = """
 import sys, time
 from pathlib import Path
-from gan.sync.publish import publish
 from gan.storage.local import LocalStore
+from gan.sync.publish import publish
+from gan.sync.stored_run import StoredRun
 
 run_path, store, run_id, start = sys.argv[1:5]
 print("ready", flush=True)
@@ -31,7 +32,7 @@ def progress(done, total):
     if len(sys.argv) > 5:
         print(done, flush=True)
         sys.stdin.readline()
-print(publish(Path(run_path), StoredRun(LocalStore, run_id)(Path(store)), progress).sha256)
+print(publish(Path(run_path), StoredRun(LocalStore(Path(store)), run_id), progress).sha256)
 """
 
 

@@ -25,8 +25,8 @@ class TaskSlot:
     def __init__(self, submitted: SimpleQueue[bool] | None) -> None:
         """Wake the second thread by an entry in `submitted`; with None, `submit` runs the task at once."""
         self.submitted = submitted
-        self.error: Exception | None = None
         self._task: Task | None = None
+        self._error: Exception | None = None  # that the task raised on the second thread
         self._running = threading.Lock()  # held by the thread that runs the task
 
     def submit(self, task: Task) -> None:
@@ -42,14 +42,14 @@ class TaskSlot:
         """Return when the task is done. Run it here if no thread has started it. Raises the task's exception."""
         with self._running:
             self._run()
-            error, self.error = self.error, None
+            error, self._error = self._error, None
         if error:
             raise error
 
     def discard(self) -> None:
         """Forget the task and its error. Return when no thread is running it."""
         with self._running:
-            self._task = self.error = None
+            self._task = self._error = None
 
     def run_if_ready(self) -> bool:
         """Run the task on the second thread, unless there is none or the main thread is running it."""
@@ -58,7 +58,7 @@ class TaskSlot:
         try:
             return self._run()
         except Exception as error:  # noqa: BLE001 - `wait` raises it on the main thread
-            self.error = error
+            self._error = error
             return True
         finally:
             self._running.release()

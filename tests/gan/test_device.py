@@ -1,4 +1,4 @@
-"""Is the device chosen by using it, and is the reason said?"""
+"""Is the device chosen by a computation on it, and is the reason given?"""
 
 import warnings
 
@@ -24,13 +24,13 @@ def old_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", is_available)
 
 
-def test_cpu_is_what_was_asked_for() -> None:
+def test_cpu_on_request() -> None:
     chosen = choose_device("cpu")
     assert chosen.kind == "cpu" and chosen.reason.startswith("cpu, as asked: ")
 
 
 @pytest.mark.usefixtures("old_driver")
-def test_auto_takes_the_cpu_and_says_that_the_driver_is_too_old() -> None:
+def test_auto_is_the_cpu_if_the_driver_is_too_old() -> None:
     chosen = choose_device("auto")
     assert chosen.kind == "cpu" and "driver on your system is too old" in chosen.reason
 
@@ -67,18 +67,18 @@ def test_threads_are_at_most_the_usable_cores(monkeypatch: pytest.MonkeyPatch) -
         ("", "", "float32"),
     ],
 )
-def test_auto_is_bfloat16_where_the_cpu_multiplies_faster_in_it(
+def test_auto_is_bfloat16_if_the_cpu_multiplies_faster_in_it(
     monkeypatch: pytest.MonkeyPatch, vendor: str, flags: str, precision: str
 ) -> None:
     monkeypatch.setattr(device, "_cpu_info", {"flags": flags, "vendor_id": vendor}.__getitem__)
     assert choose_precision("cpu") == precision
 
 
-def test_what_auto_takes_is_what_torch_can_do_here() -> None:
+def test_torch_can_use_the_precision_of_auto() -> None:
     can = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     assert choose_precision("cpu") == "float32" or can
 
 
 @pytest.mark.gpu
-def test_auto_takes_the_gpu() -> None:
+def test_auto_is_the_gpu() -> None:
     assert choose_device("auto").kind == "cuda"

@@ -61,24 +61,24 @@ def test_each_failure_is_diagnosed_at_snapshots_1000_steps_apart(vitals: Vitals,
 
 
 @pytest.mark.parametrize("vitals", [ASLEEP, SATURATED, WINNING, ALIKE, FEW])
-def test_a_short_run_of_many_snapshots_may_look_poor(vitals: Vitals) -> None:
+def test_a_short_run_of_many_snapshots_may_have_poor_vitals(vitals: Vitals) -> None:
     assert first_alarm(vitals, 10, until=900) is None
 
 
 @pytest.mark.parametrize("vitals", [ASLEEP, SATURATED, WINNING, ALIKE])
-def test_a_sign_that_goes_in_between_counts_from_the_beginning(vitals: Vitals) -> None:
+def test_a_sign_that_disappears_counts_from_the_beginning(vitals: Vitals) -> None:
     signs, _ = diagnose({}, 1000, vitals)
     signs, _ = diagnose(signs, 2000, LIVELY)
     assert signs == {}
     assert diagnose(signs, 3000, vitals)[1] is None
 
 
-def test_stuck_losses_tell_the_step_of_a_death() -> None:
+def test_stuck_losses_give_the_step_since_which_it_is_dead() -> None:
     _, diagnosis = diagnose({}, 2000, failing(slope=0.0, accuracy=0.5, stuck_steps=1001))
     assert diagnosis and (diagnosis.kind, diagnosis.since) == ("dead_discriminator", 1000)
 
 
-def test_one_that_rose_again_in_between_is_given_time() -> None:
+def test_a_discriminator_that_recovers_in_between_is_not_diagnosed() -> None:
     """As published does with seed 3: without a gradient from step 684 to 1285, and from 1287 on."""
     signs, _ = diagnose({}, 1000, failing(slope=0.0, accuracy=0.5, stuck_steps=317))
     assert signs == {"dead_discriminator": 684}

@@ -1,4 +1,4 @@
-"""Do pictures show exactly the pixels they were given?"""
+"""Do images and grids have exactly the given pixels?"""
 
 import io
 

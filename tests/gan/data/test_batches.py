@@ -1,4 +1,4 @@
-"""Are batches addressed by step, and does an epoch see each image once?"""
+"""Does each step have its batch, and each epoch every image once?"""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ def numbered(count: int) -> np.ndarray:
     return np.broadcast_to(np.arange(count, dtype=np.uint8)[:, None, None], (count, 28, 28)).copy()
 
 
-def test_an_epoch_sees_each_image_once_but_for_the_incomplete_batch() -> None:
+def test_an_epoch_has_each_image_once_except_in_an_incomplete_batch() -> None:
     batches = Batches(numbered(130), np.arange(130), batch_size=32, seed=0)
     seen = torch.cat([batches(step).images[:, 0, 0, 0] for step in range(1, 5)])
     assert len(seen.unique()) == 128
@@ -41,7 +41,7 @@ def test_epochs_are_shuffled_differently() -> None:
     assert not torch.equal(batches(1).images, batches(3).images)
 
 
-def test_a_step_has_its_batch_in_whatever_order_it_is_asked_for() -> None:
+def test_the_batch_of_a_step_does_not_depend_on_the_order_of_requests() -> None:
     ahead, behind = Batches(*DIGITS, 32, seed=0), Batches(*DIGITS, 32, seed=0)
     expected = [ahead(step) for step in range(1, 10)]
     for step in reversed(range(1, 10)):

@@ -1,4 +1,4 @@
-"""Is a data set read whole, and is nothing else taken for it?"""
+"""Is a data set read completely, and is everything else refused?"""
 
 import gzip
 import hashlib
@@ -72,7 +72,7 @@ def test_validate_refuses(data_dir: Path, name: str, content: bytes, message: st
     assert path.read_bytes() == content
 
 
-def test_validate_refuses_a_file_that_is_too_large_unread(data_dir: Path) -> None:
+def test_validate_refuses_a_file_that_is_too_large_without_reading_it(data_dir: Path) -> None:
     with (data_dir / f"{IMAGES}.gz").open("r+b") as file:
         file.truncate(1 << 40)  # a hole, that takes no room
     with pytest.raises(IdxFormatError, match="found 1,099,511,627,776 bytes, expected at most 392,393,040"):
@@ -80,7 +80,7 @@ def test_validate_refuses_a_file_that_is_too_large_unread(data_dir: Path) -> Non
 
 
 @pytest.mark.usefixtures("tiny_is_mnist")
-def test_another_set_is_let_in_unpinned_only(data_dir: Path) -> None:
+def test_another_set_is_accepted_only_unpinned(data_dir: Path) -> None:
     shutil.copy(data_dir / f"{TEST_IMAGES}.gz", data_dir / f"{IMAGES}.gz")
     with pytest.raises(ChecksumError, match="found content of SHA-256 e26030.*, expected fba50f.*--no-pinned-hash"):
         load_dataset(data_dir)

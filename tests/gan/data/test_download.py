@@ -1,4 +1,4 @@
-"""Do the four files come from whichever mirror has them good, and does nothing else pass for them?"""
+"""Are the four files downloaded from a mirror with good copies, and is everything else refused?"""
 
 import gzip
 import hashlib
@@ -53,7 +53,7 @@ def test_a_raw_mirror_leaves_raw_files_whatever_their_names(mirror: MirrorServer
     assert load_dataset(tmp_path, pinned=False).train_labels.tolist() == [5, 0, 4, 1]
 
 
-def test_progress_is_told(mirror: MirrorServer, tmp_path: Path) -> None:
+def test_progress_is_reported(mirror: MirrorServer, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int | None]] = []
     download_dataset(tmp_path, [mirror.serve_folder(TINY).url], pinned=False, progress=lambda *now: seen.append(now))
     assert seen == [(IMAGES, 736, 736), (LABELS, 32, 32), (TEST_IMAGES, 650, 650), (TEST_LABELS, 32, 32)]
@@ -82,7 +82,7 @@ BAD_IMAGES: list[tuple[Answer, str]] = [
 
 @pytest.mark.usefixtures("tiny_is_mnist")
 @pytest.mark.parametrize(("answer", "reason"), BAD_IMAGES)
-def test_a_bad_mirror_has_its_reason_and_writes_nothing(
+def test_a_bad_mirror_is_reported_and_nothing_is_written(
     mirror: MirrorServer, tmp_path: Path, answer: Answer, reason: str
 ) -> None:
     mirror.serve_folder(TINY).answers[f"{IMAGES}.gz"] = answer
@@ -93,14 +93,14 @@ def test_a_bad_mirror_has_its_reason_and_writes_nothing(
 
 @pytest.mark.usefixtures("tiny_is_mnist")
 @pytest.mark.parametrize("answer", [answer for answer, _ in BAD_IMAGES])
-def test_after_a_bad_mirror_comes_the_next_one(mirror: MirrorServer, tmp_path: Path, answer: Answer) -> None:
+def test_after_a_bad_mirror_the_next_one_is_used(mirror: MirrorServer, tmp_path: Path, answer: Answer) -> None:
     mirror.answers[f"{IMAGES}.gz"] = answer
     download_dataset(tmp_path, [mirror.url, TINY.as_uri()], limits=PATIENT)
     assert load_dataset(tmp_path).train_labels.tolist() == [5, 0, 4, 1]
 
 
 @pytest.mark.usefixtures("tiny_is_mnist")
-def test_a_mirror_that_failed_is_asked_last(mirror: MirrorServer, data_dir: Path, tmp_path: Path) -> None:
+def test_a_mirror_that_failed_is_used_last(mirror: MirrorServer, data_dir: Path, tmp_path: Path) -> None:
     (data_dir / f"{TEST_LABELS}.gz").unlink()
     mirror.serve_folder(TINY).answers[f"{IMAGES}.gz"] = status(503)
     download_dataset(tmp_path / "other", [mirror.url, data_dir.as_uri()])
@@ -115,7 +115,7 @@ def test_a_mirror_that_failed_is_asked_last(mirror: MirrorServer, data_dir: Path
         ([], "", ["file:///default"]),
     ],
 )
-def test_who_is_asked_and_in_which_order(
+def test_which_mirrors_are_used_in_which_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[str], environment: str, asked: list[str]
 ) -> None:
     monkeypatch.setattr(download, "DEFAULT_MIRRORS", ("file:///default",))
@@ -127,7 +127,7 @@ def test_who_is_asked_and_in_which_order(
     assert [line.strip().split(": ")[0] for line in lines] == asked
 
 
-def test_mnist_does_not_fill_up_another_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_mnist_does_not_complete_another_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A default mirror's labels would fit the images of Fashion-MNIST in all but their meaning."""
     monkeypatch.setattr(download, "DEFAULT_MIRRORS", (TINY.as_uri(),))
     (tmp_path / "other").mkdir()
@@ -137,7 +137,7 @@ def test_mnist_does_not_fill_up_another_set(tmp_path: Path, monkeypatch: pytest.
     assert len(download_dataset(tmp_path / "data", pinned=False)) == 4
 
 
-def test_without_a_network_it_says_how_to_bring_the_files(mirror: MirrorServer, tmp_path: Path) -> None:
+def test_without_a_network_the_error_says_how_to_copy_the_files(mirror: MirrorServer, tmp_path: Path) -> None:
     mirror.close()
     with pytest.raises(DownloadError) as caught:
         download_dataset(tmp_path / "data", [mirror.url, "file:///no/such/folder"])
@@ -152,14 +152,14 @@ def test_without_a_network_it_says_how_to_bring_the_files(mirror: MirrorServer, 
     )
 
 
-def test_what_is_no_mirror_is_told_before_anything_is_asked_for(mirror: MirrorServer, tmp_path: Path) -> None:
+def test_a_malformed_mirror_is_reported_before_any_request(mirror: MirrorServer, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="'mirror' is not a mirror"):
         download_dataset(tmp_path, [mirror.serve_folder(TINY).url, "mirror"])
     assert mirror.requests == [] and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.usefixtures("tiny_is_mnist")
-def test_a_damaged_file_is_kept_aside_and_fetched_again(
+def test_a_damaged_file_is_renamed_and_downloaded_again(
     mirror: MirrorServer, data_dir: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     mirror.serve_folder(TINY)
@@ -175,14 +175,14 @@ def test_a_damaged_file_is_kept_aside_and_fetched_again(
     assert f"{path} is kept as {IMAGES}.gz.damaged-2" in caplog.messages
 
 
-def test_a_damaged_file_stays_where_it_is_until_it_can_be_replaced(data_dir: Path) -> None:
+def test_a_damaged_file_keeps_its_name_until_it_can_be_replaced(data_dir: Path) -> None:
     (data_dir / f"{LABELS}.gz").write_bytes(HTML)
     with pytest.raises(DownloadError):
         download_dataset(data_dir, ["file:///no/such/folder"], pinned=False)
     assert (data_dir / f"{LABELS}.gz").read_bytes() == HTML and len(list(data_dir.iterdir())) == 4
 
 
-def test_a_good_file_behind_a_damaged_one_costs_no_request(mirror: MirrorServer, data_dir: Path) -> None:
+def test_a_good_file_beside_a_damaged_one_causes_no_request(mirror: MirrorServer, data_dir: Path) -> None:
     (data_dir / LABELS).write_bytes(raw(LABELS))
     (data_dir / f"{LABELS}.gz").write_bytes(HTML)
     with pytest.raises(IdxFormatError, match=f"{LABELS}.gz: begins with"):
@@ -203,7 +203,7 @@ def test_a_missing_or_unreadable_file_is_named(data_dir: Path, tmp_path: Path) -
         download_dataset(data_dir / f"{IMAGES}.gz", pinned=False)
 
 
-def test_processes_at_once_end_well(mirror: MirrorServer, data_dir: Path) -> None:
+def test_several_processes_may_download_at_once(mirror: MirrorServer, data_dir: Path) -> None:
     mirror.serve_folder(TINY)
     for name in (IMAGES, LABELS):
         (data_dir / f"{name}.gz").write_bytes(HTML)

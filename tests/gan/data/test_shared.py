@@ -34,7 +34,7 @@ def store(s3: S3Server) -> Store:
     return open_store(new_address())
 
 
-def test_what_one_machine_has_the_next_one_takes(store: Store, data_dir: Path, tmp_path: Path) -> None:
+def test_one_machine_uploads_and_the_next_one_downloads(store: Store, data_dir: Path, tmp_path: Path) -> None:
     upload_to_store(store, data_dir)
     for info in store.list("datasets/mnist/"):
         assert info.key == f"datasets/mnist/{hashlib.sha256(store.read(info.key) or b'').hexdigest()}"
@@ -45,7 +45,7 @@ def test_what_one_machine_has_the_next_one_takes(store: Store, data_dir: Path, t
     assert len(download_dataset(tmp_path / "next", ["file:///no-such-folder"])) == 4
 
 
-def test_what_is_there_is_neither_taken_nor_kept_again(store: Store, data_dir: Path) -> None:
+def test_existing_files_are_not_copied_again(store: Store, data_dir: Path) -> None:
     upload_to_store(store, data_dir)
     written = {info.key: info.modified for info in store.list("")}
     before = tree(data_dir)
@@ -55,7 +55,7 @@ def test_what_is_there_is_neither_taken_nor_kept_again(store: Store, data_dir: P
     assert {info.key: info.modified for info in store.list("")} == written
 
 
-def test_a_damaged_object_is_left_to_the_mirrors(
+def test_a_damaged_object_is_not_copied(
     store: Store, data_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     upload_to_store(store, data_dir)
@@ -67,7 +67,7 @@ def test_a_damaged_object_is_left_to_the_mirrors(
     assert "train-images-idx3-ubyte is not copied from the store: datasets/mnist/" in caplog.text
 
 
-def test_an_empty_store_and_one_that_is_away_are_left_to_the_mirrors(
+def test_an_empty_or_unreachable_store_is_skipped(
     seaweedfs: S3Server,
     data_dir: Path,
     tmp_path: Path,

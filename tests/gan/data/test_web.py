@@ -1,4 +1,4 @@
-"""Does a file come over http whole and in time, or not at all with a reason in words?"""
+"""Is a file downloaded completely and in time, or else a reason given?"""
 
 import asyncio
 import socket
@@ -28,7 +28,7 @@ def fetch(url: str, limits: Limits = DEFAULT_LIMITS) -> bytes | None:
     return get(url, len(DATA), limits, lambda num_bytes, total: None)
 
 
-def test_a_file_comes_whole_and_reports_how_far_it_is(mirror: MirrorServer) -> None:
+def test_a_file_is_complete_and_its_progress_is_reported(mirror: MirrorServer) -> None:
     mirror.answers["file"] = body(DATA)
     seen: list[tuple[int, int | None]] = []
     data = get(
@@ -38,7 +38,7 @@ def test_a_file_comes_whole_and_reports_how_far_it_is(mirror: MirrorServer) -> N
     assert seen[-1] == (256_000, 256_000) and [num_bytes for num_bytes, _ in seen] == sorted(n for n, _ in seen)
 
 
-def test_a_gzip_is_left_as_it_is_whatever_the_server_calls_it(mirror: MirrorServer) -> None:
+def test_a_gzip_is_not_unpacked_whatever_its_headers_say(mirror: MirrorServer) -> None:
     mirror.answers["file.gz"] = body(b"\x1f\x8b...", Content_Encoding="gzip")
     assert fetch(f"{mirror.url}/file.gz") == b"\x1f\x8b..."
 
@@ -84,7 +84,7 @@ def test_every_fault_has_its_reason(mirror: MirrorServer, answer: Answer, reason
         (drip(b"x", 0.02), Limits(total=0.2), "took more than 0.2 s"),
     ],
 )
-def test_a_mirror_without_an_end_costs_its_limit_only(
+def test_an_endless_response_ends_at_its_time_limit(
     mirror: MirrorServer, answer: Answer, limits: Limits, reason: str
 ) -> None:
     mirror.answers["file"] = answer
@@ -94,7 +94,7 @@ def test_a_mirror_without_an_end_costs_its_limit_only(
     assert time.monotonic() - began < 5
 
 
-def test_a_redirect_on_loopback_is_followed_and_its_own_body_left_unread(mirror: MirrorServer) -> None:
+def test_a_redirect_on_loopback_is_followed_without_reading_its_body(mirror: MirrorServer) -> None:
     def answer(handler):  # type: ignore[no-untyped-def]
         handler.head(302, Location="/there", Content_Length=1 << 40)
         endless(DATA)(handler)
@@ -103,9 +103,7 @@ def test_a_redirect_on_loopback_is_followed_and_its_own_body_left_unread(mirror:
     assert fetch(f"{mirror.url}/file") == b"data"
 
 
-def test_plain_http_that_was_asked_for_may_lead_to_plain_http(
-    mirror: MirrorServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_plain_http_may_redirect_to_plain_http(mirror: MirrorServer, monkeypatch: pytest.MonkeyPatch) -> None:
     mirror.answers |= {"http://a.example/file": redirect("http://b.example/file"), "http://b.example/file": body(b"x")}
     monkeypatch.setenv("http_proxy", mirror.url)
     monkeypatch.delenv("no_proxy", raising=False)
@@ -113,7 +111,7 @@ def test_plain_http_that_was_asked_for_may_lead_to_plain_http(
     assert mirror.requests == ["http://a.example/file", "http://b.example/file"]
 
 
-def test_loopback_is_never_asked_of_a_proxy(mirror: MirrorServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_proxy_is_used_for_loopback(mirror: MirrorServer, monkeypatch: pytest.MonkeyPatch) -> None:
     mirror.answers["file"] = body(b"x")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     monkeypatch.delenv("no_proxy", raising=False)
@@ -142,7 +140,7 @@ def test_a_mirror_that_is_down_says_so(mirror: MirrorServer) -> None:
         fetch(f"{mirror.url}/file")
 
 
-def test_a_server_that_takes_no_call_costs_the_connect_limit_only() -> None:
+def test_a_server_that_never_greets_ends_at_the_connect_limit() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:  # accepts, and never answers the TLS greeting
         url = f"https://127.0.0.1:{server.getsockname()[1]}/file"
         with pytest.raises(DownloadError, match="cannot be reached: .*timed out"):

@@ -1,4 +1,4 @@
-"""Does https read by the clock too, and trust only who is certified?"""
+"""Do the time limits hold over https, and are only trusted certificates accepted?"""
 
 import datetime
 import ipaddress
@@ -51,7 +51,9 @@ def fetch(mirror: MirrorServer, limits: Limits = DEFAULT_LIMITS) -> bytes | None
     return get(f"{mirror.url}/file", len(DATA), limits, lambda num_bytes, total: None)
 
 
-def test_who_is_certified_is_read(tls_mirror: MirrorServer, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trusted_certificate_is_accepted(
+    tls_mirror: MirrorServer, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
     tls_mirror.answers["file"] = body(DATA)
     assert fetch(tls_mirror) == DATA
@@ -63,7 +65,7 @@ def test_who_is_certified_is_read(tls_mirror: MirrorServer, certificate: Path, m
         fetch(tls_mirror, Limits(total=0.2))
 
 
-def test_who_is_not_certified_is_refused(tls_mirror: MirrorServer) -> None:
+def test_an_untrusted_certificate_is_refused(tls_mirror: MirrorServer) -> None:
     tls_mirror.answers["file"] = body(DATA)
     with pytest.raises(DownloadError, match="cannot be reached: .*certificate verify failed"):
         fetch(tls_mirror)

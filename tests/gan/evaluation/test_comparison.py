@@ -1,4 +1,4 @@
-"""Is a better generator told from one that is only as good?"""
+"""Is a better generator distinguished from an equally good one?"""
 
 import functools
 
@@ -50,18 +50,18 @@ def num_better(challenger: ClassifierOutputs, champion: ClassifierOutputs, round
     return sum(each.is_better for each in found), sum(e.challenger_distance < e.champion_distance for e in found)
 
 
-def test_of_equals_one_is_called_better_as_rarely_as_stated() -> None:
+def test_of_equal_generators_one_is_rarely_called_better() -> None:
     called_better, lower = num_better(pool(100), pool(100), NUM_ROUNDS)
     assert (ERROR_RATE, called_better <= AT_MOST) == (0.01, True)
     assert 35 <= lower <= 65  # who only looked which distance is lower would replace a champion every other night
 
 
-def test_a_better_one_is_called_better_and_a_worse_one_never() -> None:
+def test_a_better_generator_is_called_better_and_a_worse_one_is_not() -> None:
     assert num_better(pool(60), pool(120), 10)[0] == 10
     assert num_better(pool(120), pool(100), 10)[0] == 0
 
 
-def test_who_covers_fewer_classes_is_not_better() -> None:
+def test_a_generator_with_fewer_classes_is_not_better() -> None:
     good, noisy = pool(0), pool(60)  # which has lost the ones
     but_eights = torch.cat([torch.arange(240), torch.arange(270, 300), torch.arange(30)])
     but_the_last = torch.cat([torch.arange(210), torch.arange(90)])
@@ -75,7 +75,7 @@ def test_who_covers_fewer_classes_is_not_better() -> None:
     assert str(found[1]).endswith(": better by more than the noise at an error rate of 1%; classes covered 7 against 9")
 
 
-def test_one_and_the_same_is_not_better_and_the_same_figures_come_out() -> None:
+def test_a_generator_is_not_better_than_itself() -> None:
     found = compare(pool(60), pool(60), reference())
     assert (found.error, found.bound, found.is_better) == (0, 0, False)
     assert compare(pool(60), pool(120), reference()) == compare(pool(60), pool(120), reference())

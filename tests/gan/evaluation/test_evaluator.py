@@ -1,4 +1,4 @@
-"""Does an evaluation tell real digits from noise, from a collapse and from copies?"""
+"""Does an evaluation distinguish real digits from noise, a collapse and copies?"""
 
 import subprocess
 import sys
@@ -54,7 +54,7 @@ def test_real_images_are_as_good_as_their_floor(evaluator: Evaluator) -> None:
     assert (found.judge, found.num_samples, found.version) == (WEIGHTS_SHA256, 300, 1)
 
 
-def test_noise_is_far_and_never_among_the_real(evaluator: Evaluator) -> None:
+def test_noise_is_far_from_the_real_images(evaluator: Evaluator) -> None:
     found = evaluator.evaluate(NOISE)
     assert found.distance.value > 20 * found.distance.floor
     assert found.precision.value < 0.05 and found.recall.value < 0.05
@@ -85,14 +85,14 @@ def test_a_data_set_that_the_judge_does_not_know_is_refused() -> None:
         Evaluator(replace(DATA, test_images=255 - DATA.test_images))
 
 
-def test_what_a_part_needed_serves_the_next_one() -> None:
+def test_reference_values_are_computed_once() -> None:
     """Results left between the large blocks of the parts took up to 400 MB more in some runs, and none in others."""
     grown_kb = subprocess.run([sys.executable, "-c", MEASURE_TWICE], capture_output=True, check=True).stdout
     assert int(grown_kb) < 100_000
 
 
 @pytest.mark.mnist
-def test_on_all_of_mnist_it_is_accurate_and_quick(tmp_path: Path) -> None:
+def test_on_all_of_mnist_it_is_accurate_and_fast(tmp_path: Path) -> None:
     download_dataset(tmp_path, mirrors_from_env())
     data = load_dataset(tmp_path)
     began = time.process_time()  # of all threads: other work on the machine does not count

@@ -1,4 +1,4 @@
-"""Is the frozen reference what the judge sees in MNIST?"""
+"""Is the stored reference what the classifier gives for MNIST?"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -23,7 +23,7 @@ def test_what_is_encoded_is_loaded() -> None:
 
 
 @pytest.mark.mnist
-def test_it_is_what_the_judge_sees(tmp_path: Path) -> None:
+def test_it_equals_the_computed_reference(tmp_path: Path) -> None:
     download_dataset(tmp_path, mirrors_from_env())
     data = load_dataset(tmp_path)
     frozen, seen = Evaluator(data), Evaluator(replace(data, sha256={}))

@@ -1,4 +1,4 @@
-"""Do the curves say what the losses of every step were?"""
+"""Do the curves show the losses of every step?"""
 
 import re
 
@@ -14,7 +14,7 @@ def curves(*g_losses: float) -> LossCurves:
 
 
 @pytest.mark.parametrize("num_steps", [1, 2, MAX_BUCKETS - 1, MAX_BUCKETS])
-def test_a_short_run_has_a_bucket_a_step(num_steps: int) -> None:
+def test_a_short_run_has_one_bucket_per_step(num_steps: int) -> None:
     g_losses, d_losses = losses(num_steps)
     made = LossCurves.of(g_losses, d_losses)
     assert made.first.tolist() == made.last.tolist() == list(range(1, num_steps + 1))

@@ -51,7 +51,7 @@ def test_a_frame_differs_from_its_grid_by_half_a_shade_and_has_a_strip_with_the_
         assert set(shown[152:].unique().tolist()) == {0, 255}
 
 
-def test_frames_that_differ_in_their_step_alone_are_kept() -> None:
+def test_frames_that_differ_only_in_their_step_are_kept() -> None:
     grid = grid_png(random_images(25))
     film = film_gif([Frame(1000, grid), Frame(2000, grid)])
     first, second = (np.array(frame.convert("L")) for frame in frames_of(film))
@@ -63,7 +63,7 @@ def test_a_film_of_one_grid_is_one_frame() -> None:
     assert Image.open(io.BytesIO(film_gif([Frame(1000, grid_png(random_images(25)))]))).n_frames == 1
 
 
-def test_a_full_film_of_mere_noise_still_fits() -> None:
+def test_a_full_film_of_noise_still_fits() -> None:
     film = film_gif([Frame(1000 * number, grid_png(random_images(25, seed=number))) for number in range(1, 94)])
     assert len(film) < FILM_BYTES
     assert Image.open(io.BytesIO(film)).n_frames == 93

@@ -1,4 +1,4 @@
-"""Does a report tell what the run directory holds, and nothing else?"""
+"""Does a report show the content of the run directory, and nothing else?"""
 
 import base64
 import hashlib
@@ -99,7 +99,7 @@ def grey(png: bytes) -> np.ndarray:
         "gan verify sample",
     ],
 )
-def test_a_page_says_it(page: Page, said: str) -> None:
+def test_a_page_contains_the_text(page: Page, said: str) -> None:
     assert said in page.text
 
 
@@ -136,7 +136,7 @@ def test_the_neighbours_are_in_the_page_byte_for_byte(run: RunDir) -> None:
     assert "Left in each pair is a sample of step 3,000" in page.text
 
 
-def test_the_same_run_gives_the_same_bytes_wherever_it_is(run: RunDir, tmp_path: Path) -> None:
+def test_the_same_run_gives_the_same_bytes_in_any_folder(run: RunDir, tmp_path: Path) -> None:
     moved = RunDir(tmp_path / "elsewhere" / "moved")
     shutil.copytree(run.path, moved.path)
     render(run)
@@ -154,7 +154,7 @@ def test_a_page_refers_to_nothing_outside_itself(page: Page) -> None:
     assert "://" not in "".join(page.content["script"] + page.content["style"])
 
 
-def test_the_policy_allows_the_pages_own_script_and_style_alone(page: Page) -> None:
+def test_the_policy_allows_only_the_pages_own_script_and_style(page: Page) -> None:
     policy = next(a["content"] for _, a in page.elements if a.get("http-equiv") == "Content-Security-Policy") or ""
     directives = dict(part.strip().split(" ", 1) for part in policy.split(";"))
     hashes = {
@@ -212,7 +212,7 @@ def test_a_run_in_which_nothing_was_found_says_so(page: Page) -> None:
     assert "Health nothing found No snapshot of this training was dead, collapsed or not finite." in page.text
 
 
-def test_what_the_referee_found_is_listed(run: RunDir) -> None:
+def test_health_events_are_listed(run: RunDir) -> None:
     dead, mended = (
         HealthEvent(event=kind, attempt=1, step=step, since=step - 1000, finding=finding, action=action,
                     to_step=to_step, seed=None, vitals=None)
@@ -229,7 +229,7 @@ def test_what_the_referee_found_is_listed(run: RunDir) -> None:
     ) in report(run).text
 
 
-def test_a_commit_that_is_not_known_is_said(tmp_path: Path) -> None:
+def test_an_unknown_commit_is_called_not_recorded(tmp_path: Path) -> None:
     assert "git commit not recorded" in report(write_sample_run(tmp_path / "run", git_commit=None)).text
 
 
@@ -244,7 +244,7 @@ def test_a_run_of_very_many_grids_is_shown_by_evenly_spaced_ones(tmp_path: Path)
     assert f"{MAX_FRAMES} of 301 grids" in page.text
 
 
-def test_a_full_run_of_untrained_generators_keeps_to_the_sizes(tmp_path: Path) -> None:
+def test_a_full_run_of_untrained_generators_keeps_the_size_limits(tmp_path: Path) -> None:
     run = write_sample_run(tmp_path / "run", steps=[*range(1000, 93_000, 1000), 92_763])
     render(run)
     with Image.open(run.film_path) as film:
@@ -331,7 +331,7 @@ GRID = "grids/step-002000.png"
         (replaced("neighbours.png", b"<html>"), "not a complete PNG"),
     ],
 )
-def test_what_is_missing_or_damaged_is_named_and_nothing_is_written(
+def test_a_missing_or_damaged_file_is_named_and_nothing_is_written(
     run: RunDir, damage: Callable[[RunDir], Path], said: str
 ) -> None:
     path = damage(run)

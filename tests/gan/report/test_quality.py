@@ -52,7 +52,7 @@ def test_each_evaluation_has_its_classes() -> None:
     assert section.count("<rect") == 30 and 'y="0.0" width="8" height="48.0"' in section  # 20 % fill the chart
 
 
-def test_of_many_evaluations_some_classes_are_shown_the_first_and_the_last_among_them() -> None:
+def test_of_many_evaluations_some_are_shown_with_the_first_and_the_last() -> None:
     section = quality_section(evaluated(*range(1000, 93_000, 1000), num_steps=92_000), None, 92_000)
     steps = re.findall(r"<p>step ([\d,]+)", section)
     assert len(steps) == MAX_CLASS_CHARTS and (steps[0], steps[-1]) == ("1,000", "92,000")
@@ -83,7 +83,7 @@ def test_the_values_beside_a_plot_are_round(values: list[float], is_log: bool, l
     assert re.findall(r">([^<]+)</text>", curve.y_axis.labels()) == labels
 
 
-def test_the_best_of_a_page_is_one_whose_checkpoint_is_there(tmp_path: Path) -> None:
+def test_the_best_checkpoint_of_a_page_exists(tmp_path: Path) -> None:
     run = write_sample_run(tmp_path / "run", evaluated=[2000, 3000])
     (run.checkpoints_dir / "step-003000.safetensors").unlink()
     render(run)

@@ -242,7 +242,7 @@ def test_hostile_values_run_nothing(browser: Browser, tmp_path: Path) -> None:
     made.page.close()
 
 
-def test_a_script_that_got_in_all_the_same_would_not_run(browser: Browser, tmp_path: Path) -> None:
+def test_an_injected_script_does_not_run(browser: Browser, tmp_path: Path) -> None:
     run = write_sample_run(tmp_path / "run")
     render(run)
     page = run.report_path.read_text()

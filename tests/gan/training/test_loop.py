@@ -1,4 +1,4 @@
-"""Does training compute what the table says, and end as it should?"""
+"""Does training compute what its definition says, and end as it should?"""
 
 import random
 import threading
@@ -234,7 +234,7 @@ def test_tuned_grids_come_from_the_same_latents() -> None:
     assert not torch.equal(first.images, second.images)
 
 
-def test_stopping_keeps_every_step_taken() -> None:
+def test_stopping_keeps_every_step() -> None:
     state, config, batches = begin("tuned", num_steps=25)
     snapshots = list(train(state, config, batches, should_stop=lambda: state.step == 13))
     assert [snapshot.step for snapshot in snapshots] == [10]
@@ -253,7 +253,7 @@ def test_stopping_keeps_every_step_taken() -> None:
         pytest.param("dcgan", "bfloat16", 60, marks=pytest.mark.kill),
     ],
 )
-def test_a_state_taken_through_tensors_goes_on_to_the_same_bits(recipe: str, precision: str, num_steps: int) -> None:
+def test_a_state_saved_as_tensors_continues_with_the_same_bits(recipe: str, precision: str, num_steps: int) -> None:
     state, config, batches = begin(recipe, num_steps=num_steps, precision=precision)
     training = train(state, config, batches)
     next(training)
@@ -302,7 +302,7 @@ def test_a_nan_loss_stops_at_its_step() -> None:
         next(training)
 
 
-def test_an_infinite_weight_stops_even_where_the_loss_is_finite() -> None:
+def test_an_infinite_weight_stops_even_if_the_loss_is_finite() -> None:
     state, config, batches = begin("tuned", num_steps=10, learning_rate=1e-5)
     state.d_moments["layers.0.weight"].exp_avg.fill_(float("inf"))
     training = train(state, config.model_copy(update={"snapshot_steps": 1}), batches)

@@ -1,4 +1,4 @@
-"""Is an ill training ended, sent back or let be, to the same bytes however often it is interrupted?"""
+"""Is a failed training ended, sent back or continued, with the same bytes however often it is interrupted?"""
 
 import hashlib
 import json
@@ -87,7 +87,7 @@ def steps(path: Path) -> list[int]:
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize(("policy", "to_step"), [("rollback", 10), ("restart", 0)])
-def test_a_zeroed_discriminator_is_mended(tmp_path: Path, policy: str, to_step: int) -> None:
+def test_a_zeroed_discriminator_is_rolled_back(tmp_path: Path, policy: str, to_step: int) -> None:
     run = train(tmp_path, policy, zero_d)
     (event,) = events(tmp_path)
     assert (event.event, event.step, event.since, event.to_step) == ("dead_discriminator", 30, 11, to_step)
@@ -98,7 +98,7 @@ def test_a_zeroed_discriminator_is_mended(tmp_path: Path, policy: str, to_step: 
 
 
 @pytest.mark.usefixtures("impatient")
-def test_one_that_is_to_fail_says_what_and_since_when_and_leaves_the_checkpoint_before(tmp_path: Path) -> None:
+def test_on_fail_the_error_says_what_and_since_when_and_the_checkpoint_before_stays(tmp_path: Path) -> None:
     for _ in range(2):  # given again, the command comes to the same end
         with pytest.raises(
             TrainingCollapsedError,
@@ -111,7 +111,7 @@ def test_one_that_is_to_fail_says_what_and_since_when_and_leaves_the_checkpoint_
 
 
 @pytest.mark.usefixtures("impatient")
-def test_published_is_dead_from_its_first_batch_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_published_is_dead_from_its_first_batch_and_continues(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = train(tmp_path, recipe="published", seed=2, batch_size=25)
     assert run.finished and run.config.on_collapse == "ignore"
     assert [(event.event, event.since, event.action) for event in events(tmp_path)] == [
@@ -127,7 +127,7 @@ def test_a_hundred_times_the_learning_rate_explodes(tmp_path: Path) -> None:
     assert [event.event for event in events(tmp_path)] == ["exploded"]
 
 
-def test_constant_data_is_named_and_no_seed_is_tried_on_it(tmp_path: Path) -> None:
+def test_constant_data_ends_the_training_without_another_attempt(tmp_path: Path) -> None:
     alike = Dataset(np.repeat(DATA.train_images[:1], 64, 0), DATA.train_labels[:64], DATA.test_images, DATA.test_labels,
                   sha256={})  # fmt: skip
     with pytest.raises(TrainingCollapsedError, match="at step 10: constant data: .*data directory; another seed"):
@@ -137,7 +137,7 @@ def test_constant_data_is_named_and_no_seed_is_tried_on_it(tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("nan_batch")
 @pytest.mark.parametrize("policy", ["ignore", "fail"])
-def test_nan_ends_a_training_that_is_not_to_be_mended(tmp_path: Path, policy: str) -> None:
+def test_nan_ends_a_training_that_ignores_failures(tmp_path: Path, policy: str) -> None:
     with pytest.raises(TrainingDivergedError, match=r"diverged at step 15: NaN or Inf: .*d_loss is nan"):
         train(tmp_path, policy)
     assert [(event.event, event.step, event.action) for event in events(tmp_path)] == [("not_finite", 15, "failed")]
@@ -184,7 +184,7 @@ def rolled_back(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_nan_is_mended_by_another_seed(undisturbed: Path, tmp_path: Path) -> None:
+def test_after_nan_another_seed_is_used(undisturbed: Path, tmp_path: Path) -> None:
     (event,) = events(undisturbed)
     assert (event.event, event.step, event.to_step) == ("not_finite", 15, 0)
     assert event.seed == derive_seed(0, "restart", 1)
@@ -193,7 +193,7 @@ def test_nan_is_mended_by_another_seed(undisturbed: Path, tmp_path: Path) -> Non
     assert np.array_equal(of_the_seed, of_the_run)
 
 
-def test_a_run_that_was_started_over_leaves_nothing_of_the_try_before(undisturbed: Path) -> None:
+def test_a_restarted_run_has_no_file_of_the_attempt_before(undisturbed: Path) -> None:
     files = {path.name for name in ("grids", "checkpoints") for path in (undisturbed / name).iterdir()}
     assert files == {f"step-0000{step}.png" for step in (10, 20, 30)} | {
         f"step-0000{step}.safetensors{end}" for step in (10, 20, 30) for end in ("", ".sha256")
@@ -206,9 +206,7 @@ def test_a_run_that_was_started_over_leaves_nothing_of_the_try_before(undisturbe
 
 @pytest.mark.usefixtures("nan_batch")
 @pytest.mark.parametrize("stop_at", [(0, 10), (1, 0), (1, 23)])
-def test_stopped_on_the_way_it_ends_in_the_same_bytes(
-    tmp_path: Path, undisturbed: Path, stop_at: tuple[int, int]
-) -> None:
+def test_a_stopped_run_ends_in_the_same_bytes(tmp_path: Path, undisturbed: Path, stop_at: tuple[int, int]) -> None:
     run = train(tmp_path, "restart", stop_at=stop_at)
     assert (len(run.state.health.rewinds), run.state.step) == stop_at
     assert train(tmp_path).finished
@@ -218,7 +216,7 @@ def test_stopped_on_the_way_it_ends_in_the_same_bytes(
 
 @pytest.mark.usefixtures("nan_batch")
 @pytest.mark.parametrize("num_changes", [1, 5, 6])
-def test_killed_while_it_is_sent_back_it_ends_in_the_same_bytes(
+def test_a_run_killed_during_a_restart_ends_in_the_same_bytes(
     tmp_path: Path, undisturbed: Path, num_changes: int
 ) -> None:
     with killed_after(num_changes), pytest.raises(Killed):
@@ -238,7 +236,7 @@ def test_a_roll_back_ends_in_the_same_bytes_too(tmp_path: Path, rolled_back: Pat
     assert events(tmp_path) == events(rolled_back)
 
 
-def test_a_run_that_was_begun_before_there_was_a_referee_goes_on(tmp_path: Path) -> None:
+def test_a_run_from_before_the_monitor_is_resumed(tmp_path: Path) -> None:
     train(tmp_path, stop_at=(0, 15))
     config = json.loads((tmp_path / "config.json").read_text())
     del config["on_collapse"]

@@ -1,4 +1,4 @@
-"""Is a training evaluated when it should be, without being disturbed by it?"""
+"""Is a training evaluated when it should be, without an effect on it?"""
 
 import logging
 from dataclasses import replace
@@ -50,7 +50,7 @@ def test_every_5th_snapshot_and_the_last_is_due(num_steps: int, snapshot_steps: 
     assert [step for step in snapshots if PeriodicEvaluator(config, KNOWN).is_due(step)] == due
 
 
-def test_2000_samples_of_latents_of_its_own_are_measured() -> None:
+def test_2000_samples_of_separate_latents_are_measured() -> None:
     judge, state = at_step(1000)
     found = judge.evaluate(state)
     assert found is not None and found.num_samples == NUM_QUICK
@@ -61,7 +61,7 @@ def test_2000_samples_of_latents_of_its_own_are_measured() -> None:
 
 
 @pytest.mark.parametrize("recipe", ["tuned", "published", "dcgan"])
-def test_the_state_is_left_as_it_is(recipe: str) -> None:
+def test_the_state_does_not_change(recipe: str) -> None:
     judge, state = at_step(1000, recipe)
     before, random = {name: tensor.clone() for name, tensor in state.tensors().items()}, torch.get_rng_state()
     assert judge.evaluate(state)
@@ -69,7 +69,7 @@ def test_the_state_is_left_as_it_is(recipe: str) -> None:
     assert torch.equal(torch.get_rng_state(), random) and state.generator.training
 
 
-def test_a_strange_data_set_is_not_evaluated_which_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_an_unknown_data_set_is_not_evaluated_and_that_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     judge, state = at_step(1000, data=STRANGE)
     with caplog.at_level(logging.INFO):
         assert [judge.evaluate(state), judge.evaluate(state)] == [None, None]
@@ -81,7 +81,7 @@ def test_a_strange_data_set_is_not_evaluated_which_is_said_once(caplog: pytest.L
     )
 
 
-def test_a_damaged_reference_is_no_strange_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_reference_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "PATH", tmp_path / "reference.safetensors")
     reference.PATH.write_bytes(b"")
     judge, state = at_step(1000)

@@ -1,4 +1,4 @@
-"""Are vital signs taken without a trace, and alike each time?"""
+"""Are the vitals measured without changing the training, and reproducibly?"""
 
 import pytest
 import torch
@@ -35,14 +35,14 @@ def test_measuring_changes_nothing_and_finds_the_same_again(recipe: str) -> None
     assert state.generator.training
 
 
-def test_a_living_training_shows_signs_of_life() -> None:
+def test_the_vitals_of_a_working_training() -> None:
     found = vitals_of(*trained())
     assert found.spread > 0.1 and found.slope > 0.1
     assert found.real_variance > 100 and found.variance / found.real_variance > 1e-3
     assert (found.stuck_steps, found.num_classes) == (0, None)
 
 
-def test_a_zeroed_discriminator_says_the_same_of_everything() -> None:
+def test_a_zeroed_discriminator_gives_every_image_the_same_logit() -> None:
     state, *others = trained()
     for parameter in state.discriminator.parameters():
         parameter.data.zero_()
@@ -50,7 +50,7 @@ def test_a_zeroed_discriminator_says_the_same_of_everything() -> None:
     assert (found.spread, found.accuracy, found.slope) == (0, 0.5, 0.5)
 
 
-def test_below_a_rectified_head_there_is_no_slope() -> None:
+def test_below_a_relu_head_there_is_no_slope() -> None:
     state, *others = trained("published")
     state.discriminator.layers[-1].bias.data.fill_(-100)
     found = vitals_of(state, *others)
@@ -76,7 +76,7 @@ def test_images_all_alike_do_not_vary() -> None:
     assert vitals_of(state, config, batches, snapshot).real_variance < FLAT
 
 
-def test_the_judge_is_asked_once_a_count_says_something() -> None:
+def test_the_classifier_is_used_from_step_10000_on() -> None:
     state, config, batches, snapshot = trained()
     state.step = 10_000
     found = measure(state, config, batches(1), snapshot, load_classifier())

@@ -261,7 +261,7 @@ def test_the_schemas_of_json_output_are_documented() -> None:
 
 @pytest.mark.mnist
 def test_the_python_in_the_docs_runs(tmp_path: Path) -> None:
-    [code, *_more] = blocks(TEXTS["docs/python.md"], "python")
-    short = code.replace("num_steps=3000", "num_steps=30, snapshot_steps=10")
+    code = "\n".join(blocks(TEXTS["docs/python.md"], "python"))
+    short = code.replace("num_steps=3000", "num_steps=30, snapshot_steps=10").replace("step-003000", "step-000030")
     done = subprocess.run([sys.executable, "-c", short], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["10", "20", "30"]
+    assert [line.split()[0] for line in done.stdout.splitlines()][:3] == ["10", "20", "30"]

@@ -16,7 +16,7 @@ class Real(NamedTuple):
     """Real images and their digits."""
 
     images: Tensor  # (B, 1, 28, 28) in [-1, 1]
-    digits: Tensor  # (B,) int64
+    labels: Tensor  # (B,) int64
 
 
 class Batches:
@@ -40,7 +40,7 @@ class Batches:
             raise DataError(f"{len(images)} training images do not fill one batch of {batch_size}; lower --batch-size")
         self.images = torch.from_numpy(images).unsqueeze(1).to(device)  # (N, 1, 28, 28) uint8
         self.rows = images.reshape(len(images), -1)  # (N, 784) uint8, for the compiled gather on a CPU
-        self.digits = torch.from_numpy(labels).to(device, torch.int64)
+        self.labels = torch.from_numpy(labels).to(device, torch.int64)
         self.batch_size = batch_size
         self.seed = seed
         self.dtype = dtype
@@ -71,7 +71,7 @@ class Batches:
         else:
             images = torch.empty(len(indices), *self.images.shape[1:], dtype=self.dtype)
             _gather(self.rows, indices.numpy(), images.flatten(1).numpy())
-        return Real(images, self.digits.index_select(0, indices))
+        return Real(images, self.labels.index_select(0, indices))
 
 
 @compiled_exact

@@ -54,9 +54,9 @@ class AutogradEngine(Engine):
             with self.autocast():
                 fake_hidden = self.discriminator.layers(fake_pixels)
                 real_hidden = self.discriminator.layers(real_pixels)
-            assert inputs.fake_digits is not None
-            fake_logits = self.discriminator.judge(fake_hidden.to(self.param_dtype), inputs.fake_digits)
-            real_logits = self.discriminator.judge(real_hidden.to(self.param_dtype), inputs.real.digits)
+            assert inputs.fake_labels is not None
+            fake_logits = self.discriminator.class_logits(fake_hidden.to(self.param_dtype), inputs.fake_labels)
+            real_logits = self.discriminator.class_logits(real_hidden.to(self.param_dtype), inputs.real.labels)
         halves = Half(fake_pixels, fake_logits), Half(real_pixels, real_logits)
         return torch.cat([fake_logits, real_logits]).detach(), partial(self.backward_d, *halves, inputs.r1_due)
 

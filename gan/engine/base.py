@@ -20,7 +20,7 @@ from gan.config import RunConfig
 from gan.data.batches import Real
 from gan.engine.adam import Adam
 from gan.engine.state import TrainState
-from gan.recipes.augment import Shifts
+from gan.recipes.augment import Translation
 from gan.recipes.generator import IMAGE_SHAPE
 from gan.recipes.resolve import recipe_of
 
@@ -41,7 +41,7 @@ class StepInputs(NamedTuple):
 
     real: Real
     z: Tensor  # (B, latent_dim), of the activations' dtype
-    fake_digits: Tensor | None  # (B,) the digits that z asks G for; None where the networks are not class-conditional
+    fake_labels: Tensor | None  # (B,) the classes that z decides; None where the networks are not class-conditional
     masks: list[Tensor]  # dropout masks (2B, width) of D's hidden layers; empty without dropout
     translations: Tensor | None  # (2B,) which translation each of D's images gets; None before augmentation starts
     r1_due: bool  # whether this step updates D by R1, too
@@ -76,7 +76,7 @@ class Engine(ABC):
         self.g_adam = adam_class(state.generator, state.g_moments, betas, layer_sizes[0], state.ema)
         self.d_adam = adam_class(state.discriminator, state.d_moments, betas, layer_sizes[1])
         batch = config.batch_size
-        self.shifts = Shifts(config.augment_translate, state.device)
+        self.translation = Translation(config.augment_translate, state.device)
         # The losses are weighted sums of 3B cross-entropies: the fakes with G's label, the fakes with D's label, the
         # reals. A row of loss_weights is one loss.
         like = state.fixed_z
@@ -115,7 +115,7 @@ class Engine(ABC):
         self.d_adam.begin(learning_rate, ema_weight)
         fake_grad = backward_d(d_grad_logits)  # (B, 784)
         if inputs.translations is not None:
-            fake_grad = self.shifts.back(fake_grad, inputs.translations[: len(fake)])
+            fake_grad = self.translation.backward(fake_grad, inputs.translations[: len(fake)])
         backward_g(fake_grad, g_grad_logits)
         if self.state.device.type == "cpu" and (step + 1) % ZERO_SMALL_EVERY == 0:
             self.zero_small_moments()
@@ -129,9 +129,9 @@ class Engine(ABC):
         return StepInputs(
             real=real,
             z=z,
-            fake_digits=self.state.generator.digits(z) if self.config.conditional else None,
+            fake_labels=self.state.generator.labels(z) if self.config.conditional else None,
             masks=self.draw_masks(like=z),
-            translations=self.shifts.draw(2 * batch, rng) if self.config.translates_after(step) else None,
+            translations=self.translation.draw(2 * batch, rng) if self.config.translates_after(step) else None,
             r1_due=self.r1_gamma > 0 and step % self.period == 0,
         )
 
@@ -155,13 +155,13 @@ class Engine(ABC):
     def forward_d(self, fake: Tensor, inputs: StepInputs) -> tuple[Tensor, BackwardD]:
         """Return the logits (2B,) of fakes (B, 784) and reals, before a rectified head, and their backward pass.
 
-        A class-conditional D sees the reals with their own digits, and the fakes with those that G was asked for.
+        A class-conditional D sees the reals with their own classes, and the fakes with those that z decides.
         """
 
     def images_for_d(self, fake: Tensor, inputs: StepInputs) -> Tensor:
         """Return fakes and reals as D sees them, (2B, 784): translated, if augmentation has started."""
         images = torch.cat([fake, inputs.real.images.flatten(1)]).to(self.compute_dtype)
-        return images if inputs.translations is None else self.shifts.there(images, inputs.translations)
+        return images if inputs.translations is None else self.translation.apply(images, inputs.translations)
 
     def compute_losses(self, logits: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
         """Write (g_loss, d_loss). Return the gradients of g_loss (B, 1) and of d_loss (2B, 1) by the logits."""

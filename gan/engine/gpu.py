@@ -74,8 +74,8 @@ class GpuEngine(LinearEngine):
         if self.compute_dtype != self.param_dtype:
             torch._foreach_copy_(self.copies, self.parameters)  # as the last step left them
         z = inputs.z
-        if inputs.fake_digits is not None:
-            z = self.state.generator.inputs(z, inputs.fake_digits)
+        if inputs.fake_labels is not None:
+            z = self.state.generator.inputs(z, inputs.fake_labels)
         layer_inputs, norm_inputs = [z], list[NormInputs | None]()
         *hidden_layers, last = self.g_layers
         for layer, (_, norm) in zip(hidden_layers, self.g_blocks, strict=False):
@@ -96,8 +96,8 @@ class GpuEngine(LinearEngine):
     def forward_d(self, fake: Tensor, inputs: StepInputs) -> tuple[Tensor, BackwardD]:
         """Return the logits (2B,), before a rectified head, and their backward pass."""
         images = self.images_for_d(fake, inputs)
-        if inputs.fake_digits is not None:
-            self.tell(images, torch.cat([inputs.fake_digits, inputs.real.digits]))
+        if inputs.fake_labels is not None:
+            self.mark_class(images, torch.cat([inputs.fake_labels, inputs.real.labels]))
         layer_inputs = [images]
         for index, layer in enumerate(self.d_hidden):
             hidden = F.leaky_relu_(F.linear(layer_inputs[-1], *layer), self.d_slope)

@@ -44,7 +44,8 @@ class LinearEngine(Engine):
             g_sizes, d_sizes = [sum(g_sizes)], [sum(d_sizes)]  # one fused call updates the whole network
         super().__init__(state, config, compute_dtype, (g_sizes, d_sizes), adam_class)
         assert isinstance(state.discriminator, MlpDiscriminator)
-        self.dropout, self.d_slope, self.tell = config.dropout, state.discriminator.slope, state.discriminator.tell
+        self.dropout, self.d_slope = config.dropout, state.discriminator.slope
+        self.mark_class = state.discriminator.mark_class
         norms = [block.norm for block in self.g_blocks if block.norm]
         self.num_batches_tracked = join([n.num_batches_tracked for n in norms if n.num_batches_tracked is not None])
 

@@ -56,11 +56,11 @@ class ConvDiscriminator(nn.Module):
         )
         self.head = nn.Linear(HIDDEN, NUM_CLASSES)
 
-    def forward(self, images: Tensor, digits: Tensor) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the logits (B,) of images (B, 1, 28, 28) as images of their classes (B,)."""
-        return self.judge(self.layers(images), digits)
+        return self.class_logits(self.layers(images), labels)
 
-    def judge(self, hidden: Tensor, digits: Tensor) -> Tensor:
+    def class_logits(self, hidden: Tensor, labels: Tensor) -> Tensor:
         """Return the logits (B,) for classes (B,), given the output (B, 256) of the layers before the head."""
         logits: Tensor = self.head(hidden)  # (B, 10)
-        return logits.gather(1, digits.unsqueeze(1)).squeeze(1)
+        return logits.gather(1, labels.unsqueeze(1)).squeeze(1)

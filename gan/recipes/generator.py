@@ -33,10 +33,10 @@ class Generator(nn.Module):
 
     def forward(self, z: Tensor) -> Tensor:
         """Return images (B, 1, 28, 28) in [-1, 1] for latents (B, latent_dim)."""
-        images: Tensor = self.layers(self.inputs(z, self.digits(z)))  # (B, 784) or (B, 1, 28, 28)
+        images: Tensor = self.layers(self.inputs(z, self.labels(z)))  # (B, 784) or (B, 1, 28, 28)
         return images.view(-1, *IMAGE_SHAPE)
 
-    def digits(self, z: Tensor) -> Tensor:
+    def labels(self, z: Tensor) -> Tensor:
         """Return the classes (B,) that latents (B, latent_dim) decide, which an unconditional generator ignores."""
         return torch.bucketize(z[:, 0].contiguous(), self.edges.to(z.dtype))
 
@@ -49,6 +49,6 @@ class Generator(nn.Module):
         quantile = below[label] + (below[label + 1] - below[label]) * torch.special.ndtr(z[:, :1].double())
         return torch.cat([torch.special.ndtri(quantile).to(z.dtype), z[:, 1:]], 1)
 
-    def inputs(self, z: Tensor, digits: Tensor) -> Tensor:
+    def inputs(self, z: Tensor, labels: Tensor) -> Tensor:
         """Return what the layers read: here the latents, then the classes' vectors, (B, latent_dim + 10)."""
-        return torch.cat([z, self.codes.to(z.dtype).index_select(0, digits)], 1)
+        return torch.cat([z, self.codes.to(z.dtype).index_select(0, labels)], 1)

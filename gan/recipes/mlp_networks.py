@@ -35,9 +35,9 @@ class MlpGenerator(Generator):
             nn.Tanh(),
         )
 
-    def inputs(self, z: Tensor, digits: Tensor) -> Tensor:
+    def inputs(self, z: Tensor, labels: Tensor) -> Tensor:
         """Return what the layers read, (B, latent_dim)."""
-        return super().inputs(z[:, :-NUM_CLASSES], digits) if self.conditional else z
+        return super().inputs(z[:, :-NUM_CLASSES], labels) if self.conditional else z
 
 
 class MlpDiscriminator(nn.Module):
@@ -56,20 +56,20 @@ class MlpDiscriminator(nn.Module):
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in pairwise((NUM_PIXELS, *HIDDEN_D, 1)))
         self.slope = slope
 
-    def forward(self, images: Tensor, digits: Tensor) -> Tensor:
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the logits (B,) of images (B, 1, 28, 28) as images of their classes (B,)."""
         hidden = images.flatten(1)  # (B, 784)
         if self.conditional:
-            hidden = self.tell(hidden.clone(), digits)
+            hidden = self.mark_class(hidden.clone(), labels)
         *layers, head = self.layers
         for layer in layers:
             hidden = F.leaky_relu(layer(hidden), self.slope)
         logits: Tensor = head(hidden)
         return logits.squeeze(1)
 
-    def tell(self, images: Tensor, digits: Tensor) -> Tensor:
+    def mark_class(self, images: Tensor, labels: Tensor) -> Tensor:
         """Mark the class (B,) of each image (B, 784) in place; return the images."""
-        images[:, :NUM_CLASSES] += self.codes.to(images.dtype).index_select(0, digits)
+        images[:, :NUM_CLASSES] += self.codes.to(images.dtype).index_select(0, labels)
         return images
 
 

@@ -30,13 +30,13 @@ def measure(
     """
     rng = make_rng(config.seed, "health", state.step)
     z = torch.randn(NUM_SAMPLES, config.latent_dim, generator=rng).to(state.fixed_z)
-    images, digits = real.images[:NUM_SAMPLES].to(z.dtype), real.digits[:NUM_SAMPLES]
+    images, labels = real.images[:NUM_SAMPLES].to(z.dtype), real.labels[:NUM_SAMPLES]
     fake_z = z[: len(images)]  # a batch may be smaller than NUM_SAMPLES
     samples = state.sampler.eval()(z)
     fake = samples[: len(images)] if state.ema is None else state.generator.eval()(fake_z)
     state.generator.train()
-    both_digits = torch.cat([digits, state.generator.digits(fake_z)])
-    logits = state.discriminator(torch.cat([images, fake]), both_digits)  # (2B,)
+    both_labels = torch.cat([labels, state.generator.labels(fake_z)])
+    logits = state.discriminator(torch.cat([images, fake]), both_labels)  # (2B,)
     is_real = torch.arange(len(logits), device=logits.device) < len(images)
     figures = [
         logits.max() - logits.min(),

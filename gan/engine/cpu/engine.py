@@ -100,8 +100,8 @@ class CpuEngine(LinearEngine):
 
     def run_reals(self, inputs: StepInputs) -> None:
         """Write the reals to D's buffer, and pass them forward and backward unless that is done with the fakes."""
-        real, digits = inputs.real.images.flatten(1), inputs.real.digits if self.config.conditional else None
-        self.write_images(self.reals.rows, real, digits, inputs.translations)
+        real, labels = inputs.real.images.flatten(1), inputs.real.labels if self.config.conditional else None
+        self.write_images(self.reals.rows, real, labels, inputs.translations)
         if self.num_second:
             self.forward_part(self.reals, inputs)
             for _ in self.backward_part(self.reals, inputs):
@@ -110,8 +110,8 @@ class CpuEngine(LinearEngine):
     def forward_g(self, inputs: StepInputs) -> tuple[Tensor, BackwardG]:
         """Return fakes (B, 784) in [-1, 1], and their backward pass."""
         z = inputs.z
-        if inputs.fake_digits is not None:
-            z = self.state.generator.inputs(z, inputs.fake_digits)
+        if inputs.fake_labels is not None:
+            z = self.state.generator.inputs(z, inputs.fake_labels)
         self.g_updates[0].wait()  # it averages the norms' running statistics
         layer_input = z
         for index, layer in enumerate(self.g_layers):
@@ -133,19 +133,19 @@ class CpuEngine(LinearEngine):
 
     def forward_d(self, fake: Tensor, inputs: StepInputs) -> tuple[Tensor, BackwardD]:
         """Return the logits (2B,), before a rectified head, and their backward pass."""
-        self.write_images(slice(len(fake)), fake, inputs.fake_digits, inputs.translations)
+        self.write_images(slice(len(fake)), fake, inputs.fake_labels, inputs.translations)
         self.forward_part(self.main_part, inputs)
         self.reals_slot.wait()
         return self.logits.tensor.squeeze(1), partial(self.backward_d, inputs)
 
-    def write_images(self, rows: slice, images: Tensor, digits: Tensor | None, translations: Tensor | None) -> None:
-        """Write fakes or reals (B, 784) to these rows of D's buffer: translated, and marked with their digits (B,)."""
+    def write_images(self, rows: slice, images: Tensor, labels: Tensor | None, translations: Tensor | None) -> None:
+        """Write fakes or reals (B, 784) to these rows of D's buffer: translated, and marked with their labels (B,)."""
         for slot in self.d_updates:  # of the step before
             slot.wait()
         target = self.images.tensor[rows]
-        target.copy_(images if translations is None else self.shifts.there(images, translations[rows]))
-        if digits is not None:
-            self.tell(target, digits)
+        target.copy_(images if translations is None else self.translation.apply(images, translations[rows]))
+        if labels is not None:
+            self.mark_class(target, labels)
 
     def forward_part(self, part: BatchPart, inputs: StepInputs) -> None:
         """Write the logits, and each hidden layer's output, of some of D's images."""

@@ -26,7 +26,7 @@ def test_an_epoch_has_each_image_once_except_in_an_incomplete_batch() -> None:
 def test_an_image_comes_with_its_digit() -> None:
     images, labels = numbered(130), np.arange(130, dtype=np.uint8)
     real = Batches(images, labels, batch_size=32, seed=0)(2)
-    assert torch.equal(to_uint8(real.images)[:, 0, 0, 0].long(), real.digits)
+    assert torch.equal(to_uint8(real.images)[:, 0, 0, 0].long(), real.labels)
 
 
 def test_a_batch_holds_its_images_pixel_by_pixel() -> None:

@@ -35,7 +35,7 @@ def test_tuned_reads_the_digit_in_place_of_ten_latents_and_on_the_frame() -> Non
     images = torch.full((2, 1, 28, 28), -1.0)
     written = images.clone()
     written[0, 0, 0, 0] = written[1, 0, 0, 9] = 9
-    assert torch.equal(discriminator.tell(images.flatten(1).clone(), torch.tensor([0, 9])), written.flatten(1))
+    assert torch.equal(discriminator.mark_class(images.flatten(1).clone(), torch.tensor([0, 9])), written.flatten(1))
     before = images.clone()
     first, second = discriminator(images, torch.tensor([0, 9])), discriminator(images, torch.tensor([9, 0]))
     torch.testing.assert_close(first, second.flip(0))
@@ -57,9 +57,9 @@ def test_dcgan_halves_and_doubles_the_side() -> None:
 @pytest.mark.parametrize("recipe", ["tuned", "dcgan"])
 def test_each_digit_is_asked_for_as_often_as_there_are_images_of_it(recipe: str) -> None:
     generator, _ = make_networks(run_config(recipe=recipe))
-    digits = generator.digits(torch.randn(100_000, 100, generator=torch.Generator().manual_seed(0)))
+    labels = generator.labels(torch.randn(100_000, 100, generator=torch.Generator().manual_seed(0)))
     expected = torch.tensor(CLASS_COUNTS) / sum(CLASS_COUNTS)
-    torch.testing.assert_close(digits.bincount() / len(digits), expected, rtol=0, atol=0.003)
+    torch.testing.assert_close(labels.bincount() / len(labels), expected, rtol=0, atol=0.003)
 
 
 @pytest.mark.parametrize("digit", range(10))
@@ -67,8 +67,8 @@ def test_latents_can_be_made_to_ask_for_one_digit(digit: int) -> None:
     generator, _ = make_networks(run_config(recipe="dcgan"))
     z = torch.randn(10_000, 100, generator=torch.Generator().manual_seed(digit))
     asking = generator.with_class(z, digit)
-    assert (generator.digits(asking) == digit).all() and torch.equal(asking[:, 1:], z[:, 1:])
-    unasked = z[generator.digits(z) == digit]
+    assert (generator.labels(asking) == digit).all() and torch.equal(asking[:, 1:], z[:, 1:])
+    unasked = z[generator.labels(z) == digit]
     assert asking[:, 0].mean().item() == pytest.approx(unasked[:, 0].mean().item(), abs=0.02)
 
 
@@ -76,7 +76,7 @@ def test_dcgan_draws_and_judges_by_the_digit() -> None:
     generator, discriminator = make_networks(run_config(recipe="dcgan"))
     z = torch.zeros(2, 100)
     z[:, 0] = torch.tensor([-2.0, 2.0])
-    assert generator.digits(z).tolist() == [0, 9]
+    assert generator.labels(z).tolist() == [0, 9]
     told = torch.nn.functional.one_hot(torch.tensor([0, 9]), 10) * 3
     assert torch.equal(generator.eval()(z), generator.layers(torch.cat([z, told], 1)))
     hidden = discriminator.layers(generator(z))

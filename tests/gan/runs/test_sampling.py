@@ -20,7 +20,7 @@ def test_the_same_seed_gives_the_same_first_samples_whatever_the_count() -> None
 def test_one_digit_is_drawn_from_latents_that_ask_for_it(recipe: str) -> None:
     generator, _ = make_networks(run_config(recipe=recipe, conditional=True))
     asked: list[torch.Tensor] = []
-    generator.register_forward_pre_hook(lambda _, inputs: asked.append(generator.digits(*inputs)))
+    generator.register_forward_pre_hook(lambda _, inputs: asked.append(generator.labels(*inputs)))
     sevens = draw(generator.eval(), 100, 1030, seed=0, digit=7)
     assert sevens.shape == (1030, 1, 28, 28) and (torch.cat(asked) == 7).all()
 

@@ -13,7 +13,7 @@ from gan.seeds import make_rng
 
 
 class Real(NamedTuple):
-    """Real images and their digits."""
+    """Real images and their class labels."""
 
     images: Tensor  # (B, 1, 28, 28) in [-1, 1]
     labels: Tensor  # (B,) int64

@@ -87,7 +87,7 @@ def test_a_rollback_by_hand_keeps_its_reason(place: Path) -> None:
 def test_a_store_without_a_champion_says_so(tmp_path: Path) -> None:
     for options in (("champion", "show"), ("sample", "champion", "--out", "f.png"), ("evaluate", "champion")):
         done = gan(tmp_path, *options)
-        assert done.returncode == 1 and "store has no champion yet: `gan-train` promotes" in done.stderr
+        assert done.returncode == 1 and "store has no champion yet. `gan-train` promotes" in done.stderr
     assert gan(tmp_path, "champion", "history").stderr == "no champion in store yet\n"
     assert json.loads(gan(tmp_path, "champion", "history", "--json").stdout) == {"version": 1, "history": []}
 

@@ -260,7 +260,7 @@ def test_a_published_run_is_fetched_whole(tmp_path: Path, store: Store, sent: Sp
     (tmp_path / "a/checkpoints/step-000140.safetensors").unlink()
     fetch_run(StoredRun(store, "a"), tmp_path / "a")  # as after a fetch that was cut short
     assert tree(tmp_path / "a") == tree(sent.dir.path)
-    with pytest.raises(RunError, match="is published: start another run"):
+    with pytest.raises(RunError, match="is published. Start another run"):
         fetch_run(StoredRun(store, "a"), tmp_path / "b", from_scratch=True)
 
 

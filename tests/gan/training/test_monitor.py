@@ -106,7 +106,7 @@ def test_on_fail_the_error_says_what_and_since_when_and_the_checkpoint_before_st
         ):
             train(tmp_path, "fail", zero_d)
         assert [(event.step, event.action) for event in events(tmp_path)] == [(30, "failed")]
-    newest = checkpoint.load_newest(tmp_path / "checkpoints")
+    newest = checkpoint.load_newest(tmp_path)
     assert newest and int(newest[0]["step"]) == 20
 
 

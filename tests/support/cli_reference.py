@@ -6,6 +6,7 @@ import click
 
 from flows.cli import gan_train
 from gan.cli.main import gan
+from gan.cli.options import FIRST_OPTIONS
 from gan.config import TrainConfig
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
@@ -38,8 +39,10 @@ def page() -> str:
 def _training() -> str:
     """Describe the options that `gan train` and `gan-train` have in common: the fields of TrainConfig."""
     shared = [option for option in gan_train.params if option.name in TrainConfig.model_fields]
+    first = [option for option in shared if option.name in FIRST_OPTIONS]
+    expert = [option for option in shared if option.name not in FIRST_OPTIONS]
     intro = "`gan train` and `gan-train` have these. Each is a field of `config.json` and of the flow's parameter."
-    return f"## Training options\n\n{intro}\n\n{_table(shared)}"
+    return f"## Training options\n\n{intro}\n\n{_table(first)}\n### Expert training options\n\n{_table(expert)}"
 
 
 def _section(words: str, command: click.Command) -> str:

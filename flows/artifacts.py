@@ -1,4 +1,4 @@
-"""What does Prefect's UI show of a run: how far it is, its newest grid, its film?"""
+"""What does Prefect's UI show of a run: its progress, newest grid, health events, film and comparison?"""
 
 import base64
 import contextvars
@@ -16,13 +16,14 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 from prefect.exceptions import PrefectException
 
+from flows.prefect_compat import create_artifact
 from gan.registry.promotion import Decision
 from gan.runs.run_dir import RunDir, SnapshotMetrics
 from gan.runs.runner import Run
 
 UPDATE_SECONDS = 2.0
 LAST_UPDATE_SECONDS = 5.0
-MAX_FILM_BYTES = 1_000_000  # of the artifact before base64; larger ones make the UI slow
+MAX_FILM_BYTES = 1_000_000  # before base64; a larger artifact makes the UI slow
 
 PROGRESS_KEY = "gan-train-progress"
 SAMPLES_KEY = "gan-train-samples"
@@ -35,17 +36,17 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def publish_progress(run: Run, note: Callable[[], str] = str) -> Iterator[None]:
-    """Keep artifacts of the task run up to date: the share of steps trained, with a note, and the newest grid.
+def publish_progress(run: Run, backlog: Callable[[], str] = str) -> Iterator[None]:
+    """Update the task run's artifacts while this block trains: progress, newest grid and health events.
 
-    A third one lists what the referee has found, once there is something.
-
-    A thread of its own reads `run.state.step` every 2 s and talks to the API; training never waits for it. The last
-    update is given 5 s.
+    `backlog` returns what is still to be uploaded, in words, or nothing. A thread reads `run.state.step` every 2 s and
+    sends the artifacts, so training never waits for the API. The last update may take 5 s.
     """
     done = threading.Event()
-    context = contextvars.copy_context()  # holds the task run and the API's address
-    thread = threading.Thread(target=context.run, args=(_update_until, done, run, note), name="artifacts", daemon=True)
+    context = contextvars.copy_context()  # it has the task run and the API's address
+    thread = threading.Thread(
+        target=context.run, args=(_update_until, done, run, backlog), name="artifacts", daemon=True
+    )
     thread.start()
     try:
         yield
@@ -55,9 +56,9 @@ def publish_progress(run: Run, note: Callable[[], str] = str) -> Iterator[None]:
 
 
 def show_film(run_dir: RunDir, report: Path | None) -> None:
-    """Show the film, or the last grid where the film is too large; how good the samples are, and where the report is.
+    """Show the film and the evaluation of a run, or its last grid if the film is too large.
 
-    `report` is its path, if it is on this machine.
+    `report` is the path of the report, if it is on this machine.
     """
     film = run_dir.film_path.read_bytes()
     step, last_grid = run_dir.grids()[-1]
@@ -70,25 +71,25 @@ def show_film(run_dir: RunDir, report: Path | None) -> None:
 
 
 def show_report(address: str, link: str) -> None:
-    """Show a link to the report of a run in a bucket, which opens without credentials for a week."""
+    """Show a link to the report of a run in a bucket. It opens without credentials for a week."""
     _Live(REPORT_KEY).show(
         f"[Report of {address}]({link})\n\nThe link works for seven days; `gan report --link {address}` makes another."
     )
 
 
 def show_decision(decision: Decision) -> None:
-    """Show a table of the run's figures beside the champion's and those of real images, and what they decide."""
+    """Show the run's figures beside those of the champion and of real images, and the decision."""
     _Live(CHAMPION_KEY).show(decision.rows(), str(decision))
 
 
-def _update_until(done: threading.Event, run: Run, note: Callable[[], str]) -> None:
+def _update_until(done: threading.Event, run: Run, backlog: Callable[[], str]) -> None:
     progress, samples, health = _Live(PROGRESS_KEY), _Live(SAMPLES_KEY), _Live(HEALTH_KEY)
     while True:
         last = done.is_set()
-        line = ", ".join(filter(None, (_progress_line(run), note())))
+        line = ", ".join(filter(None, (_progress_line(run), backlog())))
         progress.show(min(100.0, 100 * run.state.step / run.num_steps), line)
         if metrics := run.metrics:
-            with suppress(FileNotFoundError):  # of a run that was sent back at this moment
+            with suppress(FileNotFoundError):  # the monitor has just rolled the run back and deleted the grid
                 samples.show(_samples(run.run_dir, metrics))
         if events := run.state.health.events:
             health.show("\n".join(f"- {event}" for event in events))
@@ -116,16 +117,21 @@ def _samples(run_dir: RunDir, metrics: SnapshotMetrics) -> str:
 
 
 def evaluation_table(run_dir: RunDir) -> str:
-    """Return a Markdown table of a run's last evaluation, and of its best if that is another; empty without any."""
+    """Return a Markdown table of a run's last and best evaluations, or an empty text if there is none."""
     metrics = run_dir.read_metrics()
     evaluated = [(each.step, each.evaluation) for each in metrics if each.evaluation]
+    if not evaluated:
+        return ""
     best = run_dir.best_checkpoint(metrics)
-    rows = "".join(
-        f"\n| {step:,} | {found.distance:.2f} | {found.distance_floor:.2f} | {found.classes_covered} of 10 |"
+    shown_steps = {evaluated[-1][0]}
+    if best:
+        shown_steps.add(best.step)
+    rows = [
+        f"| {step:,} | {found.distance:.2f} | {found.distance_floor:.2f} | {found.classes_covered} of 10 |"
         for step, found in evaluated
-        if step == evaluated[-1][0] or (best and step == best.step)
-    )
-    return rows and f"| step | Fréchet distance | of real images | classes |\n|---:|---:|---:|---:|{rows}"
+        if step in shown_steps
+    ]
+    return "\n".join(["| step | Fréchet distance | of real images | classes |", "|---:|---:|---:|---:|", *rows])
 
 
 def _paragraphs(*texts: str) -> str:
@@ -137,7 +143,7 @@ def _picture(title: str, kind: str, data: bytes) -> str:
 
 
 class _Live:
-    """One artifact of the current task run, created when first shown and updated from then on."""
+    """One artifact of the current task run. The first `show` creates it, later ones update it."""
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -145,12 +151,12 @@ class _Live:
         self.shown: Any = None
 
     def show(self, data: float | str | list[dict[str, str]], description: str | None = None) -> None:
-        """Send what is to be seen, unless it is there already; an API that is away or refuses is let be."""
+        """Send new content. An API that does not answer, or refuses, is ignored until the next update."""
         if (data, description) == self.shown:
             return
         try:
             if self.id is None:
-                self.id = self._new(data, description).create(_sync=True).id  # type: ignore[call-arg, union-attr]
+                self.id = create_artifact(self._new(data, description))
             else:
                 with get_client(sync_client=True) as client:
                     client.update_artifact(self.id, ArtifactUpdate(data=data, description=description))

@@ -1,4 +1,4 @@
-"""What does the command `gan-train` do? It runs the flow in this process."""
+"""What does the command `gan-train` do? It runs the flow in its own process."""
 
 import logging
 import os
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from flows.logs import EXTRA_LOGGERS, LOGGERS, enable_info
 from gan import __version__
 from gan.cli.common_options import DRY_RUN, FROM_SCRATCH, MIRROR, NO_PINNED_HASH
 from gan.cli.entry import Invocation, debug_option, pass_invocation, run_command
@@ -18,13 +19,13 @@ from gan.errors import StorageError
 from gan.runs.manifest import check_run_id
 
 if TYPE_CHECKING:
-    from flows.settings import Workplace
+    from flows.settings import Settings
     from gan.config import TrainConfig
 
 PREFECT_SETTINGS = {
-    "PREFECT_LOGGING_EXTRA_LOGGERS": "gan",  # what gan/ logs is shown in the flow run
+    "PREFECT_LOGGING_EXTRA_LOGGERS": EXTRA_LOGGERS,
     "PREFECT_LOGGING_TO_API_WHEN_MISSING_FLOW": "ignore",
-    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # Prefect's own: it outlives a killed command
+    "PREFECT_SERVER_ALLOW_EPHEMERAL_MODE": "false",  # Prefect's own server would stay behind after a kill
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
 }
@@ -56,7 +57,7 @@ def gan_train(invocation: Invocation, /, dry_run: bool, as_json: bool, **options
     """Train a GAN on MNIST as a Prefect flow: download, validate, train, report, publish, evaluate, promote."""
     config = config_from(options)
     _check_names(**options)
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # through every `finally`
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # so that every `finally` runs
     _log_to_stderr(invocation.debug)
     if dry_run:
         from gan.runs.runner import resolve_here
@@ -64,12 +65,12 @@ def gan_train(invocation: Invocation, /, dry_run: bool, as_json: bool, **options
         click.echo(resolve_here(config)[0].model_dump_json(indent=2))
         return 0
     os.environ.update({name: os.environ.get(name, value) for name, value in PREFECT_SETTINGS.items()})
-    workplace = _workplace(config, **options)
+    settings = _settings(config, **options)
     from flows.command import run_flow
     from flows.tasks import Stopped
 
-    click.echo(f"run {workplace.run_id} in {workplace.run_path}", err=True)
-    outcome, error = run_flow(config, workplace)
+    click.echo(f"run {settings.run_id} in {settings.run_path}", err=True)
+    outcome, error = run_flow(config, settings)
     for line in outcome.health:
         click.echo(f"health: {line}", err=True)
     if as_json:
@@ -85,23 +86,23 @@ def gan_train(invocation: Invocation, /, dry_run: bool, as_json: bool, **options
 
 
 class _EchoHandler(logging.Handler):
-    """Write to what sys.stderr is at the time, so that a live progress line stays whole."""
+    """Write to the present sys.stderr, which a live progress line replaces so that it stays whole."""
 
     def emit(self, record: logging.LogRecord) -> None:
         click.echo(self.format(record), err=True)
 
 
 def _log_to_stderr(debug: bool) -> None:
-    """Show what gan/ logs; what Prefect logs, with --debug only."""
-    logger = logging.getLogger("gan")
-    logger.setLevel(logging.INFO)
+    """Show what our modules log. With `debug`, Prefect shows that, and what it logs itself."""
+    enable_info()
     if not debug:
         os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
-        logger.addHandler(_EchoHandler())
+        for name in LOGGERS:
+            logging.getLogger(name).addHandler(_EchoHandler())
 
 
 def _check_names(run_id: str | None, store: str | None, **_others: object) -> None:
-    """Raise click.UsageError where a run id or a store makes no sense."""
+    """Raise click.UsageError for a run id or a store that cannot be used."""
     from gan.storage.address import open_store
 
     try:
@@ -111,7 +112,7 @@ def _check_names(run_id: str | None, store: str | None, **_others: object) -> No
         raise click.UsageError(str(error)) from error
 
 
-def _workplace(
+def _settings(
     config: "TrainConfig",
     run_id: str | None,
     store: str | None,
@@ -119,9 +120,9 @@ def _workplace(
     mirrors: tuple[str, ...],
     no_pinned_hash: bool,
     from_scratch: bool,
-) -> "Workplace":
-    """Put the options into the environment, where the flow reads them, and read what is then there."""
-    from flows.settings import Workplace
+) -> "Settings":
+    """Put the options into the environment, where the flow reads its settings, and return these."""
+    from flows.settings import Settings
 
     given = {
         "GAN_RUN_ID": run_id or os.environ.get("GAN_RUN_ID") or _new_run_id(config),
@@ -132,7 +133,7 @@ def _workplace(
         "GAN_FROM_SCRATCH": "1" if from_scratch else None,
     }
     os.environ.update({name: value for name, value in given.items() if value})
-    return Workplace.from_env()
+    return Settings.from_env()
 
 
 def _new_run_id(config: "TrainConfig") -> str:

@@ -1,4 +1,4 @@
-"""How does a Prefect server get the work pool, the deployments and the automations? Run it again: nothing doubles."""
+"""How does a Prefect server get the work pool, deployments and automations? Running this again changes nothing else."""
 
 import logging
 import os
@@ -23,22 +23,23 @@ from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY
 from prefect.workers.process import ProcessWorker
 from pydantic import SecretStr
 
+from flows.prefect_compat import set_working_dir
 from flows.worker import POOL
 
 DEPLOY = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
 SERVER_SECONDS = 180.0
 MISSED_HEARTBEATS = 3
-LATE_SECONDS = 3600  # a nightly run that waits longer for its turn is told of; see GAN_NOTIFY_LATE_SECONDS
-TAG = "gan-train"  # of our deployments' runs, and all that a heartbeat tells of them; other flows have other habits
+LATE_SECONDS = 3600  # notify if a nightly run waits longer; see GAN_NOTIFY_LATE_SECONDS
+TAG = "gan-train"  # our deployments' runs have it; the automation ignores other flows, which may send no heartbeats
 NOTIFY_BLOCK = "gan-train-notify"
 ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Crashed", "Cancelled", "AwaitingRetry")}
 MESSAGE = '{{"text": {{{{ ("gan-train nightly run " ~ flow_run.name ~ " {what}" ~ {more}) | tojson }}}}}}'
 
-log = logging.getLogger("flows.deploy")
+log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Register everything with the server that Prefect's settings name."""
+    """Register everything with the server of Prefect's settings."""
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
     with get_client(sync_client=True) as client:
@@ -49,9 +50,9 @@ def main() -> int:
 
 
 def make_pool(client: SyncPrefectClient, work_dir: Path) -> None:
-    """Make the pool, its runs working in a directory; one training at a time, unless somebody has set another limit."""
+    """Make the work pool, whose runs work in a directory. A new one trains one run at a time; a changed limit stays."""
     template: dict[str, Any] = ProcessWorker.get_default_base_job_template()
-    template["variables"]["properties"]["working_dir"]["default"] = str(work_dir)
+    set_working_dir(template, work_dir)
     try:
         client.read_work_pool(POOL)
     except ObjectNotFound:
@@ -64,17 +65,17 @@ def make_pool(client: SyncPrefectClient, work_dir: Path) -> None:
 
 
 def make_automations(client: SyncPrefectClient) -> None:
-    """Make the automation that notices killed runs and, where GAN_NOTIFY_URL is set, those that tell of bad nights."""
+    """Make the automation that finds killed runs and, if GAN_NOTIFY_URL is set, those that report bad nightly runs."""
     heartbeat_seconds = PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value()
     if not heartbeat_seconds:
-        raise SystemExit("PREFECT_FLOWS_HEARTBEAT_FREQUENCY is not set: set it, to 30 say, here and for the worker")
+        raise SystemExit("PREFECT_FLOWS_HEARTBEAT_FREQUENCY is not set. Set it here and for the worker, to 30 say.")
     within = timedelta(seconds=MISSED_HEARTBEATS * heartbeat_seconds)
     alive = {"prefect.flow-run.heartbeat", "prefect.flow-run.Running"}
     _put(
         client,
         AutomationCore(
             name="gan-train: killed runs",
-            description="A flow run without heartbeats is called Crashed; the next worker goes on with it.",
+            description="A flow run without heartbeats is set to Crashed. The next worker resumes it.",
             trigger=EventTrigger(
                 after=alive,
                 expect=alive | ENDED,
@@ -97,7 +98,7 @@ def make_automations(client: SyncPrefectClient) -> None:
         **_NIGHTLY,
     )
     _notify(client, "gan-train: a nightly run failed", failed, "failed: ", "flow_run.state.message")
-    _notify(client, "gan-train: a nightly run is late", late, "has not begun: is a worker there?", '""')
+    _notify(client, "gan-train: a nightly run is late", late, "has not started: is a worker running?", '""')
 
 
 _NIGHTLY: dict[str, Any] = {
@@ -108,11 +109,11 @@ _NIGHTLY: dict[str, Any] = {
 
 
 def _notify(client: SyncPrefectClient, name: str, trigger: EventTrigger, what: str, more: str) -> None:
-    """Make an automation that posts {"text": ...} to GAN_NOTIFY_URL, or delete it where that is not set."""
+    """Make an automation that posts {"text": ...} to GAN_NOTIFY_URL, or delete it if that is not set."""
     url = os.environ.get("GAN_NOTIFY_URL")
     if not url:
-        for there in client.read_automations_by_name(name):
-            client.delete_automation(there.id)
+        for existing in client.read_automations_by_name(name):
+            client.delete_automation(existing.id)
         return
     block = Webhook(method="POST", url=SecretStr(url)).save(NOTIFY_BLOCK, overwrite=True)
     message = MESSAGE.format(what=what, more=more)
@@ -121,8 +122,9 @@ def _notify(client: SyncPrefectClient, name: str, trigger: EventTrigger, what: s
 
 
 def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
-    """Create an automation, or make the one of its name like it; one that was disabled stays so."""
-    if found := client.read_automations_by_name(automation.name):
+    """Create an automation, or update the one of the same name. A disabled one stays disabled."""
+    found = client.read_automations_by_name(automation.name)
+    if found:
         client.update_automation(found[0].id, automation.model_copy(update={"enabled": found[0].enabled}))
     else:
         client.create_automation(automation)

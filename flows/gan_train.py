@@ -1,17 +1,16 @@
 """What is the workflow? Download, validate, train, report, publish, evaluate, promote."""
 
-import logging
-from signal import SIGINT
 from typing import Annotated, Any
 
 from prefect import flow
 from prefect.client.schemas.objects import State
-from prefect.exceptions import TerminationSignal
 from prefect.runtime import deployment
 from prefect.states import Cancelled, Failed
 
+from flows.logs import enable_info
+from flows.prefect_compat import STOPPED, signal_of
 from flows.recovery import is_cancelling, put_back
-from flows.settings import Workplace
+from flows.settings import Settings
 from flows.tasks import (
     Stopped,
     download_mnist,
@@ -31,31 +30,32 @@ DEFAULTS = TrainConfig()
 
 @flow(name="gan-train", persist_result=False, result_serializer="json")
 def gan_train(config: Annotated[TrainConfig, DescribedByRecipes()] = DEFAULTS) -> str | State[Any]:
-    """Train a GAN on MNIST, from the download to a published run, maybe the champion; return its address.
+    """Train a GAN on MNIST and publish the run; return its address.
 
-    Where it happens is read from the environment, see Workplace. A run that is there already is gone on with.
+    The run becomes the store's champion if it is better. Store, data and run are read from the environment: see
+    Settings. An existing run is resumed.
     """
-    logging.getLogger("gan").setLevel(logging.INFO)  # Prefect takes what the level lets through, by default warnings
-    workplace = Workplace.from_env()
+    enable_info()
+    settings = Settings.from_env()
     try:
-        download_mnist(workplace)
-        validate_mnist(workplace)
-        train_gan(config, workplace, return_state=True).result()  # a Cancelled state raises only here
-        render_report(workplace)
-        address = publish_run(workplace)
-        if contender := evaluate_gan(workplace):
-            promote_champion(workplace, contender)
+        download_mnist(settings)
+        validate_mnist(settings)
+        train_gan(config, settings, return_state=True).result()  # only .result() raises for a Cancelled state
+        render_report(settings)
+        address = publish_run(settings)
+        if contender := evaluate_gan(settings):
+            promote_champion(settings, contender)
         return address
     except GanError as error:
         return Failed(message=str(error), data=error)
     except Stopped as stopped:
         return _stopped(stopped)
-    except (KeyboardInterrupt, TerminationSignal) as interrupt:
-        return _stopped(Stopped(getattr(interrupt, "signal", SIGINT), "outside of training", workplace))
+    except STOPPED as interrupt:
+        return _stopped(Stopped(signal_of(interrupt), "outside of training", settings))
 
 
 def _stopped(stopped: Stopped) -> State[Any]:
-    """Return how a run ends that a signal has stopped; under a worker it goes on later, unless it was cancelled."""
+    """Return the state of a run that a signal has stopped. Under a worker, put it back into the queue instead."""
     if deployment.id is not None and not is_cancelling():
-        put_back(f"{stopped.where}; goes on by itself")
+        put_back(f"{stopped.where}; it resumes by itself")
     return Cancelled(message=str(stopped), data=stopped)

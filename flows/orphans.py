@@ -1,8 +1,8 @@
-"""Which flow runs did a killed command leave open?
+"""Which flow runs are orphans: left open by a command that was killed?
 
-Each command holds a locked file in PREFECT_HOME and tags its flow run with the file's name. The kernel drops the lock
-when the command dies, however it dies; whoever then gets the lock knows that the run has no owner any more. No
-process id is compared, so a reused one, or one of another container on the same home, cannot mislead.
+Each command locks a file in PREFECT_HOME and tags its flow run with the file's name. The kernel releases the lock when
+the command ends, also after SIGKILL. If the next command can lock the file, the flow run is an orphan. Process ids are
+not compared: they are used again, and two containers may share PREFECT_HOME.
 """
 
 import fcntl
@@ -20,14 +20,15 @@ from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId, FlowR
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, get_current_settings, temporary_settings
 from prefect.states import Crashed
 
-log = logging.getLogger("gan.leftovers")
+log = logging.getLogger(__name__)
 
 
 @contextmanager
 def owned_runs(api: str, resume_command: str) -> Iterator[str]:
-    """Yield a tag for the flow runs of this block; close those that it leaves open, here or, killed, at the next start.
+    """Yield a tag for the flow runs of this block, and close those that are still open when the block ends.
 
-    `api` names the database they are in; `resume_command` is what to tell who meets one that was left.
+    If this process is killed, the next command closes them with `close_orphans`. `api` names the database of the flow
+    runs. `resume_command` is shown to the user when an orphan is closed.
     """
     folder = _folder()
     folder.mkdir(parents=True, exist_ok=True)
@@ -35,7 +36,8 @@ def owned_runs(api: str, resume_command: str) -> Iterator[str]:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
         os.write(handle, json.dumps({"api": api, "resume": resume_command}).encode())
-        owner = Path(temporary).rename(Path(temporary).with_suffix(".owner"))  # seen by others only when locked
+        # Other commands see the file only under its new name, and by then it is locked.
+        owner = Path(temporary).rename(Path(temporary).with_suffix(".owner"))
         try:
             yield _tag(owner)
         finally:
@@ -44,17 +46,17 @@ def owned_runs(api: str, resume_command: str) -> Iterator[str]:
         os.close(handle)
 
 
-def close_leftovers(api: str) -> None:
-    """Give every flow run that a dead command left open in this database the state Crashed; say so in the log."""
+def close_orphans(api: str) -> None:
+    """Set the state of every orphan in this database to Crashed, and log a warning for each."""
     for owner in sorted(_folder().glob("*.owner")):
-        with suppress(FileNotFoundError), owner.open("rb") as file:  # another command may have seen to it meanwhile
+        with suppress(FileNotFoundError), owner.open("rb") as file:  # another command may have closed it meanwhile
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                continue  # its command lives
-            left = json.loads(file.read())
-            if left["api"] == api:
-                message = f"the command was killed; go on with: {left['resume']}"
+                continue  # its command is running
+            noted = json.loads(file.read())
+            if noted["api"] == api:
+                message = f"the command was killed; resume with: {noted['resume']}"
                 with get_client(sync_client=True) as client:
                     for name in _close_runs(client, _tag(owner), message):
                         log.warning("flow run %s was left open: %s", name, message)
@@ -67,11 +69,11 @@ def _close_own_runs(owner: Path) -> None:
             _close_runs(client, _tag(owner), "the command ended before its flow run did")
         owner.unlink()
     except httpx.HTTPError as error:
-        log.warning("Prefect's API is away (%s): the next command closes the flow run if it is open", error)
+        log.warning("Prefect's API does not answer (%s): the next command closes the flow run if it is open", error)
 
 
 def _close_runs(client: SyncPrefectClient, tag: str, message: str) -> list[str]:
-    """Close the flow runs with a tag that are not final, and their task runs; return the names of the flow runs."""
+    """Set the unfinished flow runs with a tag, and their task runs, to Crashed; return the flow runs' names."""
     names = []
     for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(tags=FlowRunFilterTags(all_=[tag]))):
         if run.state is not None and run.state.is_final():

@@ -1,4 +1,4 @@
-"""Which Prefect API does a command talk to, when nobody runs a server?"""
+"""Which Prefect API does a command use? A configured server, or one of its own for as long as it runs."""
 
 import fcntl
 import http.client
@@ -15,29 +15,26 @@ from contextlib import contextmanager, suppress
 from typing import IO
 
 from prefect.client.orchestration import get_client
-from prefect.events.worker import EventsWorker
-from prefect.logging.handlers import APILogWorker
 from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
+from flows.prefect_compat import SERVER_APP, SERVER_ENVIRONMENT, send_pending
 from flows.server_process import GRACE_SECONDS
 from gan.errors import GanError
 
-APP = "prefect.server.api.server:create_app"
 EMBEDDED = "embedded"
 HOST = "127.0.0.1"
 STARTUP_SECONDS = 60.0  # 2 usually, 7 in an empty home, more beside busy processes
-DRAIN_SECONDS = 5.0
+SEND_SECONDS = 5.0  # for what Prefect has not sent when the block ends
 MAX_RESTARTS = 3
 LOG_TAIL_BYTES = 4000
 ENVIRONMENT = {
-    "PREFECT__SERVER_EPHEMERAL": "1",  # Prefect's own switch: no UI, no scheduler, only what records runs
-    "PREFECT__SERVER_FINAL": "1",
+    **SERVER_ENVIRONMENT,
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "DO_NOT_TRACK": "1",
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",  # whatever the command shows of its own
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "WARNING",  # even if the command's own console shows more or less
 }
 
-log = logging.getLogger("gan.server")
+log = logging.getLogger(__name__)
 
 
 class ServerError(GanError):
@@ -46,12 +43,12 @@ class ServerError(GanError):
 
 @contextmanager
 def prefect_api() -> Iterator[str]:
-    """Use the API that the environment or a profile names, else a server for this block alone.
+    """Use the API that the environment or a Prefect profile names, or else start a server for this block.
 
-    Yields a name for the database behind it: the API's address, or EMBEDDED.
+    Yields a name for the API's database: the API's address, or EMBEDDED.
 
     Raises:
-        ServerError: nothing answers there.
+        ServerError: the API does not answer.
     """
     configured = PREFECT_API_URL.value()
     if not configured:
@@ -62,7 +59,7 @@ def prefect_api() -> Iterator[str]:
         if error := client.api_healthcheck():
             raise ServerError(
                 f"Prefect's API at {configured} does not answer ({error}). "
-                "Start that server, or unset PREFECT_API_URL to use one of the command's own."
+                "Start that server, or unset PREFECT_API_URL: the command then starts its own server."
             )
     yield configured
 
@@ -71,11 +68,11 @@ def prefect_api() -> Iterator[str]:
 def embedded_server() -> Iterator[str]:
     """Run a Prefect server for this block and yield its API address; Prefect in this process then uses it.
 
-    It works on the database in PREFECT_HOME and listens on a free loopback port. It ends with this block, or with
-    this process, however that dies.
+    The server uses the database in PREFECT_HOME and listens on a free loopback port. It ends when this block ends, or
+    when this process ends, also by SIGKILL.
 
     Raises:
-        ServerError: it did not answer within 60 s; says what it wrote.
+        ServerError: it did not answer within 60 s. The message has the end of the server's output.
     """
     with tempfile.TemporaryFile() as output, socket.create_server((HOST, 0), backlog=128) as listener:
         port = listener.getsockname()[1]
@@ -89,13 +86,13 @@ def embedded_server() -> Iterator[str]:
                 try:
                     yield f"http://{HOST}:{port}/api"
                 finally:
-                    _drain()
+                    send_pending(SEND_SECONDS)
         finally:
             server.stop()
 
 
 class _Server:
-    """Own the server's process. The listening socket stays open here, so that requests outwait a restart."""
+    """Run the server's process. The listening socket stays open here, so requests wait while the server restarts."""
 
     def __init__(self, listener: socket.socket, output: IO[bytes]) -> None:
         self.listener = listener
@@ -108,7 +105,7 @@ class _Server:
         """Start the process, in a session of its own, where the terminal's Ctrl-C does not reach it."""
         descriptor = self.listener.fileno()
         self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "flows.server_process", str(descriptor), APP],
+            [sys.executable, "-P", "-m", "flows.server_process", str(descriptor), SERVER_APP],
             stdin=subprocess.PIPE,
             stdout=self.output,
             stderr=self.output,
@@ -119,7 +116,7 @@ class _Server:
         return self.process
 
     def keep_alive(self) -> None:
-        """Start the process anew when something ends it, three times at most."""
+        """Start the process again when it ends, at most three times."""
         for _ in range(MAX_RESTARTS):
             assert self.process is not None
             code = self.process.wait()
@@ -130,7 +127,7 @@ class _Server:
                 self.start()
 
     def stop(self) -> None:
-        """End the process in an orderly way, by the end of its standard input; kill it when it takes too long."""
+        """End the process by closing its standard input. Kill it if it does not end in time."""
         with self.lock:
             self.stopping = True
         if self.process is None:
@@ -145,26 +142,26 @@ class _Server:
             self.process.wait()
 
     def error(self, problem: str) -> ServerError:
-        """Put a problem into words, with the end of what the process wrote."""
+        """Make an error that has the end of the process's output."""
         size = self.output.seek(0, os.SEEK_END)
         self.output.seek(max(0, size - LOG_TAIL_BYTES))
         tail = self.output.read().decode(errors="replace").strip() or "nothing"
         return ServerError(
-            f"the embedded Prefect server {problem}. Its database is in {get_current_settings().home}: give "
-            f"PREFECT_HOME another folder, or PREFECT_API_URL a server that runs. It wrote:\n{tail}"
+            f"the embedded Prefect server {problem}. Its database is in {get_current_settings().home}. "
+            f"Set PREFECT_HOME to another folder, or PREFECT_API_URL to a running server. Its output:\n{tail}"
         )
 
 
 @contextmanager
 def _one_start_at_a_time() -> Iterator[None]:
-    """Let one command at a time start a server in this home: two would migrate one new database at once."""
+    """Let only one command at a time start a server in this home, because two would migrate a new database at once."""
     home = get_current_settings().home
     try:
         home.mkdir(parents=True, exist_ok=True)
         lock = (home / "gan-train-start.lock").open("w")
     except OSError as error:
         raise ServerError(
-            f"{home}: Prefect's database cannot be kept there ({error.strerror}). Give PREFECT_HOME another folder."
+            f"{home}: Prefect's database cannot be kept there ({error.strerror}). Set PREFECT_HOME to another folder."
         ) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -196,7 +193,7 @@ def _is_healthy(port: int) -> bool:
 
 @contextmanager
 def _proxies_bypassed() -> Iterator[None]:
-    """Keep HTTP_PROXY, where it is set, away from the loopback address."""
+    """Connect to the loopback address without the proxy that HTTP_PROXY may name."""
     before = {name: os.environ.get(name) for name in ("NO_PROXY", "no_proxy")}
     os.environ.update({name: f"{value},{HOST}" if value else HOST for name, value in before.items()})
     try:
@@ -207,9 +204,3 @@ def _proxies_bypassed() -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-def _drain() -> None:
-    """Send the logs and task states that Prefect still holds: its own try comes at exit, when the server is gone."""
-    APILogWorker.drain_all(timeout=DRAIN_SECONDS)
-    EventsWorker.drain_all(timeout=DRAIN_SECONDS)

@@ -1,4 +1,4 @@
-"""Where does a run happen: which store, which data, which run? What is not config, read in one place."""
+"""Which store, which data and which run does a flow run use? Read from the environment, in this file alone."""
 
 import os
 import shlex
@@ -17,23 +17,23 @@ DEFAULT_DATA_DIR = Path("data")
 
 
 @dataclass(frozen=True)
-class Workplace:
-    """Hold all that a flow run takes from its environment."""
+class Settings:
+    """Hold what a flow run reads from its environment."""
 
     run_id: str
     store: str
     data_dir: Path
     mirrors: tuple[str, ...]
-    pinned: bool  # MNIST itself, not another set of 28x28 images
+    pinned: bool  # accept MNIST only, not another data set of 28x28 images
     from_scratch: bool
-    default_seed: int = 0  # of a run whose config has none
+    default_seed: int = 0  # for a config without a seed
 
     @classmethod
     def from_env(cls) -> Self:
         """Read the environment.
 
         Raises:
-            StorageError: GAN_RUN_ID cannot be the name of a folder, or GAN_STORE is no store.
+            StorageError: GAN_RUN_ID cannot be a folder's name, or GAN_STORE is not the address of a store.
         """
         run_id = os.environ.get("GAN_RUN_ID") or str(flow_run.id)
         check_run_id(run_id)
@@ -51,17 +51,17 @@ class Workplace:
 
     @property
     def run_path(self) -> Path:
-        """Return the run directory: in a local store the place where it is published, else ./store/runs/RUN-ID."""
+        """Return the run directory: the published one in a local store, or ./store/runs/RUN-ID for a bucket."""
         return run_path_in(self.store, self.run_id)
 
     @property
     def is_remote(self) -> bool:
-        """Tell whether the store is elsewhere, and the run directory only where the run is worked on."""
+        """Return whether the store is a bucket. The run directory is then a working copy."""
         return is_remote(self.store)
 
     @property
     def command(self) -> str:
-        """Return the command that goes on with this run, or publishes it when it is trained."""
+        """Return the command that resumes this run, or publishes it if it is trained."""
         words = ["gan-train", "--run-id", self.run_id]
         if self.store != DEFAULT_STORE:
             words += ["--store", self.store]
@@ -78,10 +78,10 @@ def store_from_env() -> str:
 
 
 def run_path_in(store: str, run_id: str) -> Path:
-    """Return the directory in which a run of a store is worked on."""
+    """Return the directory in which a run of a store is trained."""
     return Path(DEFAULT_STORE if is_remote(store) else store, "runs", run_id)
 
 
 def _scheduled_seed() -> int:
-    """Return the time for which this flow run was scheduled, as a number that reads like it: 202611240300, UTC."""
+    """Return the time for which this flow run is scheduled as a number, such as 202611240300 (UTC)."""
     return int(f"{flow_run.scheduled_start_time:%Y%m%d%H%M}")

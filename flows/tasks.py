@@ -1,4 +1,4 @@
-"""Which steps does the flow take, and which of them are worth another try?"""
+"""Which tasks does the flow have, and after which errors is a task tried again?"""
 
 import logging
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from prefect.runtime import task_run as this_task_run
 from prefect.states import Cancelled
 
 from flows.artifacts import publish_progress, show_decision, show_film, show_report
-from flows.settings import Workplace
+from flows.settings import Settings
 from gan.cli.progress import show_download, show_progress
 from gan.cli.signals import stop_on_signals
 from gan.config import TrainConfig
@@ -47,99 +47,100 @@ from gan.sync.resume import fetch_run
 from gan.sync.stored_run import StoredRun
 from gan.sync.uploader import Uploader, uploading
 
-FLUSH_SECONDS = 60.0  # at the end of a training; publish_run sends what is still missing then
-FLUSH_STOPPED_SECONDS = 5.0  # of a training that a signal has ended: who sent it will not wait long
+FLUSH_SECONDS = 60.0  # at the end of a training; publish_run then sends what is still missing
+FLUSH_STOPPED_SECONDS = 5.0  # after a signal, because a process manager kills soon after it
 
-ILL = (TrainingDivergedError, TrainingCollapsedError)
-PERMANENT = (DataError, ConfigMismatchError, DeviceError, RunError, CheckpointError, *ILL)
+UNHEALTHY = (TrainingDivergedError, TrainingCollapsedError)
+PERMANENT = (DataError, ConfigMismatchError, DeviceError, RunError, CheckpointError, *UNHEALTHY)
 
-log = logging.getLogger("gan.tasks")
+log = logging.getLogger(__name__)
 
 
 class Stopped(Exception):
-    """A run that a signal has ended; the message says where, and how to go on."""
+    """A signal has stopped the run. The message says at which step, and how to resume."""
 
-    def __init__(self, number: int, where: str, workplace: Workplace) -> None:
+    def __init__(self, number: int, where: str, settings: Settings) -> None:
         self.where = f"stopped by {Signals(number).name} {where}"
         self.exit_code = 128 + number
-        super().__init__(f"{self.where}; go on with: {workplace.command}")
+        super().__init__(f"{self.where}; resume with: {settings.command}")
 
 
-def can_pass(error: object) -> bool:
-    """Tell whether what went wrong may go right the next time, as a network or a disk may; bad data and NaN do not."""
+def is_transient(error: object) -> bool:
+    """Return whether another attempt may succeed, as after a network or disk error. Bad data and NaN stay."""
     return isinstance(error, DownloadError) or not isinstance(error, PERMANENT)
 
 
 def worth_retrying(_task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Decide, for every task here, whether Prefect tries again; say so where it does."""
-    if again := can_pass(state.data):
+    """Decide for each task here whether Prefect runs it again, and log a warning if so."""
+    transient = is_transient(state.data)
+    if transient:
         log.warning("%s will be tried again: %s", run.name, state.data)
-    return again
+    return transient
 
 
 @task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=[2, 10, 30], retry_condition_fn=worth_retrying)
-def download_mnist(workplace: Workplace) -> None:
-    """Make sure that the four files are in the data directory; good ones cost no request.
+def download_mnist(settings: Settings) -> None:
+    """Download the files that are missing or damaged in the data directory.
 
-    A store elsewhere is the first mirror, and gets the files that it lacks: the machines of a cluster download once.
+    A bucket is the first mirror, and gets the files that it lacks. So the machines of a cluster download them once.
     """
-    store = open_store(workplace.store) if workplace.is_remote and workplace.pinned else None
+    store = open_store(settings.store) if settings.is_remote and settings.pinned else None
     if store:
-        download_from_store(store, workplace.data_dir)
+        download_from_store(store, settings.data_dir)
     with show_download() as progress:
-        download_dataset(workplace.data_dir, workplace.mirrors, pinned=workplace.pinned, progress=progress)
+        download_dataset(settings.data_dir, settings.mirrors, pinned=settings.pinned, progress=progress)
     if store:
-        upload_to_store(store, workplace.data_dir)
+        upload_to_store(store, settings.data_dir)
 
 
 @task(cache_policy=NO_CACHE)
-def validate_mnist(workplace: Workplace) -> None:
-    """Read every byte of the four files and check all that is known of them."""
-    validate_dataset(workplace.data_dir, pinned=workplace.pinned)
+def validate_mnist(settings: Settings) -> None:
+    """Read every byte of the four files and check them."""
+    validate_dataset(settings.data_dir, pinned=settings.pinned)
 
 
 @task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=[2, 10, 30], retry_condition_fn=worth_retrying)
-def train_gan(config: TrainConfig, workplace: Workplace) -> State[Any] | None:
-    """Train the run to its end, going on where it was; return a Cancelled state when a signal stops it."""
-    data = load_dataset(workplace.data_dir, pinned=workplace.pinned)
-    from_scratch = workplace.from_scratch and this_task_run.run_count <= 1  # a second try goes on, too
-    with _opened(config, workplace, data, from_scratch) as (run, uploader), stop_on_signals() as stop:
+def train_gan(config: TrainConfig, settings: Settings) -> State[Any] | None:
+    """Train the run to its end, or resume it. Returns a Cancelled state if a signal stops it."""
+    data = load_dataset(settings.data_dir, pinned=settings.pinned)
+    from_scratch = settings.from_scratch and this_task_run.run_count <= 1  # a second attempt resumes
+    with _opened(config, settings, data, from_scratch) as (run, uploader), stop_on_signals() as stop:
 
-        def note() -> str:
+        def backlog() -> str:
             return str(uploader.backlog) if uploader else ""
 
-        with show_progress(run, note) as shown, publish_progress(run, note):
+        with show_progress(run, backlog) as snapshot_done, publish_progress(run, backlog):
             try:
                 for _ in run.train(lambda: stop() or (uploader is not None and uploader.lease_lost)):
                     if uploader:
                         uploader.wake()
-                    shown()
-            except ILL:
+                    snapshot_done()
+            except UNHEALTHY:
                 if uploader:
-                    _flush(uploader, FLUSH_SECONDS)  # metrics.jsonl says of what it has ended
+                    _flush(uploader, FLUSH_SECONDS)  # metrics.jsonl has the diagnosis
                 raise
         if uploader:
             _flush(uploader, FLUSH_SECONDS if stop.signal is None else FLUSH_STOPPED_SECONDS)
     if stop.signal is None:
         return None
-    stopped = Stopped(stop.signal, f"at step {run.state.step:,} of {run.num_steps:,}", workplace)
+    stopped = Stopped(stop.signal, f"at step {run.state.step:,} of {run.num_steps:,}", settings)
     return Cancelled(message=str(stopped), data=stopped)
 
 
 @contextmanager
 def _opened(
-    config: TrainConfig, workplace: Workplace, data: Dataset, from_scratch: bool
+    config: TrainConfig, settings: Settings, data: Dataset, from_scratch: bool
 ) -> Iterator[tuple[Run, Uploader | None]]:
-    """Open the run; where the store is elsewhere, take its lease, get what it has more, and send what comes."""
-    run_path = workplace.run_path
+    """Open the run. For a bucket: take the lease, fetch newer files, and upload files while the run trains."""
+    run_path = settings.run_path
     opened = open_run(
-        run_path, config, data, resume=True, from_scratch=from_scratch, default_seed=workplace.default_seed
+        run_path, config, data, resume=True, from_scratch=from_scratch, default_seed=settings.default_seed
     )
-    if not workplace.is_remote:
+    if not settings.is_remote:
         with opened as run:
             yield run, None
         return
-    stored = _stored_run(workplace)
+    stored = _stored_run(settings)
     with hold(stored) as lease:
         fetch_run(stored, run_path, from_scratch=from_scratch)
         with opened as run, uploading(run_path, lease) as uploader:
@@ -147,78 +148,78 @@ def _opened(
 
 
 def _flush(uploader: Uploader, seconds: float) -> None:
-    """Wait for what is not sent yet; say so where that does not help. Raises RunError when the lease is lost."""
+    """Wait until everything is uploaded, or log a warning. Raises RunError when the lease is lost."""
     try:
         uploader.flush(seconds)
     except StorageError as error:
-        log.warning("not everything is in the store yet, the run directory has it: %s", error)
+        log.warning("some files are not in the store yet; the run directory has all of them: %s", error)
 
 
 @task(cache_policy=NO_CACHE)
-def render_report(workplace: Workplace) -> None:
-    """Make the film and the report, unless a manifest vouches for those that are there; show the film."""
-    run_dir = RunDir(workplace.run_path)
+def render_report(settings: Settings) -> None:
+    """Make the film and the report unless the run has a manifest, and show the film in Prefect's UI."""
+    run_dir = RunDir(settings.run_path)
     if not run_dir.manifest_path.exists():
         report.render(run_dir)
-    show_film(run_dir, None if workplace.is_remote else run_dir.report_path.resolve())
+    show_film(run_dir, None if settings.is_remote else run_dir.report_path.resolve())
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)
-def publish_run(workplace: Workplace) -> str:
+def publish_run(settings: Settings) -> str:
     """Put the run into the store and return its address there.
 
     Raises:
-        StorageError: with the command that publishes the run, which is complete on disk.
+        StorageError: the run is complete on disk; the message has the command that publishes it.
     """
     try:
-        stored = _stored_run(workplace)
-        publish(workplace.run_path, stored)
+        stored = _stored_run(settings)
+        publish(settings.run_path, stored)
     except StorageError as error:
         raise StorageError(
-            f"{error}\nThe run is complete in {workplace.run_path}; publish it with: {workplace.command}"
+            f"{error}\nThe run is complete in {settings.run_path}; publish it with: {settings.command}"
         ) from error
     address = f"{stored.address}/"
-    if workplace.is_remote:
+    if settings.is_remote:
         show_report(address, link_to(address, layout.REPORT))
     return address
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)
-def evaluate_gan(workplace: Workplace) -> Challenger | None:
-    """Measure the published run; None, with a word, where the judge does not know the data set."""
-    if not workplace.pinned:
-        log.info("not evaluated: the judge knows MNIST, and --no-pinned-hash lets in other data")
+def evaluate_gan(settings: Settings) -> Challenger | None:
+    """Measure the published run. Returns None if the data set is not MNIST, which the judge does not know."""
+    if not settings.pinned:
+        log.info("not evaluated: the judge knows only MNIST, and --no-pinned-hash accepts other data")
         return None
-    with _is_published(workplace):
-        return measure(StoredRun.at(workplace.run_path), _evaluator(workplace))
+    with _is_published(settings):
+        return measure(StoredRun.at(settings.run_path), _evaluator(settings))
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)
-def promote_champion(workplace: Workplace, challenger: Challenger) -> None:
-    """Make the run the store's champion if it is better by more than the noise; show why, or why not."""
-    with _is_published(workplace):
-        store = open_store(workplace.store)
-        compare_with = comparer(store, challenger, _evaluator(workplace))
+def promote_champion(settings: Settings, challenger: Challenger) -> None:
+    """Make the run the store's champion if it is better by more than the noise, and show the comparison."""
+    with _is_published(settings):
+        store = open_store(settings.store)
+        compare_with = comparer(store, challenger, _evaluator(settings))
         decision = promote(store, challenger, compare_with, f"gan-train, {me()}")
     log.info("%s", decision)
     show_decision(decision)
 
 
-def _stored_run(workplace: Workplace) -> StoredRun:
-    return StoredRun(open_store(workplace.store), workplace.run_id)
+def _stored_run(settings: Settings) -> StoredRun:
+    return StoredRun(open_store(settings.store), settings.run_id)
 
 
-def _evaluator(workplace: Workplace) -> Evaluator:
-    return Evaluator(load_dataset(workplace.data_dir), choose_device("auto").kind)
+def _evaluator(settings: Settings) -> Evaluator:
+    return Evaluator(load_dataset(settings.data_dir), choose_device("auto").kind)
 
 
 @contextmanager
-def _is_published(workplace: Workplace) -> Iterator[None]:
-    """Say, where something goes wrong from here on, that the run is published, and how to try again."""
+def _is_published(settings: Settings) -> Iterator[None]:
+    """Add to an error of this block that the run is published, and how to try again."""
     try:
         yield
     except GanError as error:
-        where = f"runs/{workplace.run_id}/ in {workplace.store}"
+        where = f"runs/{settings.run_id}/ in {settings.store}"
         raise type(error)(
-            f"{error}\nThe run is whole and published as {where}; have it measured again with: {workplace.command}"
+            f"{error}\nThe run is complete and published as {where}; measure it again with: {settings.command}"
         ) from error

@@ -1,8 +1,8 @@
-"""How does a machine take runs from the work pool, and what becomes of a run when the machine stops?
+"""How does a machine take runs from the work pool, and what happens to a run when the machine stops?
 
-`python -m flows.worker` starts Prefect's worker, and again when it gives up; it also puts runs back into the queue
-whose processes were killed (flows.recovery). On SIGTERM it passes that on to the run in hand, which saves and puts
-itself back, and waits for it. So it is what a container runs: with the first process everything there ends.
+`python -m flows.worker` starts Prefect's worker, and starts it again if it ends. It also puts killed runs back into
+the queue (flows.recovery). On SIGTERM it sends SIGTERM to the run in training and waits until the run has saved and
+put itself back. It is the first process of the worker's container, so it must wait: its end ends the container.
 """
 
 import logging
@@ -21,6 +21,8 @@ import httpx
 from prefect.exceptions import PrefectException
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
+from flows.logs import EXTRA_LOGGERS
+from flows.prefect_compat import ENGINE
 from flows.recovery import recover
 from flows.settings import store_from_env
 from gan.cli.entry import WAITING
@@ -32,11 +34,14 @@ WORKER = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "-
 RECOVER_SECONDS = 10.0
 RUN_GRACE_SECONDS = 40.0
 WORKER_GRACE_SECONDS = 10.0
-PATIENT = {"PREFECT_CLIENT_MAX_RETRIES": "8"}  # 2 + 4 + ... + 256 s; a trained run has only its end to tell
-ENGINE = b"prefect.engine"  # in the command line of each process that runs a flow
-MARK = f"FLOWS_WORKER={uuid4().hex}".encode()  # in the environment of each process that comes from this one
+ENVIRONMENT = {
+    **WAITING,
+    "PREFECT_CLIENT_MAX_RETRIES": "8",  # 2 + 4 + ... + 256 s: the state of a trained run must reach the server
+    "PREFECT_LOGGING_EXTRA_LOGGERS": EXTRA_LOGGERS,
+}
+MARK = f"FLOWS_WORKER={uuid4().hex}".encode()  # is in the environment of each process that this one starts
 
-log = logging.getLogger("flows.worker")
+log = logging.getLogger(__name__)
 
 
 def main() -> int:
@@ -46,7 +51,7 @@ def main() -> int:
     stop = threading.Event()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
-        log.info("%s: stopping, the run in hand saves", signal.Signals(number).name)
+        log.info("%s: stopping; the run in training saves", signal.Signals(number).name)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -63,21 +68,21 @@ def main() -> int:
 
 def _start() -> subprocess.Popen[bytes]:
     name, _, value = MARK.decode().partition("=")
-    # A session of its own: signals are passed on by us, in order.
-    return subprocess.Popen(WORKER, env={**WAITING, **PATIENT, **os.environ, name: value}, start_new_session=True)
+    # In a session of its own the worker gets no signal from the terminal: _end sends the signals in the right order.
+    return subprocess.Popen(WORKER, env={**ENVIRONMENT, **os.environ, name: value}, start_new_session=True)
 
 
 def _recover() -> None:
     try:
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # the next time is soon, and a stop must not wait
+        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # it runs again soon, and a stop must not wait for it
             for line in recover(POOL, store_from_env()):
                 log.info("%s", line)
     except (httpx.HTTPError, PrefectException, GanError) as error:
-        log.warning("cannot look after killed runs at present: %s", error)
+        log.warning("cannot put killed runs back at present; trying again in %.0f s: %s", RECOVER_SECONDS, error)
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:
-    """Let the run in hand save and put itself back, then end the worker: it holds the pipe that the run writes to."""
+    """Let the run in training save and put itself back, then end the worker, which must read the run's output."""
     for pid in _engines():
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGTERM)
@@ -93,10 +98,10 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
 
 
 def _engines() -> list[int]:
-    """Return the processes that run flows and were started by this process's workers, the ended ones too."""
+    """Return the ids of the processes that run flows for a worker of this process, also of a worker that has ended."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended meanwhile, or is somebody else's
+        with suppress(OSError):  # it has ended meanwhile, or belongs to another user
             if ENGINE in (folder / "cmdline").read_bytes() and MARK in (folder / "environ").read_bytes():
                 found.append(int(folder.name))
     return found

@@ -8,7 +8,8 @@ from tests.support.prefect_home import HOME  # isort: skip  # before anything im
 
 import pytest
 
-from flows.server import embedded_server
+from flows import server
+from tests.support.deployment import deploy
 from tests.support.digits import write_mnist
 from tests.support.mirror_server import mirror as mirror
 from tests.support.s3_server import minio as minio
@@ -26,8 +27,18 @@ def home() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def api(home: Path) -> Iterator[str]:
     """Run one server for the flows that tests run in this process."""
-    with embedded_server() as api_url:
-        yield api_url
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(server, "STARTUP_SECONDS", 180.0)  # the machine may be busy with other tests
+        with server.embedded_server() as api_url:
+            yield api_url
+
+
+@pytest.fixture(scope="session")
+def deployed(api: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Deploy once; return the folder in which flows are to run."""
+    work_dir = tmp_path_factory.mktemp("work")
+    deploy(api, work_dir)
+    return work_dir
 
 
 @pytest.fixture(scope="session")

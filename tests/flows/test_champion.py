@@ -94,7 +94,7 @@ def test_a_promotion_that_fails_says_that_the_run_is_published(
     assert state.is_failed() and isinstance(state.result(raise_on_failure=False), StorageError)
     problem, how = str(state.message).split("\n")
     assert problem.startswith("champion.json in ") and "is damaged" in problem
-    assert how.startswith(f"The run is whole and published as runs/mine/ in {store.address}; have it measured again ")
+    assert how.startswith(f"The run is complete and published as runs/mine/ in {store.address}; measure it again ")
     assert verify(StoredRun(store, "mine")).problems == []
     store.delete("champion.json")
     assert run("mine", monkeypatch).is_completed()

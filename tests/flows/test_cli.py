@@ -16,6 +16,7 @@ from gan.data.dataset import load_dataset
 from gan.recipes.resolve import resolve
 from gan.runs.runner import open_run
 from tests.support.digits import write_mnist
+from tests.support.flow_command import run_gan_train
 from tests.support.killing import Command, differing
 from tests.support.tcp_proxy import proxy_to
 
@@ -24,10 +25,8 @@ CONFIG = TrainConfig(num_steps=60, snapshot_steps=10, num_threads=1)
 OPTIONS = ["--num-steps", "60", "--snapshot-steps", "10", "--num-threads", "1"]
 
 
-def gan_train(folder: Path, *options: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [GAN_TRAIN, *options], cwd=folder, env={**os.environ, **environment}, capture_output=True, text=True
-    )
+def gan_train(folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([GAN_TRAIN, *options], cwd=folder, capture_output=True, text=True)
 
 
 def start(folder: Path, data_dir: Path, **environment: str) -> Command:
@@ -86,7 +85,7 @@ def test_a_killed_run_goes_on_and_equals_one_never_killed(tmp_path: Path, data_d
         "version": 1, "run_id": "mine", "state": "completed", "step": 60, "run_dir": "store/runs/mine",
         "address": "store/runs/mine/", "health": [], "message": None,
     }  # fmt: skip
-    assert "flow run mine was left open: the command was killed; go on with: gan-train --run-id mine" in done.stderr
+    assert "flow run mine was left open: the command was killed; resume with: gan-train --run-id mine" in done.stderr
     with open_run(tmp_path / "undisturbed", CONFIG, load_dataset(data_dir, pinned=False)) as undisturbed:
         list(undisturbed.train())
     assert differing(tmp_path / "store/runs/mine", tmp_path / "undisturbed") == []
@@ -101,7 +100,7 @@ def test_a_signal_to_the_group_saves_cancels_and_leaves_nothing(tmp_path: Path, 
     *_, outcome, message = command.log.read_text().splitlines()
     assert json.loads(outcome)["state"] == "cancelled"
     assert json.loads(outcome)["step"] > 10
-    assert re.fullmatch(r"stopped by SIGTERM at step \d+ of 60; go on with: gan-train --run-id mine .*", message)
+    assert re.fullmatch(r"stopped by SIGTERM at step \d+ of 60; resume with: gan-train --run-id mine .*", message)
 
 
 def test_an_interrupt_before_training(tmp_path: Path, data_dir: Path) -> None:
@@ -122,7 +121,7 @@ def test_an_end_that_prefect_was_told_twice(
     options = ["--run-id", "mine", "--data-dir", str(data_dir), "--no-pinned-hash", "--num-steps", num_steps, "--json"]
     with proxy_to(int(api.removesuffix("/api").rpartition(":")[2])) as proxy:
         proxy.lose_answer_to = report
-        done = gan_train(tmp_path, *options, PREFECT_API_URL=f"{proxy.url}/api")
+        done = run_gan_train(tmp_path, f"{proxy.url}/api", *options)
         assert proxy.lose_answer_to is None
     outcome = json.loads(done.stdout)
     assert done.returncode == code, done.stderr
@@ -133,7 +132,7 @@ def test_an_end_that_prefect_was_told_twice(
 def test_what_the_referee_has_found_is_said_at_the_end(tmp_path: Path, api: str) -> None:
     data_dir = write_mnist(tmp_path / "data", all_alike=True)
     options = ["--data-dir", str(data_dir), "--no-pinned-hash", "--recipe", "published", *OPTIONS[2:], "--json"]
-    done = gan_train(tmp_path, *options, "--num-steps", "10", PREFECT_API_URL=api)
+    done = run_gan_train(tmp_path, api, *options, "--num-steps", "10")
     assert done.returncode == 0, done.stderr
     (line,) = json.loads(done.stdout)["health"]
     finding = "constant data: the real images of a batch are all alike"
@@ -145,7 +144,7 @@ def test_a_failure_is_one_message_and_a_code(tmp_path: Path, data_dir: Path, api
     with open_run(tmp_path / "store/runs/mine", CONFIG, load_dataset(data_dir, pinned=False)):
         pass
     options = ["--run-id", "mine", "--data-dir", str(data_dir), "--no-pinned-hash", "--num-steps", "70", "--json"]
-    done = gan_train(tmp_path, *options, PREFECT_API_URL=api)
+    done = run_gan_train(tmp_path, api, *options)
     assert done.returncode == 2
     message = (
         "store/runs/mine was made with another config:\n  num_steps: the run has 60, asked for 70\n"

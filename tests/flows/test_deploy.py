@@ -1,8 +1,5 @@
 """Does the server have what it needs after a deploy, and what its users changed after the next one?"""
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +9,8 @@ from prefect.client.schemas.actions import WorkPoolUpdate
 
 from flows.deploy import make_automations
 from flows.worker import POOL
+from tests.support.deployment import deploy
 
-ROOT = Path(__file__).parents[2]
 KILLED, FAILED, LATE = (
     f"gan-train: {what}" for what in ("killed runs", "a nightly run failed", "a nightly run is late")
 )
@@ -24,22 +21,6 @@ def client(api: str) -> Iterator[SyncPrefectClient]:
     """Talk to the server."""
     with get_client(sync_client=True) as client:
         yield client
-
-
-def deploy(api: str, work_dir: Path) -> None:
-    environment = {**os.environ, "PREFECT_API_URL": api, "GAN_WORK_DIR": str(work_dir)}
-    done = subprocess.run(
-        [sys.executable, "-m", "flows.deploy"], cwd=ROOT, env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="module")
-def deployed(api: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Deploy once; return the folder in which flows are to run."""
-    work_dir = tmp_path_factory.mktemp("work")
-    deploy(api, work_dir)
-    return work_dir
 
 
 def test_a_second_deploy_doubles_nothing_and_undoes_nothing(

@@ -23,8 +23,8 @@ from prefect.exceptions import ParameterTypeError
 from prefect.utilities.callables import parameter_schema
 
 from flows.gan_train import gan_train
-from flows.settings import Workplace
-from flows.tasks import Stopped, can_pass, download_mnist, publish_run
+from flows.settings import Settings
+from flows.tasks import Stopped, download_mnist, is_transient, publish_run
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
 from gan.errors import (
@@ -114,7 +114,9 @@ def test_a_run_is_published_under_its_flow_run_id(environment: Path) -> None:
         "gan-train-film": "![20 steps](data:image/gif;base64,",
     }
     assert "training steps 1 to 20 on cpu" in logs(state)
-    assert "not evaluated: the judge knows MNIST, and --no-pinned-hash lets in other data" in logs(state)
+    assert "not evaluated: the judge knows only MNIST, and --no-pinned-hash accepts other data" in logs(
+        state
+    )  # flows.tasks
     assert not (environment / "champion.json").exists()
 
 
@@ -182,7 +184,7 @@ def test_a_signal_cancels_the_flow_run_and_the_next_goes_on(run_path: Path, tmp_
     assert stopped.exit_code == 130
     assert state.is_cancelled()
     assert str(state.message).startswith("stopped by SIGINT at step ")
-    assert f"; go on with: gan-train --run-id mine --store {tmp_path}/store --data-dir" in str(state.message)
+    assert f"; resume with: gan-train --run-id mine --store {tmp_path}/store --data-dir" in str(state.message)
     assert task_states(state)["train_gan"] == "Cancelled"
     assert run(TrainConfig()).is_completed()
     with open_run(tmp_path / "undisturbed", config, load_dataset(data_dir, pinned=False)) as undisturbed:
@@ -209,7 +211,7 @@ def test_a_run_that_cannot_be_published_stays_complete_and_says_how_to(finished:
     (finished / "manifest.json").unlink()
     (finished / "stray").symlink_to("nowhere")
     with pytest.raises(StorageError) as caught:
-        publish_run.with_options(retries=0)(Workplace.from_env())
+        publish_run.with_options(retries=0)(Settings.from_env())
     problem, how = str(caught.value).split("\n")
     assert "stray is not a regular file" in problem
     assert how.startswith(f"The run is complete in {finished}; publish it with: gan-train --run-id mine --store ")
@@ -226,7 +228,7 @@ def test_a_download_is_tried_again(tmp_path: Path, data_dir: Path, mirror: Mirro
         status(503)(handler)
 
     mirror.answers["t10k-labels-idx1-ubyte.gz"] = first_busy
-    place = Workplace("mine", "store", tmp_path / "data", (mirror.url,), pinned=False, from_scratch=False)
+    place = Settings("mine", "store", tmp_path / "data", (mirror.url,), pinned=False, from_scratch=False)
     download_mnist.with_options(retry_delay_seconds=0)(place)
     assert len(list((tmp_path / "data").iterdir())) == 4
 
@@ -245,7 +247,7 @@ def test_a_download_is_tried_again(tmp_path: Path, data_dir: Path, mirror: Mirro
     ],
 )
 def test_what_is_tried_again(error: Exception, again: bool) -> None:
-    assert can_pass(error) is again
+    assert is_transient(error) is again
 
 
 def test_the_form_for_parameters_has_bounds_and_help() -> None:

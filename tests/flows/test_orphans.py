@@ -11,7 +11,7 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.states import Running
 
-from flows.orphans import close_leftovers, owned_runs
+from flows.orphans import close_orphans, owned_runs
 
 ROOT = Path(__file__).parents[2]
 COMMAND = "gan-train --run-id mine"
@@ -52,11 +52,11 @@ def run_of_a_killed_command(api: str) -> UUID:
 
 def test_the_run_of_a_killed_command_is_closed_once(api: str, home: Path, caplog: pytest.LogCaptureFixture) -> None:
     left = run_of_a_killed_command(api)
-    close_leftovers("another database")
+    close_orphans("another database")
     assert state_of(left) == ("Running", None)
-    close_leftovers("test")
-    assert state_of(left) == ("Crashed", f"the command was killed; go on with: {COMMAND}")
-    assert [record.getMessage().endswith(f"go on with: {COMMAND}") for record in caplog.records] == [True]
+    close_orphans("test")
+    assert state_of(left) == ("Crashed", f"the command was killed; resume with: {COMMAND}")
+    assert [record.getMessage().endswith(f"resume with: {COMMAND}") for record in caplog.records] == [True]
     assert list((home / "gan-train").glob("*.owner")) == []
 
 
@@ -64,7 +64,7 @@ def test_runs_of_live_commands_and_of_others_are_left_alone(api: str) -> None:
     others = start_run("somebody's")
     with owned_runs("test", COMMAND) as tag:
         mine = start_run(tag)
-        close_leftovers("test")
+        close_orphans("test")
         assert state_of(mine) == state_of(others) == ("Running", None)
     assert state_of(mine) == ("Crashed", "the command ended before its flow run did")
     assert state_of(others) == ("Running", None)

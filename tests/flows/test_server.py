@@ -1,6 +1,7 @@
 """Does the embedded server live exactly as long as its command, however that ends?
 
-Most tests put a small application in the place of Prefect's: what they test is the life of the process.
+A small application takes the place of Prefect's here: what is tested is the life of the process. The other tests of
+flows use Prefect's own server, and test_cli.py kills a command that has one.
 """
 
 import http.client
@@ -23,7 +24,7 @@ HOLD = """
 import sys, time
 from flows import server
 from flows.server import embedded_server
-server.APP = {app!r}
+server.SERVER_APP = {app!r}
 with embedded_server() as api_url:
     print(api_url, flush=True)
     {then}
@@ -80,14 +81,16 @@ def test_requests_outwait_a_restart_and_an_interrupt_ends_it(tmp_path: Path) -> 
 
 def test_two_commands_share_a_new_home_and_a_failure_ends_it(tmp_path: Path) -> None:
     home = str(tmp_path / "home")
-    good = hold(tmp_path / "good", "time.sleep(1)", app=server.APP, PREFECT_HOME=home)
-    bad = hold(tmp_path / "bad", "sys.exit('an error')", app=server.APP, PREFECT_HOME=home)
+    app = stub_server.MIGRATING_APP
+    good = hold(tmp_path / "good", "time.sleep(1)", app, PREFECT_HOME=home)
+    bad = hold(tmp_path / "bad", "sys.exit('an error')", app, PREFECT_HOME=home)
     assert [command.process.wait(2 * STARTUP_SECONDS) for command in (good, bad)] == [0, 1]
     assert [command.processes() for command in (good, bad)] == [[], []]
 
 
 def test_one_that_does_not_start_shows_what_it_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PREFECT_API_DATABASE_CONNECTION_URL", "sqlite+aiosqlite:////proc/none.db")
+    monkeypatch.setattr(server, "SERVER_APP", stub_server.FAILING_APP)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     with pytest.raises(ServerError, match=r"ended with code 3. (?s:.*)unable to open database file"), embedded_server():
         pass
 

@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
 
+import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
+from flows.deploy import make_pool
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
 from gan.runs.runner import open_run
-from tests.flows.test_deploy import deploy
 from tests.support.killing import differing
 
 CONFIG = {"num_steps": 400, "snapshot_steps": 50, "num_threads": 1, "batch_size": 32}
@@ -48,14 +49,15 @@ def wait_until(condition: Callable[[], bool], what: str, log: Path) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.usefixtures("deployed")
 def test_a_stopped_run_goes_on_with_the_next_worker(api: str, data_dir: Path, tmp_path: Path) -> None:
-    deploy(api, tmp_path)
     environment = os.environ | {
         "PREFECT_API_URL": api, "GAN_DATA_DIR": str(data_dir), "GAN_NO_PINNED_HASH": "1",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO", "PREFECT_WORKER_QUERY_SECONDS": "1",
     }  # fmt: skip
     log = tmp_path / "worker.log"
     with get_client(sync_client=True) as client:
+        make_pool(client, tmp_path)
         for other in client.read_flow_runs(limit=200):  # of other tests, whose Running ones take the pool's only place
             client.delete_flow_run(other.id)
         deployment = client.read_deployment_by_name("gan-train/default")

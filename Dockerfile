@@ -1,4 +1,4 @@
-# Three images: `app` is all that is ours, `minio` the store, `tensorboard` the curves without torch.
+# Three images: `app` runs this project's code, `minio` is the store, `tensorboard` shows the curves without torch.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 ARG GOLANG_IMAGE=golang:1.26-bookworm
 
@@ -9,7 +9,7 @@ RUN groupadd --gid 1000 gan && useradd --uid 1000 --gid 1000 --no-create-home --
 ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 
 
-# MinIO publishes neither images nor binaries any more; this is its last commit.
+# MinIO no longer publishes images or binaries, so the server is built from its last commit.
 FROM ${GOLANG_IMAGE} AS minio-build
 ARG MINIO_VERSION=v0.0.0-20260212201848-7aac2a2c5b7c
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
@@ -25,7 +25,7 @@ LABEL org.opencontainers.image.title="gan-train-minio" \
 USER 1000:1000
 WORKDIR /data
 EXPOSE 9000 9001
-# -I -S: the standard library alone, in 50 ms
+# -I -S: only the standard library is loaded, so the check starts in 50 ms
 HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=6 \
     CMD ["python3", "-IS", "-c", "import urllib.request as r; r.urlopen('http://127.0.0.1:9000/minio/health/ready', timeout=4)"]
 ENTRYPOINT ["minio"]
@@ -49,19 +49,19 @@ ENTRYPOINT ["tensorboard"]
 CMD ["--logdir", "/work/store/runs", "--bind_all", "--port", "6006", "--samples_per_plugin", "images=100"]
 
 
-# All that changes rarely: torch with CUDA, Prefect and the rest, 6 GB.
+# What changes rarely: torch with CUDA, Prefect and the other dependencies, 6 GB.
 FROM base AS dependencies
 RUN --mount=type=bind,source=requirements-app.lock,target=/tmp/requirements.lock \
     --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv --without-pip /opt/venv && \
     pip --python /opt/venv/bin/python --disable-pip-version-check install --quiet --no-deps --require-hashes -r /tmp/requirements.lock && \
     packages=$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
-    # Prefect's UI calls its makers before it reads that it must not; without their key it cannot.
+    # Prefect's UI sends analytics before it reads the setting that forbids it. Without this key it cannot.
     key=c97dd2acbf306ab7bf54aca0aeb7ffa1 && grep -rl "$key" "$packages/prefect/server" >/tmp/pages && \
     xargs sed -i "s/$key//g" </tmp/pages && rm /tmp/pages && \
     echo /app >"$packages/gan-train.pth" && \
     printf '#!/bin/sh\nexec python -m gan "$@"\n' >/opt/venv/bin/gan && chmod 755 /opt/venv/bin/gan
-# A new volume takes its owner from the folder it covers. Postgres has a user id of its own.
+# A new volume takes the owner of the folder that it is mounted on. Postgres has its own user id.
 RUN install -d -o gan -g gan -m 700 /run/secrets/all /run/secrets/minio /run/secrets/app /run/secrets/server \
       /run/secrets/client /var/lib/prefect && \
     install -d -o gan -g gan -m 755 /run/secrets/postgres
@@ -73,10 +73,10 @@ COPY prefect.yaml ./
 COPY stack stack
 COPY flows flows
 COPY gan gan
-# The root file system is read-only later: compile now. A clone's umask may have hidden files from other users.
+# The root file system will be read-only, so compile now. A clone's umask may hide files from other users.
 RUN chmod -R a+rX . && python -m compileall -q --invalidation-mode unchecked-hash .
 ARG GAN_GIT_COMMIT=
-# PYTHONSAFEPATH: nothing is imported from the working directory, which is written to
+# PYTHONSAFEPATH: nothing is imported from the working directory, because runs write to it
 ENV GAN_GIT_COMMIT=${GAN_GIT_COMMIT} PYTHONSAFEPATH=1
 LABEL org.opencontainers.image.title="gan-train" \
       org.opencontainers.image.description="Train a GAN on MNIST as a real workflow, orchestrated by Prefect" \

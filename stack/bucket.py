@@ -1,6 +1,6 @@
-"""Does MinIO have the app's bucket, and may the app's user touch this bucket alone?
+"""How does MinIO get the app's bucket, and a user who may access only this bucket?
 
-Run at every start of the stack; the second time changes nothing.
+The stack runs this at every start. A second run changes nothing.
 """
 
 import os
@@ -22,7 +22,7 @@ ON_OBJECTS = [
 
 
 def policy(bucket: str) -> dict[str, Any]:
-    """Return the policy of a user who works in one bucket."""
+    """Return the policy of a user who may access one bucket."""
     return {
         "Version": "2012-10-17",
         "Statement": [
@@ -33,7 +33,7 @@ def policy(bucket: str) -> dict[str, Any]:
 
 
 def prepare(host: str, bucket: str, root: StaticProvider, app: AWSConfigProvider) -> None:
-    """Make the bucket unless it is there; set the app's user, key and policy."""
+    """Create the bucket unless it exists. Set the app's user, key and policy."""
     client = Minio(endpoint=host, credentials=root, secure=False)
     if not client.bucket_exists(bucket_name=bucket):
         client.make_bucket(bucket_name=bucket)

@@ -1,7 +1,7 @@
-"""Which credentials does the stack use, which service may read which, and what does a person need of them?
+"""Which credentials does the stack use, which service may read which, and which does a person need?
 
-All are made once, on a volume that only this one-shot service sees; from it each service gets what is its own, on a
-volume of its own. A volume that was lost is filled again with the same.
+They are created once, on a volume that only this one-shot service sees. Each service gets its own credentials on a
+volume of its own. If such a volume is lost, it is filled again with the same credentials.
 """
 
 import json
@@ -21,12 +21,12 @@ MINIO_ROOT_USER = "minio-root"
 S3_USER = "gan-train"
 PREFECT_USER = "admin"
 PRIVATE = 0o400
-SHARED = 0o444  # Postgres' user id is its image's own; no other service has its volume
+SHARED = 0o444  # Postgres' user id is not known here, and no other service mounts its volume
 
 
 @dataclass(frozen=True, repr=False)
 class Credentials:
-    """Hold every secret of the stack; 32 hexadecimal digits need quoting nowhere."""
+    """Hold every secret of the stack. Secrets are 32 hexadecimal digits, which never need quoting."""
 
     postgres_password: str
     minio_root_password: str
@@ -35,11 +35,11 @@ class Credentials:
 
     @property
     def prefect_auth(self) -> str:
-        """Return what Prefect calls its auth string, which its UI asks for too."""
+        """Return Prefect's auth string. Its UI asks for the same string."""
         return f"{PREFECT_USER}:{self.prefect_password}"
 
     def files(self) -> dict[str, tuple[str, int]]:
-        """Return what each service reads, as content and mode by path; a path begins with the volume's name."""
+        """Return the files of each service, as content and mode by path. A path begins with the volume's name."""
         database = f"postgresql+asyncpg://{POSTGRES_USER}:{self.postgres_password}@postgres:5432/prefect"
         return {
             "postgres/password": (self.postgres_password, SHARED),
@@ -63,13 +63,13 @@ class Credentials:
 
 
 def profile(**settings: str) -> str:
-    """Write a file of Prefect profiles with one profile, the active one."""
+    """Return a file of Prefect profiles with one active profile."""
     lines = [f'{name} = "{value}"' for name, value in settings.items()]
     return "\n".join(['active = "stack"', "[profiles.stack]", *lines, ""])
 
 
 def make(root: Path) -> None:
-    """Make the credentials, unless they are there, and write each service's files where they differ.
+    """Create the credentials unless they exist, and write each service's files that differ.
 
     Raises:
         StorageError: a volume cannot be written.
@@ -86,7 +86,7 @@ def read(root: Path) -> Credentials:
     """Read the credentials.
 
     Raises:
-        GanError: there are none yet.
+        GanError: there are no credentials yet.
     """
     source = root / "all" / "credentials.json"
     if not source.exists():
@@ -95,14 +95,14 @@ def read(root: Path) -> Credentials:
 
 
 def write(path: Path, content: str, mode: int) -> None:
-    """Write a file if it holds something else; it is never seen in part."""
+    """Write a file if its content differs. Readers see the old or the new content, never a part."""
     if not path.exists() or path.read_text() != content:
-        atomic_write(path, content.encode())  # the volume's folder hides it until the mode is right
+        atomic_write(path, content.encode())  # until chmod, the mode of the volume's folder protects it
     path.chmod(mode)
 
 
 def describe(known: Credentials, prefect_url: str, s3_url: str, region: str) -> str:
-    """Return all that a person needs, as lines that a shell on the host may read."""
+    """Return what a person needs, as lines that a shell on the host can read."""
     return f"""\
 # Prefect's UI at {prefect_url} asks for: {known.prefect_auth}
 export PREFECT_API_URL={prefect_url}/api

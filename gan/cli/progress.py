@@ -1,4 +1,4 @@
-"""What does a person see of long work: a download, a training?"""
+"""What does a person see during a download or a training?"""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -24,10 +24,10 @@ REFRESH_SECONDS = 0.5
 
 @contextmanager
 def show_progress(run: Run, note: Callable[[], str] = str) -> Iterator[Callable[[], None]]:
-    """Show on stderr how far a run is: a live line on a terminal, else one plain line a snapshot.
+    """Show the progress of a run on stderr: a live line on a terminal, else one plain line per snapshot.
 
-    Yields what is to be called after each snapshot. The live line is drawn by a thread of its own, which reads
-    `run.state.step`; training never waits for it. What `note` returns stands at the end of the line.
+    Yields a function to call after each snapshot. A thread of its own draws the live line and reads `run.state.step`,
+    so training never waits for it. The text that `note` returns ends the line.
     """
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -61,7 +61,7 @@ def show_progress(run: Run, note: Callable[[], str] = str) -> Iterator[Callable[
 
 @contextmanager
 def show_download() -> Iterator[Callable[[str, int, int | None], None]]:
-    """Show on stderr how far each file is, on a terminal; yields `progress(name, bytes so far, bytes in all)`."""
+    """Show the progress of each file, on a terminal only. Yields `progress(name, bytes so far, bytes in all)`."""
     tasks: dict[str, TaskID] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
@@ -93,7 +93,7 @@ def _plain_line(run: Run) -> str:
 
 
 def distance_note(run: Run) -> str:
-    """Say how good the samples were when they were last evaluated; empty where they were not."""
+    """Return the distance of the last evaluation in words, or an empty text if there was none."""
     found = run.last_evaluated
     if found is None or found.evaluation is None:
         return ""

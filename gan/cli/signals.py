@@ -1,4 +1,4 @@
-"""How does Ctrl-C or SIGTERM end a training after the step in hand?"""
+"""How does Ctrl-C or SIGTERM end a training after the current step?"""
 
 import os
 import signal
@@ -9,11 +9,13 @@ from contextlib import contextmanager
 from types import FrameType
 
 STOPPING = (signal.SIGINT, signal.SIGTERM)
-SAME_REQUEST_SECONDS = 1.0  # `timeout` and process managers signal the process and its group: one request, twice
+SAME_REQUEST_SECONDS = (
+    1.0  # `timeout` and process managers signal the process and its group, so one request arrives twice
+)
 
 
 class Stop:
-    """Answer whether a signal has asked to stop; called by the training loop at each step."""
+    """Return whether a signal has asked to stop. The training loop calls it at each step."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -30,9 +32,9 @@ class Stop:
 
 @contextmanager
 def stop_on_signals() -> Iterator[Stop]:
-    """Turn the first SIGINT or SIGTERM into a Stop; one that comes a second later acts as without us.
+    """Turn the first SIGINT or SIGTERM into a Stop. Another one, more than a second later, ends the process at once.
 
-    Outside the main thread, where Python takes no handlers, the Stop is never set.
+    Outside the main thread Python allows no handlers, and the Stop is never set.
     """
     stop = Stop()
     if threading.current_thread() is not threading.main_thread():

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gan.config import TrainConfig
+from gan.config import RunConfig, TrainConfig
 from gan.data.dataset import load_dataset
 from gan.recipes.resolve import resolve
 from gan.runs.runner import open_run
@@ -67,7 +67,7 @@ def test_wrong_usage_exits_2(tmp_path: Path, options: list[str], message: str) -
 
 def test_a_dry_run_prints_the_config_and_writes_nothing(tmp_path: Path) -> None:
     done = gan_train(tmp_path, "--dry-run", "--device", "cpu", *OPTIONS)
-    resolved = TrainConfig.model_validate_json(done.stdout)
+    resolved = RunConfig.model_validate_json(done.stdout)
     assert resolved == resolve(CONFIG, seed=0, device="cpu", num_threads=1)
     assert list(tmp_path.iterdir()) == []
 

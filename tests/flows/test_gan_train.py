@@ -255,7 +255,7 @@ def test_the_form_for_parameters_has_bounds_and_help() -> None:
     assert list(schema.properties) == ["config"]
     field = schema.definitions["TrainConfig"]["properties"]["batch_size"]
     assert (field["minimum"], field["maximum"], field["default"]) == (25, 10_000, 64)
-    assert field["description"] == TrainConfig.model_fields["batch_size"].description
+    assert field["description"] == f"{TrainConfig.model_fields['batch_size'].description} Default 64."
 
 
 def test_a_parameter_that_the_recipe_does_not_support_is_refused_at_once() -> None:

@@ -4,6 +4,7 @@ import contextvars
 import logging
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
 
@@ -38,6 +39,14 @@ def test_a_work_pools_template_takes_a_directory() -> None:
     assert template["job_configuration"]["working_dir"] == "{{ working_dir }}"
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Let SIGINT raise KeyboardInterrupt, also where a shell started the tests in the background and ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.usefixtures("api")
 class TestFlows:
     def test_a_flow_runs_under_a_name_and_its_result_is_kept(self) -> None:
@@ -60,7 +69,7 @@ class TestFlows:
         assert (state.name, type(result)) == ("Failed", ValueError)
 
     @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-    def test_a_signal_interrupts_a_flow(self, number: signal.Signals) -> None:
+    def test_a_signal_interrupts_a_flow(self, number: signal.Signals, interruptible: None) -> None:
         @flow
         def waits() -> int:
             try:

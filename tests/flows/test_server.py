@@ -21,9 +21,10 @@ from tests.support.killing import Command
 
 ROOT = Path(__file__).parents[2]
 HOLD = """
-import sys, time
+import logging, sys, time
 from flows import server
 from flows.server import embedded_server
+logging.getLogger("flows").addHandler(logging.StreamHandler())  # as gan-train shows what flows/ logs
 server.SERVER_APP = {app!r}
 with embedded_server() as api_url:
     print(api_url, flush=True)

@@ -105,7 +105,10 @@ def test_a_switch_that_is_not_given_is_the_recipes(tmp_path: Path, args: list[st
         (["--learning-rate", "nan"], "--learning-rate"),
         (["--recipe", "best"], "'published', 'tuned', 'dcgan'"),
         (["--recipe", "dcgan", "--dropout", "0.3"], "--dropout: recipe dcgan has no dropout"),
-        (["--latent-dim", "10"], "--conditional: the digit takes the place of ten latents: --latent-dim 11 or more"),
+        (
+            ["--latent-dim", "10"],
+            "--conditional: the class takes the place of 10 latents: give --latent-dim 11",
+        ),
         (["--nun-steps", "3"], "--num-steps"),
     ],
 )
@@ -121,7 +124,7 @@ def test_wrong_usage_exits_2_and_says_the_bounds(tmp_path: Path, args: list[str]
         (["train", "--run-dir", "run", *SHORT], 1, "exists already. Use --resume"),
         (["train", "--run-dir", "run", "--resume", "--seed", "5", *SHORT], 2, "seed: the run has 0, asked for 5"),
         (["train", "--run-dir", "run", "--from-scratch", *SHORT], 1, "finished and published"),
-        (["train", "--run-dir", "new", "--device", "cuda", *SHORT], 1, "give --device cpu"),
+        (["train", "--run-dir", "new", "--device", "cuda", *SHORT], 1, "use --device cpu"),
         (["verify", "data"], 1, "manifest.json"),
         (["sample", "data", "--out", "x.png"], 1, "no checkpoint"),
         (["sample", "run", "--out", "x.jpg"], 2, ".png or .npz"),

@@ -67,9 +67,9 @@ def stored_config(fields: dict[str, Any]) -> RunConfig:
     """Read the config of a run from the fields in its config.json or in a checkpoint.
 
     A version that did not have a field yet acted as if it had these values, so its runs keep them. Raises ValueError
-    for fields that are no config.
+    for fields that no run can have.
     """
-    stored = TrainConfig.model_validate(fields)
+    stored = check(TrainConfig.model_validate(fields))
     acted_as = {
         "conditional": not recipe_of(stored).networks.supports_unconditional,
         "lr_decay_to": stored.lr_decay_from,

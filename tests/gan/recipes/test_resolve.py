@@ -78,6 +78,24 @@ def test_a_run_of_a_version_without_a_field_goes_on_as_it_began() -> None:
     assert stored_config(run.model_dump()) == run
 
 
+@pytest.mark.parametrize(
+    ("recipe", "changed", "message"),
+    [
+        ("tuned", {"latent_dim": 10}, "the class takes the place of 10 latents"),
+        ("dcgan", {"dropout": 0.3}, "recipe dcgan has no dropout"),
+        ("dcgan", {"conditional": False}, "recipe dcgan is always class-conditional"),
+        ("tuned", {"num_steps": -5}, "greater than or equal to 1"),
+    ],
+)
+def test_a_stored_config_that_no_run_can_have_is_refused(
+    recipe: RecipeName, changed: dict[str, object], message: str
+) -> None:
+    fields = run_config(recipe=recipe).model_dump()
+    assert stored_config(fields).recipe == recipe
+    with pytest.raises(ValidationError, match=message):
+        stored_config({**fields, **changed})
+
+
 def test_a_stored_config_without_a_field_that_all_versions_had_is_refused() -> None:
     fields = run_config().model_dump()
     del fields["learning_rate"]

@@ -70,7 +70,7 @@ def test_killed_on_two_machines_it_ends_on_the_third_in_the_same_bytes(
     command = start(tmp_path / "third", data_dir, address)
     log = finish(command)
     assert command.process.returncode == 0, log
-    assert "fetching run mine, step" in log and log.rstrip().endswith(f"{address}/runs/mine/")
+    assert "downloading run mine, step" in log and log.rstrip().endswith(f"{address}/runs/mine/")
     assert differing(tmp_path / "third/store/runs/mine", undisturbed) == []
     assert verify(StoredRun.at(f"{address}/runs/mine")).problems == []
 

@@ -8,6 +8,7 @@ os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the commands set it, befor
 
 import pytest
 import torch
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.browser import installed
 
@@ -28,6 +29,20 @@ NEEDS = {  # marker -> (it can run here, what is missing)
 }
 LONG = {"kill": "make test-kill", "e2e": "make e2e"}  # marker -> what runs it
 left_out: dict[str, int] = {}
+
+
+class OneServerScheduling(LoadScopeScheduling):
+    """Give a file's tests to one process, and all of tests/flows to one: they share a Prefect server."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.split("::")[0]
+        return "tests/flows" if path.startswith("tests/flows/") else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeScheduling | None:
+    """Replace --dist loadfile."""
+    return OneServerScheduling(config, log) if config.option.dist == "loadfile" else None
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -72,7 +72,7 @@ def test_a_dry_run_prints_the_config_and_writes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_killed_run_goes_on_and_equals_one_never_killed(tmp_path: Path, data_dir: Path) -> None:
+def test_a_killed_run_resumes_and_equals_one_never_killed(tmp_path: Path, data_dir: Path) -> None:
     killed = start(tmp_path, data_dir)
     wait_for(killed, "step 10/60")
     killed.process.kill()
@@ -103,8 +103,8 @@ def test_a_signal_to_the_group_saves_cancels_and_leaves_nothing(tmp_path: Path, 
     assert re.fullmatch(r"stopped by SIGTERM at step \d+ of 60; resume with: gan-train --run-id mine .*", message)
 
 
-def test_an_interrupt_before_training(tmp_path: Path, data_dir: Path) -> None:
-    command = start(tmp_path, data_dir)
+def test_an_interrupt_before_training(tmp_path: Path, data_dir: Path, api: str) -> None:
+    command = start(tmp_path, data_dir, PREFECT_API_URL=api)
     wait_for(command, "run mine in store/runs/mine")
     command.process.send_signal(signal.SIGINT)
     assert command.process.wait(60) == 130

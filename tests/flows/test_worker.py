@@ -1,4 +1,4 @@
-"""Does a run that is stopped with its worker go on with the next one, to the same bytes?"""
+"""Does a run that is stopped with its worker resume with the next one, to the same bytes?"""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from gan.data.dataset import load_dataset
 from gan.runs.runner import open_run
 from tests.support.killing import differing
 
-CONFIG = {"num_steps": 400, "snapshot_steps": 50, "num_threads": 1, "batch_size": 32}
+CONFIG = {"num_steps": 200, "snapshot_steps": 25, "num_threads": 1, "batch_size": 32}
 
 
 @contextmanager
@@ -50,7 +50,7 @@ def wait_until(condition: Callable[[], bool], what: str, log: Path) -> None:
 
 
 @pytest.mark.usefixtures("deployed")
-def test_a_stopped_run_goes_on_with_the_next_worker(api: str, data_dir: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_resumes_with_the_next_worker(api: str, data_dir: Path, tmp_path: Path) -> None:
     environment = os.environ | {
         "PREFECT_API_URL": api, "GAN_DATA_DIR": str(data_dir), "GAN_NO_PINNED_HASH": "1",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "INFO", "PREFECT_WORKER_QUERY_SECONDS": "1",

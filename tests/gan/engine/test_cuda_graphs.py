@@ -86,18 +86,26 @@ def test_few_steps_are_left_over_before_a_snapshot(snapshot_steps: int, size: in
     assert (steps_per_graph(snapshot_steps, 1), steps_per_graph(snapshot_steps, R1_EVERY)) == (size, with_r1)
 
 
-FEW = {"num_steps": 10, "augment_start": 0}  # for what takes a second a step on some CPUs
+FEW = {"num_steps": 10, "batch_size": 25, "augment_start": 0}
+FIVE = FEW | {
+    "num_steps": 5,
+    "snapshot_steps": 5,
+    "r1_gamma": 0,
+}  # dcgan takes a second a step in bfloat16 on some CPUs
 
 
 @pytest.mark.parametrize(
     ("recipe", "precision", "fields", "num_graphs"),
     [
         ("published", "float32", {}, 7),
-        ("published", "bfloat16", {}, 7),
+        ("published", "bfloat16", FEW, 1),
         ("tuned", "float32", {}, 4),
-        ("tuned", "bfloat16", {}, 4),
-        ("dcgan", "float32", {}, 4),
-        ("dcgan", "bfloat16", FEW, 1),
+        ("tuned", "bfloat16", FEW, 1),
+        ("dcgan", "float32", FEW, 1),
+        ("dcgan", "bfloat16", FIVE, 1),
+        pytest.param("published", "bfloat16", {}, 7, marks=pytest.mark.kill),
+        pytest.param("tuned", "bfloat16", {}, 4, marks=pytest.mark.kill),
+        pytest.param("dcgan", "float32", {}, 4, marks=pytest.mark.kill),
         pytest.param("dcgan", "bfloat16", {}, 4, marks=pytest.mark.kill),
     ],
 )
@@ -109,7 +117,7 @@ def test_steps_in_graphs_are_the_same_bits(
     use(capture := Replays(state))
     assert result(state, config, batches) == one_by_one
     assert len(capture.began_at) == num_graphs
-    grids = {"grid 10"} if fields else {"grid 26", "grid 52", "grid 60"}
+    grids = {f"grid {fields['num_steps']}"} if fields else {"grid 26", "grid 52", "grid 60"}
     assert grids <= one_by_one.keys()
 
 

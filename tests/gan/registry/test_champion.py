@@ -28,8 +28,6 @@ from tests.support.challengers import by_figures, challenger_at
 from tests.support.s3_server import SERVERS, S3Server, new_address
 from tests.support.small_run import CHECKPOINTS, FILES, write_run
 
-NUM_ROUNDS = 200
-
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
@@ -54,8 +52,9 @@ def current(store: Store) -> str | None:
 
 
 @pytest.mark.parametrize("server", SERVERS)
-def test_of_two_trainers_at_once_one_wins_each_of_200_rounds(
-    server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("num_rounds", [50, pytest.param(200, marks=pytest.mark.kill)])
+def test_of_two_trainers_at_once_one_wins_each_round(
+    num_rounds: int, server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request.getfixturevalue(server).use(monkeypatch)
     address = new_address()
@@ -64,7 +63,7 @@ def test_of_two_trainers_at_once_one_wins_each_of_200_rounds(
 
     def train(trainer: int) -> list[str]:
         won = []
-        for number in range(NUM_ROUNDS):
+        for number in range(num_rounds):
             challenger = challenger_at(f"{number}-{trainer}", 1000.0 - 2 * number)
             barrier.wait()
             if promote(stores[trainer], challenger, by_figures(challenger), f"trainer {trainer}").outcome == "promoted":
@@ -75,9 +74,9 @@ def test_of_two_trainers_at_once_one_wins_each_of_200_rounds(
         first, second = threads.map(train, range(2))
     history = read_champion(stores[0]).history.history
     assert [change.run_id for change in history] == sorted(first + second, key=lambda run_id: int(run_id.split("-")[0]))
-    assert [int(change.run_id.split("-")[0]) for change in history] == list(range(NUM_ROUNDS))
+    assert [int(change.run_id.split("-")[0]) for change in history] == list(range(num_rounds))
     assert {change.by[-1] for change in history} == {change.run_id[-1] for change in history} == {"0", "1"}
-    assert [change.comparison is None for change in history] == [True] + [False] * (NUM_ROUNDS - 1)
+    assert [change.comparison is None for change in history] == [True] + [False] * (num_rounds - 1)
 
 
 def test_the_history_keeps_who_when_why_and_how_good(store: Store) -> None:

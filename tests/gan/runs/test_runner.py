@@ -1,6 +1,7 @@
-"""Is a run begun, gone on with and protected as it should be?"""
+"""Is a run begun, resumed and protected as it should be?"""
 
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from gan.config import TrainConfig
 from gan.data.dataset import Dataset
 from gan.data.mnist import FILES
 from gan.errors import CheckpointError, ConfigMismatchError, RunError
+from gan.evaluation.evaluator import QuickEvaluation
 from gan.runs import checkpoint, runner
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import Run, open_run
@@ -67,7 +69,7 @@ def test_metrics_have_a_line_a_snapshot(undisturbed: Path) -> None:
 
 
 @pytest.mark.parametrize("stop_at", [1, 10, 17, 39])
-def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path, undisturbed: Path, stop_at: int) -> None:
+def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path: Path, undisturbed: Path, stop_at: int) -> None:
     assert train(tmp_path / "run", stop_at=stop_at).state.step == stop_at
     assert differing(tmp_path / "run", undisturbed) != []
     assert train(tmp_path / "run", TrainConfig(), resume=True).finished
@@ -75,7 +77,7 @@ def test_a_stopped_run_goes_on_to_the_same_bytes(tmp_path: Path, undisturbed: Pa
 
 
 @torch.no_grad()
-def test_a_run_of_dcgan_goes_on_to_the_same_bytes_and_is_sampled(tmp_path: Path) -> None:
+def test_a_run_of_dcgan_resumes_to_the_same_bytes_and_is_sampled(tmp_path: Path) -> None:
     config = TrainConfig(
         recipe="dcgan", num_steps=12, snapshot_steps=5, batch_size=25, augment_translate=1, num_threads=1
     )
@@ -87,27 +89,29 @@ def test_a_run_of_dcgan_goes_on_to_the_same_bytes_and_is_sampled(tmp_path: Path)
     assert step == 12 and torch.equal(network(once.state.fixed_z), once.state.sampler.eval()(once.state.fixed_z))
 
 
-@pytest.mark.parametrize("stop_at", [50, 57])
-def test_an_evaluated_run_goes_on_to_the_same_bytes_and_values(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Path, stop_at: int
-) -> None:
+def test_an_evaluated_run_resumes_to_the_same_bytes_and_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quick, "MIN_STEPS", 50)
     config = TrainConfig(num_steps=70, snapshot_steps=10, batch_size=25, num_threads=1)
-    known = replace(DATA, sha256={file.name: file.sha256 for file in FILES})  # judged as if it were MNIST
-    for name, stops in (("once", [None]), ("twice", [stop_at, None])):
+    known = replace(DATA, sha256={file.name: file.sha256 for file in FILES})  # evaluated as if it were MNIST
+    runs: dict[str, Run] = {}
+    for name, stops in {"once": [None], "stopped at 50": [50, None], "stopped at 57": [57, None]}.items():
         for stop in stops:
             with open_run(tmp_path / name, config, known, resume=True) as run:
                 list(run.train(lambda stop=stop, run=run: run.state.step == stop))
-    assert differing(tmp_path / "once", tmp_path / "twice") == []
-    once, twice = (
-        {line.step: line.evaluation for line in RunDir(tmp_path / name).read_metrics() if line.evaluation}
-        for name in ("once", "twice")
-    )
-    assert once == twice and list(once) == [50, 70]
-    assert run.last_evaluated is not None
-    assert (run.last_evaluated.step, run.last_evaluated.evaluation) == (70, once[70])
+        runs[name] = run
+    expected = evaluations(tmp_path / "once")
+    assert list(expected) == [50, 70]
+    for name, run in runs.items():
+        assert differing(tmp_path / name, tmp_path / "once") == []
+        assert evaluations(tmp_path / name) == expected
+        assert run.last_evaluated is not None
+        assert (run.last_evaluated.step, run.last_evaluated.evaluation) == (70, expected[70])
     events = b"".join(path.read_bytes() for path in (tmp_path / "once/tensorboard").iterdir())
     assert events.count(b"judge/distance_floor") == 2
+
+
+def evaluations(run_path: Path) -> dict[int, QuickEvaluation]:
+    return {line.step: line.evaluation for line in RunDir(run_path).read_metrics() if line.evaluation}
 
 
 def test_evaluations_change_no_byte(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, undisturbed: Path) -> None:
@@ -150,7 +154,7 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
     assert differing(tmp_path / "run", undisturbed) == []
 
 
-def test_where_no_checkpoint_verifies_only_from_scratch_goes_on(tmp_path: Path, undisturbed: Path) -> None:
+def test_where_no_checkpoint_verifies_only_from_scratch_continues(tmp_path: Path, undisturbed: Path) -> None:
     path = tmp_path / "run"
     train(path, stop_at=25)
     for step in checkpoint.steps_in(path):
@@ -180,10 +184,19 @@ LEFT_OUT: dict[str, Callable[[str], bool]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def stopped_at_15(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("run") / "stopped"
+    train(path, stop_at=15)
+    return path
+
+
 @pytest.mark.parametrize("item", [None, *LEFT_OUT])
-def test_leaving_out_any_item_of_the_state_shows(tmp_path: Path, undisturbed: Path, item: str | None) -> None:
+def test_leaving_out_any_item_of_the_state_shows(
+    tmp_path: Path, undisturbed: Path, stopped_at_15: Path, item: str | None
+) -> None:
     """The control of every resume test: with one item not restored, the bytes differ; with all, they do not."""
-    train(tmp_path / "run", stop_at=15)
+    shutil.copytree(stopped_at_15, tmp_path / "run")
     with open_run(tmp_path / "run", CONFIG, DATA, resume=True) as run:
         fresh = type(run.state)(run.config).tensors()
         restored = {name: tensor.clone() for name, tensor in run.state.tensors().items()}
@@ -253,10 +266,12 @@ def test_the_thread_count_is_the_runs_own(tmp_path: Path) -> None:
     assert torch.get_num_threads() == 1
 
 
-def test_auto_precision_is_settled_when_the_run_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    auto = CONFIG.model_copy(update={"precision": "auto"})
+def test_auto_precision_is_chosen_when_a_run_begins_and_kept_on_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    auto = CONFIG.model_copy(update={"precision": "auto", "batch_size": 25})
     monkeypatch.setattr(runner, "choose_precision", lambda kind: "bfloat16")
-    train(tmp_path / "run", auto, stop_at=5)
+    train(tmp_path / "run", auto, stop_at=1)
     monkeypatch.setattr(runner, "choose_precision", lambda kind: "float32")  # as on another machine
-    assert train(tmp_path / "run", auto, resume=True).config.precision == "bfloat16"
+    assert train(tmp_path / "run", auto, resume=True, stop_at=2).config.precision == "bfloat16"
     assert RunDir(tmp_path / "run").read_config().precision == "bfloat16"

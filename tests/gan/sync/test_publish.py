@@ -16,23 +16,44 @@ from tests.support.small_run import NAMES, flip_bit, tree, write_run
 
 PUBLISHED = sorted([*NAMES, "manifest.json"])
 NUM_AT_ONCE = 20
-# Says that it is ready, waits for argv[4] to exist, then publishes; with argv[5] it waits for a line after each file.
+# Says that it is ready, then publishes; with argv[4] it waits for a line after each file.
 PUBLISHER = """
-import sys, time
+import sys
 from pathlib import Path
 from gan.storage.local import LocalStore
 from gan.sync.publish import publish
 from gan.sync.stored_run import StoredRun
 
-run_path, store, run_id, start = sys.argv[1:5]
+run_path, store, run_id = sys.argv[1:4]
 print("ready", flush=True)
-while not Path(start).exists():
-    time.sleep(0.001)
 def progress(done, total):
-    if len(sys.argv) > 5:
+    if len(sys.argv) > 4:
         print(done, flush=True)
         sys.stdin.readline()
 print(publish(Path(run_path), StoredRun(LocalStore(Path(store)), run_id), progress).sha256)
+"""
+# Begins argv[4] processes, which publish at the same moment: when the last writer of their pipe has closed it.
+MANY_PUBLISHERS = """
+import os, sys
+from pathlib import Path
+from gan.storage.local import LocalStore
+from gan.sync.publish import publish
+from gan.sync.stored_run import StoredRun
+
+run_path, store, run_id, num_processes = sys.argv[1:]
+reader, writer = os.pipe()
+children = []
+for _ in range(int(num_processes)):
+    child = os.fork()
+    if child == 0:
+        os.close(writer)
+        os.read(reader, 1)
+        manifest = publish(Path(run_path), StoredRun(LocalStore(Path(store)), run_id))
+        sys.stdout.write(manifest.sha256 + "\\n")  # one write: the lines of two processes do not mix
+        sys.exit()
+    children.append(child)
+os.close(writer)
+sys.exit(any(os.waitpid(child, 0)[1] for child in children))
 """
 
 
@@ -137,7 +158,7 @@ def test_a_run_beside_it_is_not_touched(elsewhere: Path, store: LocalStore) -> N
 
 @pytest.mark.parametrize("num_files", [1, 5, len(NAMES)])
 def test_killed_while_publishing_then_completed(elsewhere: Path, store: LocalStore, num_files: int) -> None:
-    arguments = [str(elsewhere), str(store.root), "a", str(elsewhere), "one by one"]
+    arguments = [str(elsewhere), str(store.root), "a", "one by one"]
     command = [sys.executable, "-c", PUBLISHER, *arguments]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdin and process.stdout
@@ -155,18 +176,10 @@ def test_killed_while_publishing_then_completed(elsewhere: Path, store: LocalSto
     assert verify(StoredRun(store, "a")).problems == []
 
 
-def test_many_publishers_at_once_leave_one_whole_run(run_path: Path, store: LocalStore, tmp_path: Path) -> None:
-    arguments = [str(run_path), str(store.root), "a", str(tmp_path / "start")]
-    publishers = [
-        subprocess.Popen([sys.executable, "-c", PUBLISHER, *arguments], stdout=subprocess.PIPE, text=True)
-        for _ in range(NUM_AT_ONCE)
-    ]
-    for publisher in publishers:
-        assert publisher.stdout and publisher.stdout.readline() == "ready\n"
-    (tmp_path / "start").touch()
-    outputs = [publisher.communicate()[0] for publisher in publishers]
-    assert [publisher.returncode for publisher in publishers] == [0] * NUM_AT_ONCE
-    assert len(set(outputs)) == 1
+def test_many_publishers_at_once_leave_one_whole_run(run_path: Path, store: LocalStore) -> None:
+    command = [sys.executable, "-c", MANY_PUBLISHERS, str(run_path), str(store.root), "a", str(NUM_AT_ONCE)]
+    hashes = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    assert (len(hashes), len(set(hashes))) == (NUM_AT_ONCE, 1)
     assert published(store) == tree(run_path)
     assert sorted(published(store)) == PUBLISHED
     assert verify(StoredRun(store, "a")).problems == []
@@ -183,7 +196,7 @@ def test_a_store_that_cannot_be_written_leaves_the_run_as_it_was(elsewhere: Path
 def test_a_full_disk_leaves_the_run_as_it_was_and_the_store_unfinished(elsewhere: Path, store: LocalStore) -> None:
     before = tree(elsewhere)
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
-    arguments = [str(elsewhere), str(store.root), "a", str(elsewhere)]
+    arguments = [str(elsewhere), str(store.root), "a"]
     command = [sys.executable, "-c", limit + PUBLISHER, *arguments]
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "step-002000.safetensors: cannot be written (File too large)" in ended.stderr

@@ -84,9 +84,9 @@ def test_both_engines_compute_the_same_losses_also_where_a_sigmoid_is_0_or_1(rec
 @pytest.mark.parametrize("engine_class", [CpuEngine, GpuEngine])
 @pytest.mark.parametrize("recipe", ["published", "tuned"])
 def test_in_bfloat16_losses_differ_by_roundings(recipe: str, engine_class: type[CpuEngine | GpuEngine]) -> None:
-    losses = torch.empty(2, 10, 2)
+    losses = torch.empty(2, 5, 2)
     for precision, found in zip(("float32", "bfloat16"), losses, strict=True):
-        state, config, batches = begin(recipe, num_steps=10, precision=precision)
+        state, config, batches = begin(recipe, num_steps=5, precision=precision)
         take(engine_class(state, config), batches, found)
     assert 0 < (losses[0] - losses[1]).abs().max() < 0.02
 
@@ -245,7 +245,8 @@ def test_stopping_keeps_every_step() -> None:
 @pytest.mark.parametrize("recipe", ["published", "tuned", "dcgan"])
 @pytest.mark.parametrize("num_steps", [12, pytest.param(60, marks=pytest.mark.kill)])
 def test_a_state_saved_as_tensors_continues_with_the_same_bits(recipe: str, precision: str, num_steps: int) -> None:
-    state, config, batches = begin(recipe, num_steps=num_steps, precision=precision)
+    small = {"batch_size": 25} if num_steps == 12 else {}  # dcgan takes a second a step in bfloat16 on some CPUs
+    state, config, batches = begin(recipe, num_steps=num_steps, precision=precision, **small)
     training = train(state, config, batches)
     next(training)
     copied = TrainState(config).load({name: t.clone() for name, t in state.tensors().items()})

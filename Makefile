@@ -24,7 +24,7 @@ $(READY): requirements.lock pyproject.toml
 	@echo "installing requirements.lock into $(VENV) (about 6 GB unpacked)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@$(BIN)/python -m benchmarks.warm_up
+	@$(BIN)/python -m benchmarks.compile_kernels
 	@touch $@
 
 train: setup     ## train on MNIST and publish into ./store; options by ARGS="--num-steps 3000"
@@ -39,7 +39,7 @@ test-kill: setup ## kill training 52 times at random moments and compare every b
 e2e: setup       ## build and start the stack, use it and hurt it; long outages by ARGS=--long
 	@$(BIN)/pytest -m e2e $(ARGS)
 
-bench: setup     ## measure beside the published loop and the hardware's limit; a GPU by ARGS="--device cuda"
+bench: setup     ## compare the speed with the published loop and the limit of the hardware; a GPU by ARGS="--device cuda"
 	@$(BIN)/python -m benchmarks.bench $(ARGS)
 
 lint: setup      ## ruff, mypy strict, and the linters of Dockerfile and docker-compose.yml

@@ -1,4 +1,4 @@
-"""How fast is training, beside the published loop and beside what the hardware can do? `make bench`"""
+"""How fast is training, compared with the published loop and with the limit of the hardware? `make bench`"""
 
 import os
 import platform
@@ -15,11 +15,11 @@ from typing import Literal
 import click
 import torch
 
+from benchmarks.cases import list_cases
 from benchmarks.chart import svg
-from benchmarks.contenders import contenders
-from benchmarks.costs import measure
-from benchmarks.process import PACES, running
-from benchmarks.published_loop import lay_out
+from benchmarks.costs import measure_costs
+from benchmarks.process import STEP_FACTORS, running
+from benchmarks.published_loop import write_torchvision_files
 from benchmarks.results import Machine, Results, Row
 from benchmarks.timing import WINDOW, Setting
 from gan.cli.entry import debug_option, run_command
@@ -30,7 +30,7 @@ from gan.runs.provenance import git_commit
 
 STEPS = {"cpu": 200, "cuda": 1000}
 WORKFLOW_STEPS = {"cpu": 3000, "cuda": 30_000}
-SETTLE_SECONDS = 0.5  # a DataLoader's workers fill their queues after a window
+PAUSE_SECONDS = 0.5  # after a window, a DataLoader's workers still fill their queues
 PACKAGES = ("gan-train", "torch", "torchvision", "numpy", "numba")
 
 
@@ -40,11 +40,11 @@ PACKAGES = ("gan-train", "torch", "torchvision", "numpy", "numba")
 @click.option(
     "--steps",
     type=click.IntRange(min=WINDOW),
-    help=f"Of a window; a {WINDOW}th as many warm up. Ours and the limit take {PACES['cpu']} times as many, "
-    f"on a GPU {PACES['cuda']} times. Default {STEPS}.",
+    help=f"Steps of a window; the warm-up has one {WINDOW}th of them. Our recipes and the limit take "
+    f"{STEP_FACTORS['cpu']} times as many, on a GPU {STEP_FACTORS['cuda']} times as many. Default {STEPS}.",
 )
-@click.option("--workflow-steps", type=click.IntRange(min=3), help=f"Of the gan-train run. Default {WORKFLOW_STEPS}.")
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: as training chooses.")
+@click.option("--workflow-steps", type=click.IntRange(min=3), help=f"Steps of gan-train. Default {WORKFLOW_STEPS}.")
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: as in training.")
 @click.option("--data-dir", type=click.Path(path_type=Path), default=Path("data"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("build/bench"), show_default=True)
 @debug_option()
@@ -58,17 +58,17 @@ def bench(
     out: Path,
 ) -> None:
     """Measure, print a table, and write bench.json, bench.md and bench.svg."""
-    choose_device(device)  # says so when it cannot be used
+    choose_device(device)  # raises if it cannot be used
     machine = describe_machine(device)
     download_dataset(data_dir)
     with tempfile.TemporaryDirectory() as scratch:
         warm_up_steps = (steps or STEPS[device]) // WINDOW
         torchvision_dir = Path(scratch) / "torchvision"
-        lay_out(load_dataset(data_dir), torchvision_dir)
+        write_torchvision_files(load_dataset(data_dir), torchvision_dir)
         setting = Setting(device, threads or choose_num_threads(), warm_up_steps, data_dir, torchvision_dir)
-        rows = race(setting, rounds)
-        click.echo("gan train, gan-train, --help", err=True)
-        costs = measure(setting, workflow_steps or WORKFLOW_STEPS[device], rounds, Path(scratch))
+        rows = measure_rates(setting, rounds)
+        click.echo("running gan train, gan-train and their --help", err=True)
+        costs = measure_costs(setting, workflow_steps or WORKFLOW_STEPS[device], rounds, Path(scratch))
     results = Results(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=f"make bench ARGS={shlex.quote(shlex.join(sys.argv[1:]))}" if sys.argv[1:] else "make bench",
@@ -82,31 +82,31 @@ def bench(
     click.echo(results.table())
 
 
-def race(setting: Setting, rounds: int) -> list[Row]:
-    """Give every contender a window in each round, one after the other."""
+def measure_rates(setting: Setting, rounds: int) -> list[Row]:
+    """Time one window of every case in each round, one case after the other."""
     with ExitStack() as stack:
-        processes = [stack.enter_context(running(contender, setting)) for contender in contenders(setting.device)]
+        processes = [stack.enter_context(running(case, setting)) for case in list_cases(setting.device)]
         rates: list[list[float]] = [[] for _ in processes]
         for number in range(rounds):
-            for process, found in zip(processes, rates, strict=True):
-                found.append(process.window())
-                name = f"{process.contender.name}, {process.contender.precision}"
-                click.echo(f"round {number + 1} of {rounds}: {name}: {found[-1]:.1f} steps/s", err=True)
-                time.sleep(SETTLE_SECONDS)
+            for process, case_rates in zip(processes, rates, strict=True):
+                case_rates.append(process.time_window())
+                name = f"{process.case.name}, {process.case.precision}"
+                click.echo(f"round {number + 1} of {rounds}: {name}: {case_rates[-1]:.1f} steps/s", err=True)
+                time.sleep(PAUSE_SECONDS)
     return [
         Row(
-            group=process.contender.group,
-            name=process.contender.name,
-            precision=process.contender.precision,
+            group=process.case.group,
+            name=process.case.name,
+            precision=process.case.precision,
             num_steps=process.num_steps,
-            rates=found,
+            rates=case_rates,
         )
-        for process, found in zip(processes, rates, strict=True)
+        for process, case_rates in zip(processes, rates, strict=True)
     ]
 
 
 def describe_machine(device: str) -> Machine:
-    """Say what runs here, and how busy others keep it."""
+    """Return the hardware, the versions and the load of this machine."""
     return Machine(
         cpu=cpu_name(),
         num_cores=os.cpu_count() or 1,

@@ -1,4 +1,4 @@
-"""How do the results look as bars?"""
+"""How does a bar chart show the results?"""
 
 from html import escape
 
@@ -6,7 +6,7 @@ from benchmarks.results import Results, Row
 
 WIDTH = 860
 LABELS = 330  # pixels left of the bars
-VALUES = 60  # and right of them
+VALUES = 60  # pixels right of the bars
 BAR, GAP = 18, 10
 STYLE = """\
 text{font:13px system-ui,sans-serif;fill:#24292f}
@@ -15,7 +15,7 @@ text{font:13px system-ui,sans-serif;fill:#24292f}
 
 
 def svg(results: Results) -> str:
-    """Draw a bar a contender, as long as its median, with a line from its least to its greatest."""
+    """Draw one bar per case. Its length is the median, and a line goes from the lowest to the highest value."""
     greatest = max(rate for row in results.rows for rate in row.rates)
     bars = [_bar(row, number, (WIDTH - LABELS - VALUES) / greatest) for number, row in enumerate(results.rows)]
     height = GAP + len(bars) * (BAR + GAP) + 24

@@ -1,4 +1,4 @@
-"""What do the commands cost beside the training itself: memory, start-up, snapshots, the end?"""
+"""How much memory do the commands need, and how much time besides the training: start, snapshots, end?"""
 
 import json
 import os
@@ -23,20 +23,20 @@ SNAPSHOT_STEPS = 1000
 
 
 class Workflow(BaseModel):
-    """Say where the wall time of one `gan-train` went, in seconds."""
+    """The parts of the wall time of one `gan-train`, in seconds."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     num_steps: int
     num_snapshots: int
-    start_up: float  # from the command to the first step: imports, Prefect's server, reading the data
+    start_up: float  # until the first step: imports, Prefect's server, reading the data
     loop: float
-    snapshots: float  # grids, checkpoints, events, while the loop waits
+    snapshots: float  # the loop waits for grids, checkpoints and events
     end: float  # the last checkpoint, report, manifest, Prefect's server
 
     @classmethod
     def of(cls, command: Usage, metrics: list[SnapshotMetrics]) -> Self:
-        """Split a command's wall time by the metrics that it wrote."""
+        """Divide a command's wall time into its parts, by the metrics that it wrote."""
         first, last = metrics[0], metrics[-1]
         loop_began_at = datetime.fromisoformat(first.time).timestamp() - first.seconds
         last_at = datetime.fromisoformat(last.time).timestamp()
@@ -51,12 +51,12 @@ class Workflow(BaseModel):
 
     @property
     def overhead(self) -> float:
-        """Return the share of the loop's time that the rest took, without the start-up."""
+        """Return the time of snapshots and end, divided by the time of the loop. The start does not count."""
         return (self.snapshots + self.end) / self.loop
 
     @property
     def full_overhead(self) -> float:
-        """Return the same share, reckoned for the published number of steps with a snapshot every 1000."""
+        """Return the same ratio, estimated for the published number of steps with a snapshot every 1000 steps."""
         loop = self.loop * NUM_STEPS / self.num_steps
         # The last snapshot's checkpoint is part of the end.
         snapshots = self.snapshots / (self.num_snapshots - 1) * (NUM_STEPS // SNAPSHOT_STEPS)
@@ -64,7 +64,7 @@ class Workflow(BaseModel):
 
 
 class Costs(BaseModel):
-    """Hold what the commands cost beside the steps."""
+    """What the commands cost besides the steps."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -75,8 +75,8 @@ class Costs(BaseModel):
     gan_train_help_seconds: float  # of `gan-train --help`
 
 
-def measure(setting: Setting, num_steps: int, rounds: int, scratch: Path) -> Costs:
-    """Train `num_steps` by `gan-train`, 3 snapshots by `gan train`; ask both for help, `rounds` times."""
+def measure_costs(setting: Setting, num_steps: int, rounds: int, scratch: Path) -> Costs:
+    """Run `gan-train` for `num_steps`, `gan train` for 3 snapshots, and the help of both `rounds` times."""
     snapshot_steps = min(SNAPSHOT_STEPS, max(1, num_steps // 3))
     training = [
         "--snapshot-steps", str(snapshot_steps),
@@ -99,7 +99,7 @@ def measure(setting: Setting, num_steps: int, rounds: int, scratch: Path) -> Cos
 
 
 def run(command: str, *options: str, env: dict[str, str] | None = None) -> Usage:
-    """Run one of our commands. Raises click.ClickException with its last words when it fails."""
+    """Run one of our commands. Raises click.ClickException with the end of its error output if it fails."""
     words = [sys.executable, usage.__file__, str(Path(sys.executable).parent / command), *options]
     done = subprocess.run(words, env=os.environ | (env or {}), capture_output=True, text=True, check=False)
     if done.returncode:

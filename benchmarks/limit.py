@@ -1,4 +1,4 @@
-"""What is the least that a step can take on this machine? Its matrix products and one Adam step, nothing else."""
+"""What is the shortest time of a step on this machine? That of its matrix products and one Adam update alone."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -7,31 +7,31 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.timing import Precision, Run, Setting, timed
+from benchmarks.timing import Precision, Setting, TimeSteps, timed
 from gan.config import RunConfig, TrainConfig
 from gan.engine.cpu.matmul import choose_matmul
 from gan.recipes.networks import make_networks
 from gan.recipes.resolve import resolve
 
 Kind = Literal["forward", "input grad", "weight grad"]
-Multiplier = Literal["gan.engine.cpu.matmul", "torch.mm"]  # what the engine multiplies by, and the plain way
+MatmulName = Literal["gan.engine.cpu.matmul", "torch.mm"]  # the matrix multiplication of our CPU engine, and torch's
 DTYPES: dict[Precision, torch.dtype] = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Product(NamedTuple):
     """One matrix product, (m, k) times (k, n), of a step."""
 
-    kind: Kind  # inputs @ weight.t(), delta @ weight, or delta.t() @ inputs: which of the two lies transposed
+    kind: Kind  # inputs @ weight.t(), grad @ weight, or grad.t() @ inputs: this decides which of the two is transposed
     m: int
     k: int
     n: int
 
 
 def products_of_step(batch: int, latent: int) -> list[Product]:
-    """List the products of a step in their order; they are the same for `published` and `tuned`, without R1.
+    """List the products of a step in their order. They are the same for `published` and for `tuned` without R1.
 
-    D sees the fakes and the reals at once, as it does where no helper takes the reals, and nobody asks for the reals'
-    gradients by pixel. Its head, one output wide, takes sums and no product.
+    D sees the fakes and the reals together, as it does without a second thread. The gradients by the reals' pixels are
+    not computed. D's head has one output, so it needs sums and no product.
     """
     both = 2 * batch
     return [
@@ -61,18 +61,18 @@ def products_of_step(batch: int, latent: int) -> list[Product]:
     ]
 
 
-def multipliers(precision: Precision, device: str) -> list[Multiplier]:
-    """Name the ways to multiply on a device: the plain one, and the engine's where that is another."""
-    plain = device != "cpu" or choose_matmul(DTYPES[precision]) is torch.mm
-    return ["torch.mm"] if plain else ["gan.engine.cpu.matmul", "torch.mm"]
+def matmul_names(precision: Precision, device: str) -> list[MatmulName]:
+    """Return the names of the multiplications to measure: torch.mm, and the engine's if it is another one."""
+    is_torch_mm = device != "cpu" or choose_matmul(DTYPES[precision]) is torch.mm
+    return ["torch.mm"] if is_torch_mm else ["gan.engine.cpu.matmul", "torch.mm"]
 
 
-def limit(setting: Setting, precision: Precision, multiplier: Multiplier) -> Run:
-    """Prepare the products of a step of our engine, and Adam; on a GPU in one CUDA graph."""
+def prepare_limit(setting: Setting, precision: Precision, matmul: MatmulName) -> TimeSteps:
+    """Prepare the products of a step of our engine, and Adam. On a GPU they are in one CUDA graph."""
     config = resolve(TrainConfig(precision=precision), seed=0, device="cpu", num_threads=1)
     products = products_of_step(config.batch_size, config.latent_dim)
-    calls = [*multiplications(products, precision, multiplier, setting.device), _adam(config, setting.device)]
-    torch.empty(31 << 20, dtype=torch.uint8)  # keeps freed memory, as the engine does
+    calls = [*product_calls(products, precision, matmul, setting.device), _adam(config, setting.device)]
+    torch.empty(31 << 20, dtype=torch.uint8)  # keeps freed memory in the process; see gan/engine/base.py
 
     @torch.no_grad()
     def step() -> None:
@@ -82,10 +82,10 @@ def limit(setting: Setting, precision: Precision, multiplier: Multiplier) -> Run
     return timed(_in_graph(step) if setting.device == "cuda" else step, setting.device)
 
 
-def multiplications(
-    products: list[Product], precision: Precision, multiplier: Multiplier, device: str
+def product_calls(
+    products: list[Product], precision: Precision, matmul: MatmulName, device: str
 ) -> list[Callable[[], object]]:
-    """Return each product as a call; matrices of one shape are one tensor, so that caches serve as well as they can."""
+    """Return each product as a function. Matrices of one shape share a tensor, so that caches help most."""
     dtype = DTYPES[precision]
 
     @cache
@@ -96,14 +96,14 @@ def multiplications(
         kind, m, k, n = product
         left = matrix("in", k, m).t() if kind == "weight grad" else matrix("in", m, k)
         right = matrix("in", n, k).t() if kind == "forward" else matrix("in", k, n)
-        multiply = torch.mm if multiplier == "torch.mm" else choose_matmul(dtype)
+        multiply = torch.mm if matmul == "torch.mm" else choose_matmul(dtype)
         return partial(multiply, left, right, out=matrix("out", m, n))
 
     return [call_of(product) for product in products]
 
 
 def _adam(config: RunConfig, device: str) -> Callable[[], object]:
-    """Return one fused Adam step over as many parameters as both networks have."""
+    """Return one fused Adam step on as many parameters as both networks have together."""
     num_parameters = sum(p.numel() for network in make_networks(config) for p in network.parameters())
     parameters, grads, means, squares = (torch.rand(num_parameters, device=device) for _ in range(4))
     return partial(
@@ -113,7 +113,7 @@ def _adam(config: RunConfig, device: str) -> Callable[[], object]:
 
 
 def _in_graph(step: Callable[[], None]) -> Callable[[], None]:
-    """Record a step into a CUDA graph: launched one by one, its kernels would wait for Python."""
+    """Capture a step in a CUDA graph. Launched one by one, its kernels would wait for Python."""
     step()
     torch.cuda.synchronize()
     graph = torch.cuda.CUDAGraph()

@@ -1,4 +1,4 @@
-"""How does a contender run in a process of its own, alive and idle between its windows?"""
+"""How does a benchmark case run in a process of its own, which waits between its windows?"""
 
 import multiprocessing
 from collections.abc import Callable, Iterator
@@ -9,34 +9,34 @@ from multiprocessing.connection import Connection
 import click
 import torch
 
-from benchmarks.contenders import Contender
-from benchmarks.timing import WINDOW, Run, Setting
+from benchmarks.cases import Case
+from benchmarks.timing import WINDOW, Setting, TimeSteps
 
-# So many times the steps of the others take ours and the limit, so that their windows last about as long.
-PACES = {"cpu": 5, "cuda": 20}
+# Our recipes and the limit take this many times the steps of the other cases, so that all windows last about as long.
+STEP_FACTORS = {"cpu": 5, "cuda": 20}
 
 
-class Process:
-    """Run a contender, kept alive and idle between its windows."""
+class CaseProcess:
+    """Run a case in its own process. Between the windows, the process waits."""
 
-    def __init__(self, contender: Contender, setting: Setting) -> None:
-        """Start it; it prepares itself meanwhile."""
-        pace = PACES[setting.device] if contender.group in ("ours", "limit") else 1
-        setting = replace(setting, warm_up_steps=setting.warm_up_steps * pace)
-        self.contender, self.num_steps = contender, WINDOW * setting.warm_up_steps
+    def __init__(self, case: Case, setting: Setting) -> None:
+        """Start the process. It prepares the case while the caller continues."""
+        factor = STEP_FACTORS[setting.device] if case.group in ("ours", "limit") else 1
+        setting = replace(setting, warm_up_steps=setting.warm_up_steps * factor)
+        self.case, self.num_steps = case, WINDOW * setting.warm_up_steps
         spawn = multiprocessing.get_context("spawn")
-        self.connection, theirs = spawn.Pipe()
-        self.process = spawn.Process(target=_serve, args=(theirs, contender.prepare, setting))
+        self.connection, child_connection = spawn.Pipe()
+        self.process = spawn.Process(target=_time_windows, args=(child_connection, case.prepare, setting))
         self.process.start()
-        theirs.close()
+        child_connection.close()
 
-    def window(self) -> float:
-        """Run a warm-up, then a window; return its steps a second."""
+    def time_window(self) -> float:
+        """Take the warm-up steps, then the steps of a window. Return the window's steps per second."""
         try:
             self.connection.send(self.num_steps)
             seconds: float = self.connection.recv()
         except (EOFError, BrokenPipeError):
-            raise click.ClickException(f"{self.contender.name}: its process ended; its last words are above") from None
+            raise click.ClickException(f"{self.case.name}: its process ended; its error message is above") from None
         return self.num_steps / seconds
 
     def stop(self) -> None:
@@ -46,24 +46,24 @@ class Process:
 
 
 @contextmanager
-def running(contender: Contender, setting: Setting) -> Iterator[Process]:
-    """Keep a contender's process for the length of the block."""
-    process = Process(contender, setting)
+def running(case: Case, setting: Setting) -> Iterator[CaseProcess]:
+    """Start a case's process, and end it after the block."""
+    process = CaseProcess(case, setting)
     try:
         yield process
     finally:
         process.stop()
 
 
-def _serve(connection: Connection, prepare: Callable[[Setting], Run], setting: Setting) -> None:
-    """Answer each number of steps with the seconds that they took after a warm-up, until nobody asks any more."""
+def _time_windows(connection: Connection, prepare: Callable[[Setting], TimeSteps], setting: Setting) -> None:
+    """Receive numbers of steps. Send the seconds of each after a warm-up. Return when the connection is closed."""
     torch.set_num_threads(setting.num_threads)
-    torch.set_flush_denormal(True)  # else the published loop goes ten times as slowly once its D has been dead a while
-    run = prepare(setting)
+    torch.set_flush_denormal(True)  # otherwise the published loop takes ten times as long, after D has died
+    time_steps = prepare(setting)
     while True:
         try:
             num_steps: int = connection.recv()
         except EOFError:
             return
-        run(setting.warm_up_steps)
-        connection.send(run(num_steps))
+        time_steps(setting.warm_up_steps)
+        connection.send(time_steps(num_steps))

@@ -1,6 +1,7 @@
-"""How does the tutorial train? Its loop, from torchvision's MNIST by a DataLoader, or from memory.
+"""How does the tutorial train? This is its loop, with torchvision's MNIST in a DataLoader, or with the data in memory.
 
-Left out are its TensorBoard lines, which would cost it more; both losses are read at every step, as they need it.
+The tutorial also writes TensorBoard events. This loop does not, so it is faster. It reads both losses at every step, as
+the tutorial does for its events.
 """
 
 import warnings
@@ -14,7 +15,7 @@ from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import MNIST
 
-from benchmarks.timing import Run, Setting, timed
+from benchmarks.timing import Setting, TimeSteps, timed
 from gan.data import idx
 from gan.data.dataset import Dataset, load_dataset
 from gan.data.mnist import FILES
@@ -27,19 +28,20 @@ BATCH_NORM_EPS = 0.8
 LEARNING_RATE = 1e-4
 
 
-def with_loader(setting: Setting, num_workers: int) -> Run:
-    """Prepare the loop as the tutorial has it."""
-    return timed(partial(next, train(loaded(setting.torchvision_dir, num_workers), setting.device)), setting.device)
+def prepare_with_loader(setting: Setting, num_workers: int) -> TimeSteps:
+    """Prepare the tutorial's loop."""
+    batches = batches_from_loader(setting.torchvision_dir, num_workers)
+    return timed(partial(next, train(batches, setting.device)), setting.device)
 
 
-def in_memory(setting: Setting) -> Run:
-    """Prepare the same loop on images that lie on the device as uint8."""
+def prepare_with_data_in_memory(setting: Setting) -> TimeSteps:
+    """Prepare the same loop on images that are on the device as uint8."""
     images = torch.from_numpy(load_dataset(setting.data_dir).train_images).unsqueeze(1).to(setting.device)
-    return timed(partial(next, train(drawn(images), setting.device)), setting.device)
+    return timed(partial(next, train(batches_from_memory(images), setting.device)), setting.device)
 
 
 def train(batches: Iterator[Tensor], device: str) -> Iterator[tuple[float, float]]:
-    """Train on batches (B, 1, 28, 28) in [-1, 1], yielding (g_loss, d_loss) after each step."""
+    """Train on batches (B, 1, 28, 28) in [-1, 1]. Yield (g_loss, d_loss) after each step."""
     g, d = generator(LATENT_DIM, BATCH_NORM_EPS).to(device), published_discriminator().to(device)
     loss = nn.BCELoss()
     g_optimizer = torch.optim.Adam(g.parameters(), lr=LEARNING_RATE)
@@ -62,8 +64,8 @@ def train(batches: Iterator[Tensor], device: str) -> Iterator[tuple[float, float
         yield g_loss.item(), d_loss.item()
 
 
-def lay_out(data: Dataset, root: Path) -> None:
-    """Write the four files where torchvision's MNIST looks for them below `root`."""
+def write_torchvision_files(data: Dataset, root: Path) -> None:
+    """Write the four files below `root`, where torchvision's MNIST reads them."""
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
     arrays = (data.train_images, data.train_labels, data.test_images, data.test_labels)
@@ -71,9 +73,9 @@ def lay_out(data: Dataset, root: Path) -> None:
         (raw / file.name).write_bytes(idx.encode(array))
 
 
-def loaded(torchvision_dir: Path, num_workers: int) -> Iterator[Tensor]:
-    """Yield batches for ever, by a DataLoader that begins anew with each epoch."""
-    warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than cores: as asked
+def batches_from_loader(torchvision_dir: Path, num_workers: int) -> Iterator[Tensor]:
+    """Yield batches without end, by a DataLoader that starts again at each epoch."""
+    warnings.filterwarnings("ignore", message="This DataLoader will create")  # more workers than cores
     transform = transforms.Compose([transforms.ToTensor(), transforms.Normalize([0.5], [0.5])])
     loader = DataLoader(
         MNIST(torchvision_dir, train=True, transform=transform),
@@ -84,8 +86,8 @@ def loaded(torchvision_dir: Path, num_workers: int) -> Iterator[Tensor]:
             yield images
 
 
-def drawn(images: Tensor) -> Iterator[Tensor]:
-    """Yield batches for ever out of uint8 images (N, 1, 28, 28), each epoch in a new order."""
+def batches_from_memory(images: Tensor) -> Iterator[Tensor]:
+    """Yield batches of uint8 images (N, 1, 28, 28) without end, each epoch in a new order."""
     num_images = len(images) // BATCH_SIZE * BATCH_SIZE
     while True:
         order = torch.randperm(len(images), device=images.device)[:num_images]

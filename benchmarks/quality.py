@@ -1,6 +1,6 @@
-"""What is each part of `tuned` worth? `python -m benchmarks.quality --data-dir data`
+"""How much does each part of `tuned` improve the samples? `python -m benchmarks.quality --data-dir data`
 
-Trains every variant on the same seeds, evaluates it as `gan evaluate` does, and prints a table.
+The program trains every variant with the same seeds, evaluates it as `gan evaluate` does, and prints a table.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from gan.evaluation.evaluator import NUM_SAMPLES, Evaluation, Evaluator
 from gan.recipes.draw import draw
 from gan.runs.runner import open_run
 
-SEED = 0  # of the samples, as `gan evaluate` has it
+SEED = 0  # of the samples, the same as in `gan evaluate`
 VARIANTS: dict[str, dict[str, Any]] = {
     "tuned": {},
     "without digits": {"conditional": False},
@@ -40,7 +40,7 @@ VARIANTS: dict[str, dict[str, Any]] = {
 
 
 def measure(variant: str, seed: int, num_steps: int, precision: str, data: Dataset) -> Evaluation:
-    """Train on one thread, in a directory that is thrown away, and evaluate the last step."""
+    """Train on one thread, in a temporary directory, and evaluate the generator of the last step."""
     fields = {"seed": seed, "num_steps": num_steps, "precision": precision, "num_threads": 1}
     config = TrainConfig(**{**fields, **VARIANTS[variant]})
     with tempfile.TemporaryDirectory() as folder, open_run(Path(folder) / "run", config, data) as run:
@@ -50,32 +50,32 @@ def measure(variant: str, seed: int, num_steps: int, precision: str, data: Datas
     return Evaluator(data).evaluate(images)
 
 
-def row(variant: str, found: list[Evaluation]) -> str:
-    """Return a variant's line of the table."""
-    distances = ", ".join(f"{each.distance.value:.1f}" for each in found)
-    score = mean(each.score.value for each in found)
-    shares = [share for each in found for share in each.class_shares]
+def row(variant: str, evaluations: list[Evaluation]) -> str:
+    """Return a variant's row of the table."""
+    distances = ", ".join(f"{each.distance.value:.1f}" for each in evaluations)
+    score = mean(each.score.value for each in evaluations)
+    shares = [share for each in evaluations for share in each.class_shares]
     return f"| {variant} | {distances} | {score:.2f} | {min(shares):.1%} to {max(shares):.1%} |"
 
 
 def main() -> int:
-    """Print a row a variant, each when it is done."""
+    """Print one row per variant, each as soon as it is finished."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("variants", nargs="*", default=list(VARIANTS), help=f"Default: {', '.join(VARIANTS)}.")
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--num-steps", type=int, default=20_000)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--precision", choices=["float32", "bfloat16", "auto"], default="float32")
-    parser.add_argument("--jobs", type=int, default=2, help="Trainings at a time, one thread each.")
+    parser.add_argument("--jobs", type=int, default=2, help="Trainings that run at the same time, each on one thread.")
     args = parser.parse_args()
-    if odd := set(args.variants) - VARIANTS.keys():
-        parser.error(f"no such variant: {', '.join(sorted(odd))}")
+    if unknown := set(args.variants) - VARIANTS.keys():
+        parser.error(f"no such variant: {', '.join(sorted(unknown))}")
     data = load_dataset(args.data_dir)
-    fixed = args.num_steps, args.precision, data
-    print("| | distance, a seed each | score | classes |\n|---|---|---|---|", flush=True)  # noqa: T201
+    other_args = args.num_steps, args.precision, data
+    print("| | distance of each seed | score | share of each class |\n|---|---|---|---|", flush=True)  # noqa: T201
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
         running = {
-            variant: [pool.submit(measure, variant, seed, *fixed) for seed in range(args.seeds)]
+            variant: [pool.submit(measure, variant, seed, *other_args) for seed in range(args.seeds)]
             for variant in args.variants
         }
         for variant, futures in running.items():

@@ -1,35 +1,36 @@
-"""What came out of a benchmark: as JSON, and as a table for people?"""
+"""What does a benchmark write, as JSON and as a table?"""
 
 from statistics import median
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from benchmarks.contenders import Group
+from benchmarks.cases import Group
 from benchmarks.costs import Costs
 from benchmarks.timing import Precision
 
 NOTES = """\
-Steps per second, the median of all rounds ({rounds}) with the least and the greatest. In a round all take turns, each
-in a process of its own. The published loop reads both losses at every step and writes no TensorBoard. The limit is
-every matrix product of a step of ours and one fused Adam, nothing else; of two multipliers the quicker counts."""
+The table shows steps per second: the median, the lowest and the highest value of {rounds} rounds. In a round, each row
+runs once, in a process of its own. The published loop reads both losses at every step and writes no TensorBoard events.
+The limit is every matrix product of our step and one fused Adam, nothing else. If a precision has two limits, the
+faster one counts."""
 
 
 class Machine(BaseModel):
-    """Say what ran where."""
+    """The machine and the versions of a benchmark."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     cpu: str
     num_cores: int
     gpu: str | None
-    load_average: float  # over the minute before: others' work, unless it is about 0
+    load_average: float  # of the minute before; if it is not about 0, other processes were running
     versions: dict[str, str]
     git_commit: str | None
 
 
 class Row(BaseModel):
-    """Hold a contender's steps a second, one figure a round."""
+    """A case's steps per second, one value per round."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -46,7 +47,7 @@ class Row(BaseModel):
 
 
 class Results(BaseModel):
-    """Hold a benchmark: bench.json."""
+    """The results of a benchmark: the content of bench.json."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -60,11 +61,11 @@ class Results(BaseModel):
     costs: Costs
 
     def best(self, group: Group, precision: Precision) -> Row:
-        """Return the quickest of a group at a precision."""
+        """Return the fastest row of a group at a precision."""
         return max((row for row in self.rows if (row.group, row.precision) == (group, precision)), key=lambda r: r.rate)
 
     def table(self) -> str:
-        """Return it in Markdown."""
+        """Return the results in Markdown."""
         head = [
             "| | precision | steps/s | least..greatest | x DataLoader | x in memory | of the limit |",
             "|---|---|---|---|---|---|---|",
@@ -73,13 +74,13 @@ class Results(BaseModel):
         return "\n".join([*head, *map(self._line, self.rows), "", notes, "", *self._costs(), "", *self._machine(), ""])
 
     def _line(self, row: Row) -> str:
-        against = ["", "", ""]
+        ratios = ["", "", ""]
         if row.group == "ours":
             loader, memory = self.best("loader", "float32"), self.best("memory", "float32")
             limit = self.best("limit", row.precision)
-            against = [f"{row.rate / loader.rate:.1f}", f"{row.rate / memory.rate:.1f}", f"{row.rate / limit.rate:.0%}"]
+            ratios = [f"{row.rate / loader.rate:.1f}", f"{row.rate / memory.rate:.1f}", f"{row.rate / limit.rate:.0%}"]
         spread = f"{min(row.rates):.1f}..{max(row.rates):.1f}"
-        return f"| {row.name} | {row.precision} | {row.rate:.1f} | {spread} | " + " | ".join(against) + " |"
+        return f"| {row.name} | {row.precision} | {row.rate:.1f} | {spread} | " + " | ".join(ratios) + " |"
 
     def _costs(self) -> list[str]:
         costs, flow = self.costs, self.costs.workflow
@@ -88,7 +89,7 @@ class Results(BaseModel):
             f"`gan-train` {costs.workflow_peak_rss_bytes / 1e6:,.0f} MB.",
             f"- `gan-train` of {flow.num_steps:,} steps with {flow.num_snapshots} snapshots: start-up "
             f"{flow.start_up:.1f} s, loop {flow.loop:.1f} s, snapshots {flow.snapshots:.2f} s, end {flow.end:.1f} s. "
-            f"Snapshots and end: {flow.overhead:.1%} of the loop; {flow.full_overhead:.1%} reckoned for a full run.",
+            f"Snapshots and end: {flow.overhead:.1%} of the loop; {flow.full_overhead:.1%} estimated for a full run.",
             f"- `gan --help` {costs.gan_help_seconds:.2f} s, `gan-train --help` {costs.gan_train_help_seconds:.2f} s.",
         ]
 

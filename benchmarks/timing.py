@@ -1,4 +1,4 @@
-"""How is a window of steps timed, and under which setting?"""
+"""How are steps timed, and what do all benchmark cases have in common?"""
 
 import time
 from collections.abc import Callable
@@ -8,27 +8,27 @@ from typing import Literal
 
 import torch
 
-WINDOW = 5  # a window is so many times its warm-up
+WINDOW = 5  # a timed window has this many times the steps of its warm-up
 
 Precision = Literal["float32", "bfloat16"]
-Run = Callable[[int], float]  # takes so many steps, returns the seconds
+TimeSteps = Callable[[int], float]  # takes that many steps and returns the seconds
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Hold what is the same for every contender."""
+    """What is the same for every case."""
 
     device: Literal["cpu", "cuda"]
     num_threads: int
     warm_up_steps: int
-    data_dir: Path  # of the idx files as we keep them
-    torchvision_dir: Path  # of the same files as torchvision keeps them
+    data_dir: Path  # with the idx files as gan-train stores them
+    torchvision_dir: Path  # with the same files as torchvision stores them
 
 
-def timed(step: Callable[[], object], device: str) -> Run:
-    """Make a step into a Run, which waits for the device before it looks at the clock."""
+def timed(step: Callable[[], object], device: str) -> TimeSteps:
+    """Return a function that takes steps and times them. It waits for the device before it reads the clock."""
 
-    def run(num_steps: int) -> float:
+    def time_steps(num_steps: int) -> float:
         _wait_for(device)
         began = time.perf_counter()
         for _ in range(num_steps):
@@ -36,7 +36,7 @@ def timed(step: Callable[[], object], device: str) -> Run:
         _wait_for(device)
         return time.perf_counter() - began
 
-    return run
+    return time_steps
 
 
 def _wait_for(device: str) -> None:

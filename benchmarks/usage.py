@@ -1,7 +1,7 @@
-"""What does a command take: time and memory? `python usage.py PROGRAM [OPTION ...]` prints it as JSON.
+"""How much time and memory does a command need? `python usage.py PROGRAM [OPTION ...]` prints it as JSON.
 
-A child begins with the peak memory of whoever starts it, and RUSAGE_CHILDREN keeps the largest of all children: only
-a small process that starts one command and no other can tell what that command took.
+A child process starts with the peak memory of its parent, and RUSAGE_CHILDREN holds the peak of the largest child. So
+the peak of one command can only be measured by a small process that starts this command and no other.
 """
 
 import json
@@ -13,11 +13,11 @@ from typing import NamedTuple
 
 
 class Usage(NamedTuple):
-    """What a command took."""
+    """The time and memory that a command needed."""
 
     began_at: float  # seconds since 1970
     ended_at: float
-    peak_rss_bytes: int  # of the command's process, or of the largest of those that it waited for
+    peak_rss_bytes: int  # of the command's process, or of its largest child process
 
     @property
     def seconds(self) -> float:
@@ -26,7 +26,7 @@ class Usage(NamedTuple):
 
 
 def main() -> int:
-    """Run a command, its output left out, and return its exit code."""
+    """Run a command without its output, and return its exit code."""
     began_at = time.time()
     code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL)
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024  # kilobytes on Linux

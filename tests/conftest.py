@@ -1,4 +1,4 @@
-"""What holds for every test, and which are left out on a machine that cannot run them?"""
+"""Which settings hold for all tests, and which tests are left out on a machine that cannot run them?"""
 
 import os
 import subprocess
@@ -51,7 +51,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect what cannot run here, and the long campaigns unless they were asked for by -m."""
+    """Deselect the tests that cannot run here, and the long ones unless -m selects them."""
     kept = []
     for item in items:
         reasons = [
@@ -75,18 +75,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand what was left out to the process that reports, where tests run in several."""
+    """Send the list of deselected tests to the process that reports, if the tests run in several processes."""
     if hasattr(session.config, "workeroutput"):
         session.config.workeroutput["left_out"] = left_out
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_testnodedown(node: Any) -> None:
-    """Take over what a worker left out; each of them collects all tests."""
+    """Store the list of tests that a worker deselected. Each worker collects all tests."""
     left_out.update(getattr(node, "workeroutput", {}).get("left_out", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say at the end what was left out, and why."""
+    """Print at the end which tests were left out, and why."""
     for reason, count in sorted(left_out.items()):
         terminalreporter.write_line(f"left out: {count} {reason}")

@@ -1,4 +1,4 @@
-"""Does the benchmark measure what it says: the step's own products, the tutorial's loop, what a command takes?"""
+"""Does the benchmark measure what it says: the products of a step, the tutorial's loop, the cost of a command?"""
 
 import json
 import subprocess
@@ -14,11 +14,11 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from benchmarks import usage
+from benchmarks.cases import list_cases
 from benchmarks.chart import svg
-from benchmarks.contenders import contenders
 from benchmarks.costs import Costs, Workflow
-from benchmarks.limit import multiplications, products_of_step
-from benchmarks.published_loop import drawn, lay_out, loaded, train
+from benchmarks.limit import product_calls, products_of_step
+from benchmarks.published_loop import batches_from_loader, batches_from_memory, train, write_torchvision_files
 from benchmarks.results import Machine, Results, Row
 from benchmarks.timing import timed
 from benchmarks.usage import Usage
@@ -61,40 +61,40 @@ def products_in(call: Callable[[], object]) -> Counter[tuple[int, int, int]]:
     return counter.found
 
 
-@pytest.mark.parametrize("multiplier", ["gan.engine.cpu.matmul", "torch.mm"])
+@pytest.mark.parametrize("matmul", ["gan.engine.cpu.matmul", "torch.mm"])
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("recipe", ["published", "tuned"])
-def test_the_limit_has_the_products_of_the_engines_step(recipe: Any, precision: Any, multiplier: Any) -> None:
+def test_the_limit_has_the_products_of_the_engines_step(recipe: Any, precision: Any, matmul: Any) -> None:
     asked = TrainConfig(recipe=recipe, precision=precision, batch_size=BATCH, num_steps=1, r1_gamma=0)
     config = resolve(asked, seed=0, device="cpu", num_threads=1)
     engine = engine_for(TrainState(config), config)
     real = Batches(*digits(BATCH), BATCH, 0)(1)
-    calls = multiplications(products_of_step(BATCH, 100), precision, multiplier, "cpu")
+    calls = product_calls(products_of_step(BATCH, 100), precision, matmul, "cpu")
     in_limit = products_in(lambda: [call() for call in calls])
     assert in_limit.total() == 23
     assert in_limit == products_in(lambda: engine.step(real, torch.empty(2)))
 
 
-def test_the_limit_computes_no_gradient_that_nobody_reads() -> None:
+def test_the_limit_computes_no_gradient_that_is_not_used() -> None:
     g_weights, d_weights = 1_503_744, 565_376
-    there_and_back = 2 * 3 * (64 * g_weights + 128 * d_weights)
-    unread = 2 * (64 * 100 * 128 + 3 * 128 * 128 * 1 + 64 * 512 * 784)  # by z; the head's, no products; by real pixels
+    forward_and_backward = 2 * 3 * (64 * g_weights + 128 * d_weights)
+    unused = 2 * (64 * 100 * 128 + 3 * 128 * 128 * 1 + 64 * 512 * 784)  # by z; D's head has no product; by real pixels
     flops = sum(2 * p.m * p.k * p.n for p in products_of_step(64, 100))
-    assert flops == there_and_back - unread == 958_529_536
+    assert flops == forward_and_backward - unused == 958_529_536
 
 
 def test_the_published_loop_reads_our_files_as_torchvision_does(tmp_path: Path) -> None:
     data = mnist(num_train=128)
-    lay_out(data, tmp_path)
-    epochs = (loaded(tmp_path, 0), drawn(torch.from_numpy(data.train_images).unsqueeze(1)))
+    write_torchvision_files(data, tmp_path)
+    epochs = (batches_from_loader(tmp_path, 0), batches_from_memory(torch.from_numpy(data.train_images).unsqueeze(1)))
     by_loader, by_hand = (torch.cat([next(batches), next(batches)]).sum((1, 2, 3)).sort().values for batches in epochs)
     assert by_loader.shape == (128,)
     torch.testing.assert_close(by_loader, by_hand)
 
 
-def test_the_published_loop_goes_on_over_epochs() -> None:
+def test_the_published_loop_continues_over_epochs() -> None:
     images = torch.from_numpy(digits(130)[0]).unsqueeze(1)
-    losses = train(drawn(images), "cpu")
+    losses = train(batches_from_memory(images), "cpu")
     assert all(0 < g_loss < 2 and 0 < d_loss < 2 for g_loss, d_loss in (next(losses) for _ in range(5)))
 
 
@@ -105,15 +105,15 @@ def test_a_window_is_timed_step_by_step() -> None:
 
 
 @pytest.mark.parametrize(("device", "intel", "num_limits"), [("cpu", True, 2), ("cpu", False, 3), ("cuda", False, 2)])
-def test_every_way_is_listed_once(device: str, intel: bool, num_limits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_case_is_listed_once(device: str, intel: bool, num_limits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gan.engine.cpu.matmul.is_intel", lambda: intel)
-    listed = contenders(device)
+    listed = list_cases(device)
     groups = {"loader": 3, "memory": 1, "ours": 4, "limit": num_limits}
-    assert Counter(contender.group for contender in listed) == groups
-    assert len({(contender.name, contender.precision) for contender in listed}) == len(listed)
+    assert Counter(case.group for case in listed) == groups
+    assert len({(case.name, case.precision) for case in listed}) == len(listed)
 
 
-def test_a_commands_memory_is_its_own() -> None:
+def test_the_memory_of_a_command_is_measured_without_that_of_its_parent() -> None:
     hundred_mb = [sys.executable, "-c", "bytes(range(1)) * 100_000_000"]
     done = subprocess.run([sys.executable, usage.__file__, *hundred_mb], capture_output=True, check=True)
     assert 100e6 < Usage(**json.loads(done.stdout)).peak_rss_bytes < 130e6  # of this process: several times that
@@ -123,7 +123,7 @@ def snapshot(step: int, seconds: float, time: str) -> SnapshotMetrics:
     return SnapshotMetrics(step=step, g_loss=1, d_loss=1, steps_per_second=100, seconds=seconds, time=time)
 
 
-def test_a_workflows_time_is_split() -> None:
+def test_the_time_of_a_workflow_is_divided_into_its_parts() -> None:
     command = Usage(began_at=0, ended_at=37, peak_rss_bytes=1)
     metrics = [snapshot(1000 * i, 10 * i, f"1970-01-01T00:00:{4 + 11 * i - 1}+00:00") for i in (1, 2)]
     flow = Workflow.of(command, metrics)
@@ -174,7 +174,7 @@ def test_the_table_is_made_from_the_json(results: Results) -> None:
     assert "Snapshots and end: 10.0% of the loop" in table
 
 
-def test_the_chart_has_a_bar_for_each_way(results: Results) -> None:
+def test_the_chart_has_a_bar_for_each_case(results: Results) -> None:
     drawing = ElementTree.fromstring(svg(results))
     bars = drawing.findall("{*}rect")
     assert [bar.get("class") for bar in bars] == [row.group for row in results.rows]

@@ -1,4 +1,4 @@
-"""Do README and docs/ say what the code does, name only what exists, and link to what is there?"""
+"""Are README and docs/ true: do all options, files and commands that they name exist, and all link targets?"""
 
 import importlib.util
 import json
@@ -46,7 +46,7 @@ def blocks(text: str, language: str) -> list[str]:
 
 
 def inline(text: str) -> list[str]:
-    """Return what stands in backticks outside of code blocks."""
+    """Return the texts in backticks outside of code blocks."""
     outside = re.sub(r"^ *```.*?^ *```", "", text, flags=re.DOTALL | re.MULTILINE)
     return re.findall(r"`([^`\n]+)`", outside)
 
@@ -94,7 +94,7 @@ def test_the_readme_is_a_front_page() -> None:
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-def test_every_link_leads_somewhere(name: str) -> None:
+def test_the_target_of_every_link_exists(name: str) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", TEXTS[name]):
         if not target.startswith(("http://", "https://", "mailto:")):
             path, _, anchor = target.partition("#")
@@ -104,7 +104,7 @@ def test_every_link_leads_somewhere(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-def test_every_command_in_a_shell_block_can_be_given(name: str) -> None:
+def test_every_command_in_a_shell_block_is_valid(name: str) -> None:
     for words in shell_lines(TEXTS[name]):
         if words[0] in ("gan", "gan-train"):
             command, rest = command_of(words)
@@ -188,7 +188,7 @@ def test_the_tasks_of_the_flow_are_documented() -> None:
     assert rows == {name: [str(task.retries), delays[name]] for name, task in found.items()}
 
 
-def test_artifacts_diagnoses_and_what_follows_are_documented() -> None:
+def test_artifacts_diagnoses_and_actions_are_documented() -> None:
     page = TEXTS["docs/monitoring.md"]
     assert set(table(page, "artifact")) == {key for name, key in vars(artifacts).items() if name.endswith("_KEY")}
     assert set(table(page, "diagnosis")) == set(KINDS)

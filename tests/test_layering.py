@@ -1,4 +1,4 @@
-"""Check the architecture: imports point down, files say what they answer, and nothing grows too large."""
+"""Do imports point down, does each module answer a question, and do files and functions stay small?"""
 
 import ast
 from collections import Counter
@@ -89,7 +89,7 @@ def test_the_base_layer_holds_the_base_modules_alone() -> None:
     assert found == BASE_MODULES
 
 
-def test_the_product_knows_no_orchestration() -> None:
+def test_the_product_does_not_import_prefect_or_flows() -> None:
     product = [path for path in SOURCES if module_of(path).startswith("gan.")]
     tops = {name.split(".")[0] for path in product for name in imports(path)}
     assert not tops & {"prefect", "flows", "stack", "benchmarks"}
@@ -111,7 +111,7 @@ def test_a_module_name_occurs_once() -> None:
     assert {name for name, count in counts.items() if count > 1} <= SHARED_NAMES
 
 
-def test_a_file_says_which_question_it_answers() -> None:
+def test_the_docstring_of_a_module_asks_a_question() -> None:
     product = [path for path in SOURCES if module_of(path).startswith(("gan.", "flows."))]
     silent = [path for path in product if "?" not in (ast.get_docstring(ast.parse(path.read_text())) or "")]
     assert not silent

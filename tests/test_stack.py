@@ -1,4 +1,4 @@
-"""What does the stack promise that can be seen without Docker?"""
+"""Are the compose files and the credentials of the stack right, as far as this can be tested without Docker?"""
 
 import json
 import re
@@ -39,7 +39,7 @@ def locked(name: str) -> dict[str, set[str]]:
     return found
 
 
-def test_each_service_gets_the_files_that_are_its_own(tmp_path: Path) -> None:
+def test_each_service_gets_only_its_own_files(tmp_path: Path) -> None:
     make(tmp_path)
     assert modes(tmp_path) == {
         "all/credentials.json": "400",
@@ -68,7 +68,7 @@ def test_two_stacks_have_different_credentials(tmp_path: Path) -> None:
     assert [value for value in first.values() if not re.fullmatch("[0-9a-f]{32}", value)] == []
 
 
-def test_a_lost_volume_is_filled_again_with_the_same(tmp_path: Path) -> None:
+def test_a_lost_volume_is_filled_again_with_the_same_credentials(tmp_path: Path) -> None:
     make(tmp_path)
     before = contents(tmp_path)
     (tmp_path / "app/credentials").unlink()
@@ -88,14 +88,14 @@ def test_no_service_reads_a_secret_of_another(tmp_path: Path) -> None:
         assert known.minio_root_password not in seen
 
 
-def test_making_prints_nothing_and_showing_prints_all(tmp_path: Path) -> None:
+def test_make_prints_nothing_and_show_prints_all_credentials(tmp_path: Path) -> None:
     assert CliRunner().invoke(main, ["--root", str(tmp_path), "make"]).output == ""
     env = {"PREFECT_PUBLIC_URL": "http://p", "S3_PUBLIC_ENDPOINT_URL": "http://s", "AWS_DEFAULT_REGION": "here"}
     shown = CliRunner().invoke(main, ["--root", str(tmp_path), "show"], env=env).output
     assert [value for value in vars(read(tmp_path)).values() if value not in shown] == []
 
 
-def test_what_is_shown_points_a_client_at_the_stack(tmp_path: Path) -> None:
+def test_the_shown_lines_set_up_a_client_of_the_stack(tmp_path: Path) -> None:
     make(tmp_path)
     lines = describe(read(tmp_path), "http://127.0.0.1:4200", "http://127.0.0.1:9000", "us-east-1").splitlines()
     assert "export PREFECT_API_URL=http://127.0.0.1:4200/api" in lines
@@ -113,7 +113,7 @@ def test_without_credentials_it_says_what_to_do(tmp_path: Path) -> None:
     assert shown.output.endswith("no credentials yet. Start the stack first: docker compose up -d --wait\n")
 
 
-def test_the_app_may_touch_its_bucket_alone() -> None:
+def test_the_app_may_use_only_its_own_bucket() -> None:
     resources = {name for statement in policy("digits")["Statement"] for name in statement["Resource"]}
     actions = {name for statement in policy("digits")["Statement"] for name in statement["Action"]}
     assert resources == {"arn:aws:s3:::digits", "arn:aws:s3:::digits/*"}
@@ -136,7 +136,7 @@ def test_ports_are_published_on_the_loopback_address(name: str) -> None:
         assert re.fullmatch(r"\$\{BIND_ADDRESS:-127\.0\.0\.1\}:\$\{[A-Z_]+_PORT:-\d+\}:\d+", port)
 
 
-def test_who_reaches_the_database_and_the_store() -> None:
+def test_which_services_can_connect_to_the_database_and_the_store() -> None:
     inside: dict[str, set[str]] = {}
     for name, service in SERVICES.items():
         for network in service.get("networks", []):
@@ -149,7 +149,7 @@ def test_who_reaches_the_database_and_the_store() -> None:
     }
 
 
-def test_who_reads_which_credentials() -> None:
+def test_which_service_reads_which_credentials() -> None:
     readers: dict[str, set[str]] = {}
     for name, service in SERVICES.items():
         for volume in service.get("volumes", []):

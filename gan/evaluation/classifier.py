@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from gan.errors import ChecksumError
 from gan.images import from_uint8
 
-WEIGHTS = Path(__file__).with_name("classifier.safetensors")  # made by benchmarks/train_judge.py
+WEIGHTS = Path(__file__).with_name("classifier.safetensors")  # made by benchmarks/train_classifier.py
 WEIGHTS_SHA256 = "4c057df609c72c3a7420d583d7c7f13416c2d079b5529e37379b7e3ca54497f5"
 NUM_CLASSES = 10
 NUM_FEATURES = 128

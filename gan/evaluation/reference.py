@@ -12,7 +12,7 @@ from gan.errors import ChecksumError
 from gan.evaluation.classifier import ClassifierOutputs
 from gan.evaluation.metrics import Gaussian, PrecisionRecall, class_shares
 
-PATH = Path(__file__).with_name("reference.safetensors")  # made by benchmarks/freeze_reference.py
+PATH = Path(__file__).with_name("reference.safetensors")  # made by benchmarks/compute_reference.py
 SHA256 = "cb9170d68297644f5a09bc06addeab0e43219005527442875f41254e5055388f"
 
 

@@ -1,4 +1,4 @@
-"""Do SIGKILLs at random moments change a byte, or leave a process behind?"""
+"""After SIGKILLs at random moments, is every byte the same, and does no process remain?"""
 
 import random
 import sys

@@ -1,4 +1,4 @@
-"""Does an API that is slow, or away, keep out of training's way?"""
+"""Does training continue without delay if Prefect's API is slow or unreachable?"""
 
 import socket
 import threading
@@ -18,7 +18,7 @@ CONFIG = TrainConfig(num_steps=20, snapshot_steps=10, num_threads=1)
 
 
 @pytest.mark.filterwarnings("ignore:Artifact creation outside of a flow:FutureWarning")
-def test_an_api_that_never_answers_holds_nothing_up(
+def test_an_api_that_never_answers_does_not_delay_training(
     tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(progress, "LAST_UPDATE_SECONDS", 0.1)
@@ -50,7 +50,7 @@ def test_the_last_evaluation_is_a_table(tmp_path: Path, evaluated: list[int], ro
     assert table.splitlines()[2:] == rows
 
 
-def test_the_best_stands_beside_the_last(tmp_path: Path) -> None:
+def test_the_best_evaluation_is_a_row_beside_the_last(tmp_path: Path) -> None:
     run = write_sample_run(tmp_path / "run", evaluated=[1000, 2000, 3000])
     (run.checkpoints_dir / "step-003000.safetensors").unlink()
     table = progress.evaluation_table(run)

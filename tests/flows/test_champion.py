@@ -1,4 +1,4 @@
-"""Does a flow run measure what it has published, and promote it where it should, without ever losing it?"""
+"""Does a flow run evaluate the run that it published, promote it only if it is better, and never lose it?"""
 
 import json
 from functools import partial
@@ -41,7 +41,7 @@ def evaluator() -> Evaluator:
 
 @pytest.fixture
 def store(tmp_path: Path, mnist_dir: Path, evaluator: Evaluator, monkeypatch: pytest.MonkeyPatch) -> LocalStore:
-    """Set up a place to work in; 300 samples are held against 300 test images, not 10,000 against 10,000."""
+    """Set the environment of a run. 300 samples are compared with 300 test images, instead of 10,000 with 10,000."""
     monkeypatch.setenv("GAN_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("GAN_DATA_DIR", str(mnist_dir))
     monkeypatch.setattr("flows.tasks.measure", partial(measure, num_samples=300))

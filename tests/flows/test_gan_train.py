@@ -1,4 +1,4 @@
-"""Does the flow do its steps once, try again what can pass, and end in the state that it should?"""
+"""Does the flow run each task once, retry after a temporary error, and end in the right state?"""
 
 import os
 import shutil
@@ -53,7 +53,7 @@ CONFIG = TrainConfig(num_steps=20, snapshot_steps=10, batch_size=32, num_threads
 
 @pytest.fixture
 def environment(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Set up a place to work in, and return the store."""
+    """Set the environment of a run, and return the store."""
     monkeypatch.setenv("GAN_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("GAN_DATA_DIR", str(data_dir))
     monkeypatch.setenv("GAN_NO_PINNED_HASH", "1")
@@ -80,7 +80,7 @@ def published(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
 
 @pytest.fixture
 def finished(run_path: Path, published: Path) -> Path:
-    """Put the finished run where the flow will find it."""
+    """Copy the finished run to the place where the flow will find it."""
     return Path(shutil.copytree(published, run_path))
 
 
@@ -143,7 +143,7 @@ def logs(state: State[Any]) -> str:
     return "\n".join(log.message for log in found)
 
 
-def test_another_config_fails_once_with_its_message_and_leaves_the_run_alone(finished: Path) -> None:
+def test_another_config_is_not_retried_and_does_not_change_the_run(finished: Path) -> None:
     state = run(TrainConfig(batch_size=64, num_steps=20))
     assert state.is_failed()
     assert state.message == (
@@ -155,7 +155,7 @@ def test_another_config_fails_once_with_its_message_and_leaves_the_run_alone(fin
     assert verify(StoredRun.at(finished)).problems == []
 
 
-def test_an_ill_training_fails_once_and_its_illness_is_shown(
+def test_a_failed_training_is_not_retried_and_its_diagnosis_is_shown(
     run_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GAN_DATA_DIR", str(write_mnist(tmp_path / "alike", all_alike=True)))
@@ -167,13 +167,13 @@ def test_an_ill_training_fails_once_and_its_illness_is_shown(
     assert artifacts(state)["gan-train-health"] == f"- {event}"
 
 
-def test_a_finished_run_is_left_as_it_is(finished: Path) -> None:
+def test_a_finished_run_is_not_changed(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*")}
     assert run(TrainConfig()).is_completed()
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*")} == before
 
 
-def test_a_signal_cancels_the_flow_run_and_the_next_goes_on(run_path: Path, tmp_path: Path, data_dir: Path) -> None:
+def test_a_signal_cancels_the_flow_run_and_the_next_one_resumes(run_path: Path, tmp_path: Path, data_dir: Path) -> None:
     config = CONFIG.model_copy(update={"num_steps": 100})
     sender = threading.Thread(target=interrupt_when_trained, args=(RunDir(run_path), 10))
     sender.start()
@@ -198,7 +198,9 @@ def interrupt_when_trained(run_dir: RunDir, step: int) -> None:
     os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_from_scratch_trains_anew(run_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_from_scratch_trains_from_the_beginning(
+    run_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with open_run(run_path, CONFIG, load_dataset(data_dir, pinned=False)) as begun:
         next(begun.train())
     created = RunDir(run_path).grid_path(10).stat().st_mtime_ns
@@ -207,7 +209,7 @@ def test_from_scratch_trains_anew(run_path: Path, data_dir: Path, monkeypatch: p
     assert RunDir(run_path).grid_path(10).stat().st_mtime_ns > created
 
 
-def test_a_run_that_cannot_be_published_stays_complete_and_says_how_to(finished: Path) -> None:
+def test_a_run_that_cannot_be_published_stays_complete_and_the_error_says_what_to_do(finished: Path) -> None:
     (finished / "manifest.json").unlink()
     (finished / "stray").symlink_to("nowhere")
     with pytest.raises(StorageError) as caught:
@@ -219,7 +221,7 @@ def test_a_run_that_cannot_be_published_stays_complete_and_says_how_to(finished:
     assert run(TrainConfig()).is_completed()
 
 
-def test_a_download_is_tried_again(tmp_path: Path, data_dir: Path, mirror: MirrorServer) -> None:
+def test_a_download_is_retried(tmp_path: Path, data_dir: Path, mirror: MirrorServer) -> None:
     mirror.serve_folder(data_dir)
     good = mirror.answers["t10k-labels-idx1-ubyte.gz"]
 
@@ -246,7 +248,7 @@ def test_a_download_is_tried_again(tmp_path: Path, data_dir: Path, mirror: Mirro
         (TrainingCollapsedError("dead"), False),
     ],
 )
-def test_what_is_tried_again(error: Exception, again: bool) -> None:
+def test_which_errors_are_retried(error: Exception, again: bool) -> None:
     assert is_transient(error) is again
 
 

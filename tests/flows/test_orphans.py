@@ -1,4 +1,4 @@
-"""Are the flow runs of dead commands closed, and those of live ones and of others left alone?"""
+"""Are the flow runs of killed commands closed, and those of running commands and of others not changed?"""
 
 import os
 import subprocess
@@ -27,11 +27,11 @@ with owned_runs("test", "{COMMAND}") as tag:
 
 @flow
 def trains() -> None:
-    """Stand for the flow of a command."""
+    """Stand in for the flow of a command."""
 
 
 def start_run(*tags: str) -> UUID:
-    """Make a flow run that is Running for ever."""
+    """Create a flow run that stays Running."""
     with get_client(sync_client=True) as client:
         return client.create_flow_run(trains, tags=tags, state=Running()).id
 
@@ -60,7 +60,7 @@ def test_the_run_of_a_killed_command_is_closed_once(api: str, home: Path, caplog
     assert list((home / "gan-train").glob("*.owner")) == []
 
 
-def test_runs_of_live_commands_and_of_others_are_left_alone(api: str) -> None:
+def test_runs_of_running_commands_and_of_others_are_not_changed(api: str) -> None:
     others = start_run("somebody's")
     with owned_runs("test", COMMAND) as tag:
         mine = start_run(tag)

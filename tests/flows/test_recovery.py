@@ -1,4 +1,4 @@
-"""Which flow runs of a deployment are put back into the queue, and which are let be?"""
+"""Which flow runs of a deployment are scheduled again, and which are not changed?"""
 
 from pathlib import Path
 
@@ -23,13 +23,13 @@ pytestmark = pytest.mark.usefixtures("api")
 
 @pytest.fixture
 def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Name a store, and let no run hang for long."""
+    """Return the address of a store, and shorten all waiting times."""
     monkeypatch.setattr(resume, "PATIENCE_SECONDS", dict.fromkeys(PATIENCE_SECONDS, 0.0))
     return str(tmp_path / "store")
 
 
 def new_run(*states: State) -> FlowRun:
-    """Make a flow run of a deployment and lead it through some states."""
+    """Create a flow run of a deployment and set these states one after the other."""
     with get_client(sync_client=True) as client:
         make_pool(client, Path())
         flow_id = client.create_flow(gan_train)
@@ -60,32 +60,32 @@ def state_of(run: FlowRun) -> State:
         ([Running(), Completed()], "Completed"),
     ],
 )  # fmt: skip
-def test_what_follows_on_what(store: str, states: list[State], follows: str) -> None:
+def test_the_state_after_a_recovery(store: str, states: list[State], follows: str) -> None:
     run = new_run(*states)
     recover(POOL, store)
     assert state_of(run).name == follows
 
 
-def test_a_run_that_was_given_up_says_how_it_ended(store: str) -> None:
+def test_the_state_of_a_failed_run_says_how_it_ended(store: str) -> None:
     run = new_run(*(MAX_CRASHES + 1) * [Running(), Crashed(message="out of memory")])
     (line,) = recover(POOL, store)
     assert state_of(run).message == "crashed 4 times, the last time: out of memory"
     assert run.name in line
 
 
-def test_a_state_that_may_end_by_itself_is_given_time(tmp_path: Path) -> None:
+def test_a_state_that_may_end_by_itself_is_not_changed_at_once(tmp_path: Path) -> None:
     runs = [new_run(Running(), Cancelling()), new_run(Pending())]
     recover(POOL, str(tmp_path))
     assert [state_of(run).name for run in runs] == ["Cancelling", "Pending"]
 
 
-def test_another_pools_runs_are_let_be(store: str) -> None:
+def test_runs_of_another_pool_are_not_changed(store: str) -> None:
     run = new_run(Running(), Crashed())
     recover("another", store)
     assert state_of(run).name == "Crashed"
 
 
-def test_a_run_whose_directory_is_locked_is_not_begun_twice(store: str) -> None:
+def test_a_run_whose_directory_is_locked_is_not_started_twice(store: str) -> None:
     run = new_run(Running(), Crashed())
     path = Path(store, "runs", str(run.id))
     path.mkdir(parents=True)
@@ -96,7 +96,9 @@ def test_a_run_whose_directory_is_locked_is_not_begun_twice(store: str) -> None:
     assert state_of(run).name == "AwaitingRetry"
 
 
-def test_a_run_that_is_trained_all_the_same_is_running_again(s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_crashed_run_that_is_still_being_trained_becomes_running(
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     address, run = new_address(), new_run(Running(), Crashed())
     with hold(StoredRun(open_store(address), str(run.id))):
         recover(POOL, address)

@@ -1,4 +1,4 @@
-"""Does a run that is kept in a bucket get there, go on from there, and belong to one process?"""
+"""Is a run uploaded to a bucket, resumed from there, and trained by one process at a time?"""
 
 import os
 import shutil
@@ -59,7 +59,7 @@ def wait_for(command: Command, text: str) -> None:
 
 
 @pytest.mark.kill
-def test_killed_on_two_machines_it_ends_on_the_third_in_the_same_bytes(
+def test_a_run_killed_on_two_machines_ends_on_the_third_with_the_same_bytes(
     tmp_path: Path, data_dir: Path, undisturbed: Path, address: str
 ) -> None:
     for machine, step in (("first", 20), ("second", 40)):
@@ -75,7 +75,7 @@ def test_killed_on_two_machines_it_ends_on_the_third_in_the_same_bytes(
     assert verify(StoredRun.at(f"{address}/runs/mine")).problems == []
 
 
-def test_who_comes_second_exits_1_and_says_who_is_first(tmp_path: Path, data_dir: Path, address: str, api: str) -> None:
+def test_a_second_process_exits_1_and_names_the_first(tmp_path: Path, data_dir: Path, address: str, api: str) -> None:
     with hold(StoredRun(open_store(address), "mine")):
         second = start(tmp_path, data_dir, address, api)
         log = finish(second)
@@ -83,7 +83,7 @@ def test_who_comes_second_exits_1_and_says_who_is_first(tmp_path: Path, data_dir
     assert f"run mine is being trained by process {os.getpid()} on " in log
 
 
-def test_a_stopped_run_is_sent_up_to_its_last_step(tmp_path: Path, data_dir: Path, address: str, api: str) -> None:
+def test_a_stopped_run_is_uploaded_up_to_its_last_step(tmp_path: Path, data_dir: Path, address: str, api: str) -> None:
     command = start(tmp_path / "first", data_dir, address, api)
     wait_for(command, "step 10/60")
     command.process.send_signal(signal.SIGTERM)
@@ -95,7 +95,7 @@ def test_a_stopped_run_is_sent_up_to_its_last_step(tmp_path: Path, data_dir: Pat
 
 
 @pytest.mark.kill
-def test_a_store_that_is_away_at_the_end_leaves_the_run_whole_on_disk(
+def test_if_the_store_is_unreachable_at_the_end_the_run_is_complete_on_disk(
     tmp_path: Path, data_dir: Path, undisturbed: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch, api: str
 ) -> None:
     address = new_address()

@@ -1,6 +1,6 @@
-"""Does the embedded server live exactly as long as its command, however that ends?
+"""Does the embedded server run exactly as long as its command, even if the command is killed?
 
-A small application takes the place of Prefect's here: what is tested is the life of the process. The other tests of
+Here a small application stands in for Prefect's server, because these tests are about the process. The other tests of
 flows use Prefect's own server, and test_cli.py kills a command that has one.
 """
 
@@ -20,7 +20,7 @@ from tests.support import stub_server
 from tests.support.killing import Command
 
 ROOT = Path(__file__).parents[2]
-HOLD = """
+EMBEDDED_SERVER = """
 import logging, sys, time
 from flows import server
 from flows.server import embedded_server
@@ -33,10 +33,10 @@ with embedded_server() as api_url:
 STARTUP_SECONDS = 90
 
 
-def hold(folder: Path, then: str = "time.sleep(600)", app: str = stub_server.APP, **environment: str) -> Command:
+def start(folder: Path, then: str = "time.sleep(600)", app: str = stub_server.APP, **environment: str) -> Command:
     """Start a command that has an embedded server."""
     folder.mkdir(exist_ok=True)
-    script = HOLD.format(app=app, then=then)
+    script = EMBEDDED_SERVER.format(app=app, then=then)
     return Command([sys.executable, "-c", script], folder, PYTHONPATH=str(ROOT), **environment)
 
 
@@ -54,8 +54,8 @@ def server_of(command: Command) -> int:
     return server
 
 
-def test_it_ends_with_a_killed_command_but_not_with_its_group(tmp_path: Path) -> None:
-    command = hold(tmp_path)
+def test_the_server_ends_with_a_killed_command_but_not_with_its_process_group(tmp_path: Path) -> None:
+    command = start(tmp_path)
     wait_for_port(command)
     assert os.getsid(server_of(command)) != os.getsid(command.process.pid)
     os.killpg(command.process.pid, signal.SIGKILL)
@@ -63,8 +63,8 @@ def test_it_ends_with_a_killed_command_but_not_with_its_group(tmp_path: Path) ->
     assert command.wait_until_all_are_gone() == []
 
 
-def test_requests_outwait_a_restart_and_an_interrupt_ends_it(tmp_path: Path) -> None:
-    command = hold(tmp_path)
+def test_a_request_waits_for_a_restart_and_an_interrupt_ends_the_server(tmp_path: Path) -> None:
+    command = start(tmp_path)
     port = wait_for_port(command)
     killed = server_of(command)
     os.kill(killed, signal.SIGKILL)
@@ -80,23 +80,23 @@ def test_requests_outwait_a_restart_and_an_interrupt_ends_it(tmp_path: Path) -> 
     assert command.wait_until_all_are_gone() == []
 
 
-def test_two_commands_share_a_new_home_and_a_failure_ends_it(tmp_path: Path) -> None:
+def test_two_commands_share_a_new_home_and_a_failed_command_ends_its_server(tmp_path: Path) -> None:
     home = str(tmp_path / "home")
     app = stub_server.MIGRATING_APP
-    good = hold(tmp_path / "good", "time.sleep(1)", app, PREFECT_HOME=home)
-    bad = hold(tmp_path / "bad", "sys.exit('an error')", app, PREFECT_HOME=home)
+    good = start(tmp_path / "good", "time.sleep(1)", app, PREFECT_HOME=home)
+    bad = start(tmp_path / "bad", "sys.exit('an error')", app, PREFECT_HOME=home)
     assert [command.process.wait(2 * STARTUP_SECONDS) for command in (good, bad)] == [0, 1]
     assert [command.processes() for command in (good, bad)] == [[], []]
 
 
-def test_one_that_does_not_start_shows_what_it_wrote(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_does_not_start_shows_its_output(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "SERVER_APP", stub_server.FAILING_APP)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     with pytest.raises(ServerError, match=r"ended with code 3. (?s:.*)unable to open database file"), embedded_server():
         pass
 
 
-def test_a_home_that_is_no_folder(tmp_path: Path) -> None:
+def test_a_home_that_is_not_a_folder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "home").touch()
     with (
         temporary_settings({PREFECT_HOME: tmp_path / "home"}),

@@ -1,4 +1,4 @@
-"""Is what was asked for checked, compared field by field, and scheduled?"""
+"""Is a config checked, compared field by field, and are its schedules computed?"""
 
 import pytest
 from hypothesis import given
@@ -101,7 +101,7 @@ def test_resuming_with_other_values_names_both_of_each() -> None:
         TrainConfig(num_steps=200, seed=7).check_resumes(run, "store/runs/x")
 
 
-def test_resuming_with_nothing_said_or_auto_is_no_difference() -> None:
+def test_resuming_without_values_or_with_auto_is_no_difference() -> None:
     run = run_config(recipe="published", num_steps=100, device="cpu")
     TrainConfig().check_resumes(run, "store/runs/x")
     TrainConfig(device="auto", precision="auto", seed=None).check_resumes(run, "store/runs/x")

@@ -1,4 +1,4 @@
-"""Are files written whole, hashed and locked?"""
+"""Are files written completely, hashed and locked?"""
 
 import hashlib
 import subprocess
@@ -21,7 +21,7 @@ atomic_write(Path(sys.argv[1]), b"new" * 1000)
 """
 
 
-def test_what_is_written_is_hashed_and_read_back(tmp_path: Path) -> None:
+def test_written_content_is_hashed_and_read_back(tmp_path: Path) -> None:
     digest = atomic_write(tmp_path / "new" / "folder" / "file", [b"one ", b"two"])
     assert (tmp_path / "new" / "folder" / "file").read_bytes() == b"one two"
     assert digest == sha256_file(tmp_path / "new" / "folder" / "file") == hashlib.sha256(b"one two").hexdigest()

@@ -18,7 +18,7 @@ def failing(**fields: object) -> Vitals:
 
 
 EXPLODED = failing(d_loss=50.0)
-ASLEEP = failing(slope=0.0, accuracy=0.5)  # published, its last layer rectified to nothing
+NO_GRADIENT = failing(slope=0.0, accuracy=0.5)  # published, its last layer rectified to nothing
 FLAT = failing(spread=0.0, accuracy=0.5, slope=0.5)
 SATURATED = failing(accuracy=1.0, slope=0.0, g_loss=15000.0, d_loss=0.0)
 WINNING = failing(accuracy=1.0, slope=5e-4)
@@ -45,7 +45,7 @@ def test_a_healthy_training_has_no_diagnosis(interval: int) -> None:
     ("vitals", "alarm"),
     [
         (EXPLODED, ("exploded", 2000, 1000)),
-        (ASLEEP, ("dead_discriminator", 2000, 1000)),
+        (NO_GRADIENT, ("dead_discriminator", 2000, 1000)),
         (FLAT, ("dead_discriminator", 2000, 1000)),
         (SATURATED, ("discriminator_won", 2000, 1000)),
         (WINNING, ("discriminator_won", 4000, 1000)),
@@ -60,12 +60,12 @@ def test_each_failure_is_diagnosed_at_snapshots_1000_steps_apart(vitals: Vitals,
     assert first_alarm(vitals, 1000) == alarm
 
 
-@pytest.mark.parametrize("vitals", [ASLEEP, SATURATED, WINNING, ALIKE, FEW])
+@pytest.mark.parametrize("vitals", [NO_GRADIENT, SATURATED, WINNING, ALIKE, FEW])
 def test_a_short_run_of_many_snapshots_may_have_poor_vitals(vitals: Vitals) -> None:
     assert first_alarm(vitals, 10, until=900) is None
 
 
-@pytest.mark.parametrize("vitals", [ASLEEP, SATURATED, WINNING, ALIKE])
+@pytest.mark.parametrize("vitals", [NO_GRADIENT, SATURATED, WINNING, ALIKE])
 def test_a_sign_that_disappears_counts_from_the_beginning(vitals: Vitals) -> None:
     signs, _ = diagnose({}, 1000, vitals)
     signs, _ = diagnose(signs, 2000, LIVELY)

@@ -1,4 +1,4 @@
-"""Which browser do tests drive, and how is it kept from talking to others?"""
+"""Which browser do tests use, and how is it kept from connecting to other hosts?"""
 
 import shutil
 from collections.abc import Iterator

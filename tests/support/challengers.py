@@ -20,7 +20,7 @@ def challenger_at(run_id: str, distance: float) -> Challenger:
 
 
 def evaluation(distance: float) -> Evaluation:
-    """Return what is said of samples at a distance."""
+    """Return an evaluation of samples at a distance."""
     metric = Metric(value=0.9, error=0.01, floor=0.95)
     names = ("score", "precision", "recall", "histogram_distance", "memorised", "neighbour_ratio")
     return Evaluation(

@@ -1,4 +1,4 @@
-"""What do the commands offer, as docs/cli.md prints it? `python -m tests.support.cli_reference` writes it anew."""
+"""What do the commands offer, as docs/cli.md prints it? `python -m tests.support.cli_reference` writes it again."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def reference() -> str:
 
 
 def page() -> str:
-    """Return the whole page: what stands there by hand, then the generated part."""
+    """Return the whole page: the hand-written part, then the generated part."""
     by_hand, _, _ = PAGE.read_text().partition(BEGIN)
     return f"{by_hand}{BEGIN}\n{reference()}"
 

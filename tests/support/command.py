@@ -1,4 +1,4 @@
-"""Run `gan` in this process: what it prints and its exit code, without the seconds that importing torch takes.
+"""How does a test run `gan` in its own process, without the seconds that importing torch takes?
 
 Tests of start-up, signals and imports start the installed command instead.
 """
@@ -18,7 +18,7 @@ from gan.cli.main import main
 
 
 def run_gan(cwd: Path, *args: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `gan` with these arguments in a folder; the process is afterwards as it was."""
+    """Run `gan` with these arguments in a folder. Afterwards the state of the process is restored."""
     words = ["gan", *map(str, args)]
     out, err = io.StringIO(), io.StringIO()
     num_threads, logger, shown = torch.get_num_threads(), logging.getLogger("gan"), logging.StreamHandler(err)

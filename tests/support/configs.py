@@ -7,10 +7,10 @@ from gan.recipes.resolve import resolve
 
 
 def resolved(asked: TrainConfig, seed: int = 0, num_threads: int = 1) -> RunConfig:
-    """Return the config of a run on the CPU that was asked for so."""
+    """Return the config of a run on the CPU for a TrainConfig."""
     return resolve(asked, seed=seed, device="cpu", num_threads=num_threads)
 
 
 def run_config(seed: int = 0, num_threads: int = 1, **fields: Any) -> RunConfig:
-    """Return the config of a run on the CPU that was asked for with these fields."""
+    """Return the config of a run on the CPU for these fields of a TrainConfig."""
     return resolved(TrainConfig(**fields), seed, num_threads)

@@ -12,9 +12,9 @@ from gan.data.idx import encode
 
 def digits(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Return uint8 images (N, 28, 28) and labels (N,): digits of varying size and place."""
-    random = np.random.default_rng(seed)
-    labels = random.integers(0, 10, count).astype(np.uint8)
-    return np.stack([_draw(int(label), random) for label in labels]), labels
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 10, count).astype(np.uint8)
+    return np.stack([_draw(int(label), rng) for label in labels]), labels
 
 
 def write_mnist(directory: Path, num_train: int = 256, num_test: int = 64, *, all_alike: bool = False) -> Path:
@@ -36,9 +36,9 @@ def mnist(num_train: int = 256, num_test: int = 64) -> Dataset:
     return Dataset(train_images, train_labels, test_images, test_labels, sha256={"train-images-idx3-ubyte": "0" * 64})
 
 
-def _draw(label: int, random: np.random.Generator) -> np.ndarray:
+def _draw(label: int, rng: np.random.Generator) -> np.ndarray:
     image = Image.new("L", (28, 28))
-    font = ImageFont.load_default(size=int(random.integers(16, 26)))
-    place = tuple(int(n) for n in random.integers(3, 11, 2))
+    font = ImageFont.load_default(size=int(rng.integers(16, 26)))
+    place = tuple(int(n) for n in rng.integers(3, 11, 2))
     ImageDraw.Draw(image).text((place[0], place[1] - 5), str(label), fill=255, font=font)
     return np.asarray(image)

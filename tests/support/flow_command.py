@@ -1,4 +1,4 @@
-"""Run `gan-train` in this process: its output and exit code, without the seconds that importing Prefect takes.
+"""How does a test run `gan-train` in its own process, without the seconds that importing Prefect takes?
 
 Tests of start-up, signals and kills start the installed command instead.
 """

@@ -1,4 +1,4 @@
-"""How are commands killed at random moments, and what must be the same afterwards?"""
+"""How are commands killed at random moments, and which files must be the same afterwards?"""
 
 import os
 import random
@@ -20,13 +20,13 @@ def promised_bytes(run_dir: Path) -> dict[str, bytes]:
 
 
 def differing(ours: Path, undisturbed: Path) -> list[str]:
-    """List the promised files that two runs do not have alike."""
+    """List the promised files that differ between two runs."""
     a, b = promised_bytes(ours), promised_bytes(undisturbed)
     return sorted(name for name in a.keys() | b.keys() if a.get(name) != b.get(name))
 
 
 class Command:
-    """Start a command whose processes can all be found again, in whatever session they are."""
+    """A command, whose processes can all be found, also those in other sessions."""
 
     def __init__(self, command: Sequence[str | Path], cwd: Path, **environment: str) -> None:
         self.mark = uuid.uuid4().hex
@@ -38,13 +38,13 @@ class Command:
             )  # fmt: skip
 
     def processes(self) -> list[int]:
-        """List the live processes that this command or its children are."""
+        """List the running processes of this command and of its children."""
         wanted = f"{MARK}={self.mark}".encode()
         pids = [int(path.name) for path in Path("/proc").iterdir() if path.name.isdigit()]
         return [pid for pid in pids if wanted in _environment(pid)]
 
     def wait_until_all_are_gone(self, seconds: float = 15) -> list[int]:
-        """Wait for every process to end; return those that did not."""
+        """Wait until every process has ended. Return those that still run."""
         deadline = time.monotonic() + seconds
         while (left := self.processes()) and time.monotonic() < deadline:
             time.sleep(0.1)
@@ -74,7 +74,7 @@ def kill_until_done(
 
 
 def _heed_interrupts() -> None:
-    """Undo what a shell does to a background job: let it ignore Ctrl-C, and all that it starts."""
+    """Let a command end at SIGINT, also if a shell started the tests in the background and ignores it."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 

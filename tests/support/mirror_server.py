@@ -15,7 +15,7 @@ Answer = Callable[["Handler"], None]
 
 
 class MirrorServer:
-    """Serves what `answers` says by file name, 404 for the rest, and remembers what was asked for.
+    """Serves what `answers` says by file name, 404 for the rest, and records the requests.
 
     Speaks TLS where a context is given.
     """

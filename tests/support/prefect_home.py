@@ -1,4 +1,4 @@
-"""Which settings has Prefect in a test's process? Its own home, whoever imports Prefect first; import this before."""
+"""Which settings does Prefect have in a test's process? It has its own home. Import this before Prefect."""
 
 import os
 import tempfile

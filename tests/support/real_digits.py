@@ -1,6 +1,6 @@
 """What is tests/data/digits.npz, and how is it made again? `python -m tests.support.real_digits DATA_DIR`
 
-The first 30 images of each class of both splits of MNIST: enough to tell real digits from others.
+The first 30 images of each class of both splits of MNIST: enough to distinguish real digits from others.
 """
 
 import io

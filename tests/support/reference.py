@@ -1,4 +1,4 @@
-"""What does the source's table say, line by line, in plain PyTorch? The engine is held against this."""
+"""How does a step look in plain PyTorch? Tests compare the engines with this version."""
 
 from statistics import NormalDist
 
@@ -15,7 +15,7 @@ from gan.recipes.mlp_networks import dropout_masks
 
 
 class Masked(nn.Module):
-    """Multiply by a mask that was drawn outside: dropout whose randomness two programs can share."""
+    """Multiply by a mask from outside: dropout with random numbers that two programs can share."""
 
     mask: Tensor | None = None
 
@@ -51,14 +51,14 @@ def tuned_discriminator() -> nn.Sequential:
 
 
 def digits_of(z: Tensor) -> Tensor:
-    """Which digits latents ask for: the first is normal, and asks for each as often as MNIST has it."""
+    """Return the digit that each latent decides. The first number of z decides it, as often as MNIST has each digit."""
     counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
     edges = [NormalDist().inv_cdf(sum(counts[:digit]) / 60_000) for digit in range(1, 10)]
     return torch.tensor([sum(first >= edge for edge in edges) for first in z[:, 0].tolist()])
 
 
-class Told(nn.Module):
-    """Put the digit beside the first latents."""
+class AppendClass(nn.Module):
+    """Append the digit, one-hot, to the first latents."""
 
     def __init__(self, num_latents: int) -> None:
         super().__init__()
@@ -70,7 +70,7 @@ class Told(nn.Module):
 
 def dcgan_generator(latent_dim: int) -> nn.Sequential:
     return nn.Sequential(
-        Told(latent_dim), nn.Linear(latent_dim + 10, 256, bias=False), nn.BatchNorm1d(256), nn.LeakyReLU(0.2),
+        AppendClass(latent_dim), nn.Linear(latent_dim + 10, 256, bias=False), nn.BatchNorm1d(256), nn.LeakyReLU(0.2),
         nn.Linear(256, 64 * 7 * 7, bias=False), nn.Unflatten(1, (64, 7, 7)),
         nn.BatchNorm2d(64), nn.LeakyReLU(0.2),
         nn.Conv2d(64, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.LeakyReLU(0.2),
@@ -93,12 +93,12 @@ def networks(config: RunConfig) -> tuple[nn.Sequential, nn.Sequential]:
         return generator(config.latent_dim, 0.8), published_discriminator()
     tuned = generator(config.latent_dim, 1e-5)
     if config.conditional:
-        tuned = nn.Sequential(Told(config.latent_dim - 10), *tuned)
+        tuned = nn.Sequential(AppendClass(config.latent_dim - 10), *tuned)
     return tuned, tuned_discriminator()
 
 
 class Reference:
-    """Train as the table says, beginning from a TrainState's weights, moments and random stream."""
+    """Train a recipe, starting from the weights, moments and random stream of a TrainState."""
 
     def __init__(self, state: TrainState, config: RunConfig) -> None:
         self.config, self.dropout = config, config.dropout
@@ -109,8 +109,8 @@ class Reference:
         self.d_optimizer = torch.optim.Adam(self.discriminator.parameters(), lr=config.learning_rate, betas=betas)
         _copy(state.generator, state.g_moments, self.generator, self.g_optimizer)
         _copy(state.discriminator, state.d_moments, self.discriminator, self.d_optimizer)
-        self.random = torch.Generator()
-        self.random.set_state(state.rng.get_state())
+        self.rng = torch.Generator()
+        self.rng.set_state(state.rng.get_state())
         self.dtype = state.fixed_z.dtype
         self.num_steps = state.step
 
@@ -120,22 +120,22 @@ class Reference:
         real, digits = batch_of_real
         batch = len(real)
         ones, zeros = torch.ones(batch, 1, dtype=self.dtype), torch.zeros(batch, 1, dtype=self.dtype)
-        z = torch.randn(batch, self.config.latent_dim, generator=self.random, dtype=self.dtype)
-        masks = dropout_masks(2 * batch, self.dropout, self.random, z)  # the draw itself has a test of its own
-        fake_shifts, real_shifts = self._draw_shifts(batch)
+        z = torch.randn(batch, self.config.latent_dim, generator=self.rng, dtype=self.dtype)
+        masks = dropout_masks(2 * batch, self.dropout, self.rng, z)  # the draw itself has a test of its own
+        fake_translations, real_translations = self._draw_translations(batch)
         fake_masks, real_masks = [mask[:batch] for mask in masks], [mask[batch:] for mask in masks]
 
         self.g_optimizer.zero_grad()
         fake = self.generator(z)
-        g_loss = self.loss(self._judge(_shifted(fake, fake_shifts), fake_masks, digits_of(z)), ones)
+        g_loss = self.loss(self._logits(_translated(fake, fake_translations), fake_masks, digits_of(z)), ones)
         g_loss.backward()
         self.g_optimizer.step()
 
         self.d_optimizer.zero_grad()
-        real = _shifted(real, real_shifts)
-        real_loss = self.loss(self._judge(real, real_masks, digits), ones)
-        fake = _shifted(fake.detach(), fake_shifts)
-        fake_loss = self.loss(self._judge(fake, fake_masks, digits_of(z)), zeros)
+        real = _translated(real, real_translations)
+        real_loss = self.loss(self._logits(real, real_masks, digits), ones)
+        fake = _translated(fake.detach(), fake_translations)
+        fake_loss = self.loss(self._logits(fake, fake_masks, digits_of(z)), zeros)
         d_loss = 0.5 * (real_loss + fake_loss)
         (d_loss + self._penalty(real, real_masks, digits)).backward()
         self.d_optimizer.step()
@@ -153,40 +153,40 @@ class Reference:
     def _is_past(self, share: float) -> bool:
         return self.num_steps / self.config.num_steps >= share
 
-    def _draw_shifts(self, batch: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-        """How far D's images are shifted, up and to the left: the fakes', the reals'."""
-        reach = self.config.augment_translate
-        if not reach or not self._is_past(self.config.augment_start):
+    def _draw_translations(self, batch: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """Return the pixels by which D's images are translated, up and to the left: of the fakes and of the reals."""
+        max_pixels = self.config.augment_translate
+        if not max_pixels or not self._is_past(self.config.augment_start):
             return [(0, 0)] * batch, [(0, 0)] * batch
-        width = 2 * reach + 1
-        chosen = torch.randint(width**2, (2 * batch,), generator=self.random).tolist()
-        both = [(number // width - reach, number % width - reach) for number in chosen]
+        width = 2 * max_pixels + 1
+        chosen = torch.randint(width**2, (2 * batch,), generator=self.rng).tolist()
+        both = [(number // width - max_pixels, number % width - max_pixels) for number in chosen]
         return both[:batch], both[batch:]
 
     def _penalty(self, real: Tensor, masks: list[Tensor], digits: Tensor) -> Tensor:
-        """R1, lazily."""
+        """Return R1 on every tenth step, multiplied by ten, else 0."""
         if not self.config.r1_gamma or self.num_steps % R1_EVERY:
             return torch.zeros(())
         real = real.clone().requires_grad_()
-        (slopes,) = torch.autograd.grad(self._judge(real, masks, digits).sum(), real, create_graph=True)
+        (slopes,) = torch.autograd.grad(self._logits(real, masks, digits).sum(), real, create_graph=True)
         return R1_EVERY * self.config.r1_gamma / 2 * slopes.flatten(1).square().sum(1).mean()
 
-    def _judge(self, images: Tensor, masks: list[Tensor], digits: Tensor) -> Tensor:
-        places = [layer for layer in self.discriminator if isinstance(layer, Masked)]
-        for index, place in enumerate(places):
-            place.mask = masks[index] if masks else None
+    def _logits(self, images: Tensor, masks: list[Tensor], digits: Tensor) -> Tensor:
+        masked_layers = [layer for layer in self.discriminator if isinstance(layer, Masked)]
+        for index, layer in enumerate(masked_layers):
+            layer.mask = masks[index] if masks else None
         if self.config.conditional and self.config.recipe != "dcgan":
-            told = nn.functional.one_hot(digits, 28)[:, None, None]  # (B, 1, 1, 28): in the first row
-            images = images + nn.functional.pad(10 * told, (0, 0, 0, 27))
+            one_hot = nn.functional.one_hot(digits, 28)[:, None, None]  # (B, 1, 1, 28): in the first row
+            images = images + nn.functional.pad(10 * one_hot, (0, 0, 0, 27))
         logits: Tensor = self.discriminator(images)
         return logits.gather(1, digits[:, None]) if self.config.recipe == "dcgan" else logits
 
 
-def _shifted(images: Tensor, shifts: list[tuple[int, int]]) -> Tensor:
-    """Shift each image, black coming in."""
+def _translated(images: Tensor, translations: list[tuple[int, int]]) -> Tensor:
+    """Translate each image. New pixels are black."""
     framed = nn.functional.pad(images, (28, 28, 28, 28), value=-1)
-    shifted = [f[:, 28 + y : 56 + y, 28 + x : 56 + x] for f, (y, x) in zip(framed, shifts, strict=True)]
-    return torch.stack(shifted)
+    translated = [f[:, 28 + y : 56 + y, 28 + x : 56 + x] for f, (y, x) in zip(framed, translations, strict=True)]
+    return torch.stack(translated)
 
 
 def _copy(source: nn.Module, moments: dict[str, Moments], target: nn.Module, target_adam: torch.optim.Adam) -> None:

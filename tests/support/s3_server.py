@@ -68,7 +68,7 @@ class S3Server:
 
 @contextmanager
 def run_server(kind: str, folder: Path) -> Iterator[S3Server]:
-    """Run a server with an empty bucket and, beside its admin, a reader who may only list and get."""
+    """Run a server with an empty bucket, an admin, and a reader who may only list and get."""
     with ExitStack() as stack:
         port, *others = free_ports(1 + len(WEED_PORTS))
         server = S3Server(kind, port, folder / "data")
@@ -130,7 +130,7 @@ def _is_free(port: int) -> bool:
 
 
 def admin_client(server: S3Server, service: str = "s3"):  # type: ignore[no-untyped-def]
-    """Return boto3's own client, to look at what a store has done."""
+    """Return boto3's own client, which shows the changes of a store."""
     return boto3.client(
         service, endpoint_url=server.url, region_name=REGION, aws_access_key_id=ADMIN[0], aws_secret_access_key=ADMIN[1]
     )

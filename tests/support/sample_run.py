@@ -1,4 +1,4 @@
-"""What does a run to report on look like? Grids of an untrained generator, and what goes with them."""
+"""Which run do the tests of the report use? It has grids of an untrained generator, and the files of a run."""
 
 import functools
 from collections.abc import Sequence
@@ -73,7 +73,7 @@ def losses(num_steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def evaluation(step: int, distance: float | None = None) -> QuickEvaluation:
-    """Return what a quick evaluation may find: 400 over the thousands of steps, and class 7 lost before step 3000."""
+    """Return an evaluation: the distance is 400 / (step / 1000), and class 7 is lost before step 3000."""
     shares = [0.1] * 10 if step >= 3000 else [0.2, *[0.1] * 6, 0.0, 0.1, 0.1]
     return QuickEvaluation(
         judge=WEIGHTS_SHA256,

@@ -1,4 +1,4 @@
-"""What does a small finished run look like on disk?"""
+"""Which files does a small finished run have?"""
 
 import hashlib
 from pathlib import Path
@@ -35,7 +35,7 @@ def tree(path: Path) -> dict[str, bytes]:
 
 
 def flip_bit(path: Path, bit: int = 3) -> None:
-    """Turn over one bit in the middle of a file; give an empty file one byte."""
+    """Flip one bit in the middle of a file. An empty file gets one byte."""
     content = bytearray(path.read_bytes() or b"\0")
     content[len(content) // 2] ^= 1 << bit
     path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""How does a test get a run directory that grows by snapshots, without a training's time?"""
+"""How does a test get a run directory that grows by snapshots, without training?"""
 
 from pathlib import Path
 
@@ -16,13 +16,13 @@ CONFIG = run_config(num_steps=1000, snapshot_steps=10)
 
 
 class SpooledRun:
-    """Write what training writes, in its order; checkpoints hold little but the losses."""
+    """Write the files of a training in their order. The checkpoints hold the losses and a few weights."""
 
     def __init__(self, path: Path, config: TrainConfig = CONFIG, num_weights: int = 1000) -> None:
         self.dir = RunDir(path)
         self.num_weights = num_weights
         self.num_bytes = 0  # of all grids and checkpoints, the pruned ones too
-        self.rewinds: tuple[int, ...] = ()  # each try has other bytes under the same names
+        self.rewinds: tuple[int, ...] = ()  # each attempt has other bytes under the same names
         path.mkdir(parents=True)
         self.dir.write_config(config)
         self.dir.write_provenance(PROVENANCE)
@@ -41,7 +41,7 @@ class SpooledRun:
         self.num_bytes += path.stat().st_size + self.dir.grid_path(step).stat().st_size
 
     def go_back(self, step: int) -> None:
-        """Do to the files what a run does that is sent back to a step."""
+        """Change the files as a run does that is sent back to a step."""
         checkpoint.discard_after(self.dir.path, step)
         for at, path in self.dir.grids():
             if at > step:
@@ -53,8 +53,8 @@ class SpooledRun:
 
     def _save(self, step: int) -> Path:
         losses = torch.arange(step, dtype=torch.float32)
-        random = torch.Generator().manual_seed(1000 * len(self.rewinds) + step)
-        weights = torch.randn(self.num_weights, generator=random)
+        rng = torch.Generator().manual_seed(1000 * len(self.rewinds) + step)
+        weights = torch.randn(self.num_weights, generator=rng)
         tensors = {"step": torch.tensor(step), "g_losses": losses, "d_losses": losses / 2, "weights": weights}
         path = checkpoint.save(self.dir.path, tensors, CONFIG.model_dump(mode="json"), self.rewinds)
         best = self.dir.best_checkpoint(self.dir.read_metrics())
@@ -63,12 +63,12 @@ class SpooledRun:
 
 
 def grid(step: int, num_rewinds: int) -> bytes:
-    """Return the grid that a try has at a step."""
+    """Return the grid of an attempt at a step."""
     return grid_png(random_images(25).roll(step + num_rewinds, 0))
 
 
 def spooled(path: Path) -> dict[str, bytes]:
-    """Return the files that a store gets while training goes on."""
+    """Return the files that are uploaded during training."""
     names = ("config.json", "provenance.json", "reals.png", "metrics.jsonl", "grids/*", "checkpoints/*")
     found = [file for name in names for file in path.glob(name)]
     return {file.relative_to(path).as_posix(): file.read_bytes() for file in found}

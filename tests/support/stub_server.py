@@ -1,4 +1,4 @@
-"""What stands in for Prefect's server where a test is about the life of its process?"""
+"""What stands in for Prefect's server in tests of the server's process?"""
 
 import os
 import time

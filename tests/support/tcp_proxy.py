@@ -1,4 +1,4 @@
-"""How does a test come between a client and a server, to delay, cut, refuse and count?"""
+"""How does a test delay, cut, refuse and count the connections between a client and a server?"""
 
 import re
 import socket
@@ -13,11 +13,12 @@ REQUEST_LINE = re.compile(rb"(GET|HEAD|PUT|POST|DELETE) ([^ ]+) HTTP/1\.1\r\n")
 
 
 class TcpProxy:
-    """Passes on what comes to its port, until it is told otherwise.
+    """Forward all data between a client and a server. A test can disturb it:
 
-    delay_seconds: kept for so long is every piece, in both directions.
-    cut_after: so many bytes of an answer are passed on; then the connection is reset, once.
-    lose_answer_to: a request with these bytes in it is passed on, and the connection reset when its answer comes, once.
+    delay_seconds: each piece of data is delayed by this time, in both directions.
+    cut_after: after this many bytes of an answer, the connection is reset, once.
+    lose_answer_to: a request that contains these bytes is forwarded, but its answer is lost: the connection is reset,
+        once.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -39,13 +40,13 @@ class TcpProxy:
         return f"http://127.0.0.1:{self.port}"
 
     def accept(self) -> None:
-        """Take connections (again)."""
+        """Accept connections (again)."""
         self._listener = socket.create_server(("127.0.0.1", self.port))
         self.port = self._listener.getsockname()[1]
         Thread(target=self._serve, args=(self._listener,), daemon=True).start()
 
     def refuse(self) -> None:
-        """Take no more connections, and reset those that are there: the server is down."""
+        """Accept no more connections and reset the open ones, as if the server were down."""
         if self._listener is not None:
             with suppress(OSError):
                 self._listener.shutdown(socket.SHUT_RDWR)  # wakes accept()
@@ -70,10 +71,10 @@ class TcpProxy:
             with self._lock:
                 self._sockets |= {client, server}
             for source, target in ((client, server), (server, client)):
-                Thread(target=self._pass_on, args=(source, target, source is client), daemon=True).start()
+                Thread(target=self._forward, args=(source, target, source is client), daemon=True).start()
 
-    def _pass_on(self, source: socket.socket, target: socket.socket, is_request: bool) -> None:
-        num_passed = 0
+    def _forward(self, source: socket.socket, target: socket.socket, is_request: bool) -> None:
+        num_forwarded = 0
         with suppress(OSError):
             while piece := source.recv(PIECE):
                 if is_request:
@@ -87,9 +88,9 @@ class TcpProxy:
                 elif target in self._losing:
                     break
                 time.sleep(self.delay_seconds)
-                num_passed += len(piece)
-                if not is_request and self.cut_after is not None and num_passed > self.cut_after:
-                    target.sendall(piece[: self.cut_after - num_passed])
+                num_forwarded += len(piece)
+                if not is_request and self.cut_after is not None and num_forwarded > self.cut_after:
+                    target.sendall(piece[: self.cut_after - num_forwarded])
                     self.cut_after = None
                     break
                 target.sendall(piece)
@@ -101,7 +102,7 @@ class TcpProxy:
 
 @contextmanager
 def proxy_to(port: int) -> Iterator[TcpProxy]:
-    """Run a proxy before a port on loopback."""
+    """Run a proxy for a port on loopback."""
     proxy = TcpProxy(port)
     try:
         yield proxy

@@ -53,7 +53,7 @@ def place(tmp_path: Path, run_path: Path) -> Path:
 
 @pytest.fixture
 def bucket(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch, run_path: Path) -> str:
-    """Return a bucket whose champion is `second`, for one who may only read."""
+    """Return a bucket whose champion is `second`, with credentials that may only read."""
     seaweedfs.use(monkeypatch)
     address = new_address()
     fill(open_store(address), run_path)
@@ -65,11 +65,11 @@ def gan(folder: Path, *options: str, **environment: str) -> subprocess.Completed
     return run_gan(folder, *options, XDG_CACHE_HOME=str(folder / "cache"), **environment)
 
 
-def test_show_and_history_say_who_why_and_how_good(place: Path) -> None:
+def test_show_and_history_name_the_person_the_reason_and_the_metrics(place: Path) -> None:
     shown = gan(place, "champion", "show")
-    line, judge, *table = shown.stdout.splitlines()
+    line, classifier, *table = shown.stdout.splitlines()
     assert "promoted  second step 4  by me@here: distance 20.00 against 30.00" in line
-    assert judge.startswith("judge ") and table[1].split() == ["distance", "20.000", "0.500", "1.400"]
+    assert classifier.startswith("judge ") and table[1].split() == ["distance", "20.000", "0.500", "1.400"]
     assert json.loads(gan(place, "champion", "show", "store", "--json").stdout)["run_id"] == "second"
     assert [text.split()[2] for text in gan(place, "champion", "history").stdout.splitlines()] == ["first", "second"]
     raw = (place / "store/champion.json").read_bytes()
@@ -103,7 +103,7 @@ def test_the_champion_is_sampled_from_the_store_alone(place: Path, bucket: str) 
 
 
 @pytest.mark.parametrize("run", ["first", "store/first", "s3://bucket/runs/first/config.json"])
-def test_what_is_no_run_of_a_store_exits_2(place: Path, run: str) -> None:
+def test_an_address_that_is_not_a_run_of_a_store_exits_2(place: Path, run: str) -> None:
     wrong = gan(place, "champion", "promote", run)
     assert wrong.returncode == 2 and f"{run} is not a run of a store. Give it as STORE/runs/ID." in wrong.stderr
 

@@ -29,7 +29,7 @@ def run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def store(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch, run_path: Path) -> str:
-    """Publish a run, and go on as one who may only read."""
+    """Publish a run, then use credentials that may only read."""
     seaweedfs.use(monkeypatch)
     address = new_address()
     publish(run_path, StoredRun(open_store(address), "mine"))
@@ -50,7 +50,7 @@ def test_a_reader_verifies_and_lists(tmp_path: Path, store: str) -> None:
     assert missing.returncode == 1 and "there is no such run, or it is unfinished" in missing.stderr
 
 
-def test_a_reader_samples_and_looks_at_the_report(tmp_path: Path, store: str) -> None:
+def test_a_reader_samples_and_opens_the_report(tmp_path: Path, store: str) -> None:
     for run in ("mine", "mine/checkpoints/step-000002.safetensors"):
         done = gan(tmp_path, "sample", f"{store}/runs/{run}", "--out", "digits.png")
         assert done.stdout == f"digits.png: 25 samples of step {4 if run == 'mine' else 2}\n", done.stderr
@@ -82,14 +82,14 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in (folder / "cache").rglob("*") if path.is_file())
 
 
-def test_pruning_is_dry_unless_told(tmp_path: Path, store: str, seaweedfs: S3Server) -> None:
+def test_pruning_is_a_dry_run_without_yes(tmp_path: Path, store: str, seaweedfs: S3Server) -> None:
     admin = seaweedfs.environment()
     for options in ((), ("--dry-run",), ("--dry-run", "--yes")):
         dry = gan(tmp_path, "prune", store, "--keep-last", "0", *options, **admin)
         assert dry.stdout.startswith("mine  would be deleted: not among the last") and "--yes deletes" in dry.stderr
     assert "mine  stays: among the last" in gan(tmp_path, "prune", store, "--keep-last", "1", "--yes", **admin).stdout
     old = gan(tmp_path, "prune", store, "--keep-last", "0", "--older-than", "1d", "--yes", "--json", **admin)
-    assert [(fate["prune"], fate["reason"]) for fate in json.loads(old.stdout)] == [(False, "0.0 days old")]
+    assert [(decision["prune"], decision["reason"]) for decision in json.loads(old.stdout)] == [(False, "0.0 days old")]
     denied = gan(tmp_path, "prune", store, "--keep-last", "0", "--yes")
     assert denied.returncode == 1 and "access is denied" in denied.stderr
     assert len(list(open_store(store).list("runs/"))) > 10
@@ -97,6 +97,6 @@ def test_pruning_is_dry_unless_told(tmp_path: Path, store: str, seaweedfs: S3Ser
     assert list(open_store(store).list("")) == []
 
 
-def test_an_age_that_is_none_exits_2(tmp_path: Path) -> None:
+def test_an_invalid_age_exits_2(tmp_path: Path) -> None:
     wrong = gan(tmp_path, "prune", "--keep-last", "1", "--older-than", "30")
     assert wrong.returncode == 2 and "expected a number with h, d or w" in wrong.stderr

@@ -1,4 +1,4 @@
-"""Does a console script say what went wrong, and show a traceback only where it was asked for?"""
+"""Does a command say what went wrong, and show a traceback only with --debug?"""
 
 import sys
 from pathlib import Path

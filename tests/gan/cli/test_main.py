@@ -38,7 +38,7 @@ def test_train_leaves_a_run_that_verifies(place: Path) -> None:
     assert (place / "run" / "report" / "index.html").exists()
 
 
-def test_training_does_not_load_what_it_does_not_use(place: Path, tmp_path: Path) -> None:
+def test_training_does_not_import_modules_that_it_does_not_use(place: Path, tmp_path: Path) -> None:
     """torch's compiler comes with its optimizers: 150 MB and some seconds."""
     args = ["train", "--run-dir", str(tmp_path / "run"), *SHORT]
     script = f"import sys; from gan.cli.main import gan; gan({args}, standalone_mode=False); print(*sys.modules)"
@@ -70,7 +70,7 @@ def test_sample_makes_a_sheet_or_an_array(place: Path, tmp_path: Path) -> None:
     assert (images.shape, images.dtype) == ((1500, 28, 28), np.uint8)
 
 
-def test_runs_lists_them(place: Path, tmp_path: Path) -> None:
+def test_runs_lists_the_runs(place: Path, tmp_path: Path) -> None:
     shutil.copytree(place / "run", tmp_path / "store" / "runs" / "one")
     (tmp_path / "store" / "runs" / "one" / "manifest.json").unlink()
     (run,) = json.loads(gan(tmp_path, "runs", "--json").stdout)
@@ -89,12 +89,14 @@ def test_dry_run_prints_the_config_and_writes_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("args", "is_told"),
+    ("args", "is_conditional"),
     [([], True), (["--no-conditional"], False), (["--recipe", "published"], False)],
 )
-def test_a_switch_that_is_not_given_is_the_recipes(tmp_path: Path, args: list[str], is_told: bool) -> None:
+def test_a_switch_that_is_not_given_has_the_value_of_the_recipe(
+    tmp_path: Path, args: list[str], is_conditional: bool
+) -> None:
     done = gan(tmp_path, "train", "--run-dir", "run", "--dry-run", *args)
-    assert json.loads(done.stdout)["conditional"] is is_told
+    assert json.loads(done.stdout)["conditional"] is is_conditional
 
 
 @pytest.mark.parametrize(
@@ -112,7 +114,7 @@ def test_a_switch_that_is_not_given_is_the_recipes(tmp_path: Path, args: list[st
         (["--nun-steps", "3"], "--num-steps"),
     ],
 )
-def test_wrong_usage_exits_2_and_says_the_bounds(tmp_path: Path, args: list[str], said: str) -> None:
+def test_wrong_usage_exits_2_and_names_the_bounds(tmp_path: Path, args: list[str], said: str) -> None:
     done = gan(tmp_path, "train", "--run-dir", "run", *args)
     assert done.returncode == 2 and said in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -139,7 +141,7 @@ def test_an_error_is_one_message_without_a_traceback(place: Path, args: list[str
     assert said.lower() in done.stderr.lower()
 
 
-def test_a_finished_run_has_nothing_left_to_train(place: Path) -> None:
+def test_a_finished_run_is_not_trained_further(place: Path) -> None:
     again = gan(place, "train", "--run-dir", "run", "--resume", "--no-pinned-hash")
     assert again.returncode == 0 and "trained already" in again.stderr
     assert gan(place, "verify", "run").returncode == 0
@@ -152,7 +154,7 @@ def test_a_finished_run_has_nothing_left_to_train(place: Path) -> None:
         ("restart", 1, "training ended at step 10: constant data: the real images of a batch are all alike"),
     ],
 )
-def test_an_ill_training_says_so_at_its_end(tmp_path: Path, policy: str, code: int, said: str) -> None:
+def test_a_failed_training_is_reported_at_its_end(tmp_path: Path, policy: str, code: int, said: str) -> None:
     data_dir = write_mnist(tmp_path / "data", all_alike=True)
     options = ["--data-dir", data_dir, "--run-dir", tmp_path / "run", "--on-collapse", policy, *SHORT]
     done = CliRunner().invoke(gan_command, ["train", *map(str, options)])
@@ -160,7 +162,7 @@ def test_an_ill_training_says_so_at_its_end(tmp_path: Path, policy: str, code: i
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_signal_saves_and_says_how_to_go_on(place: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
+def test_a_signal_saves_and_says_how_to_resume(place: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
     command = [GAN, "train", "--run-dir", tmp_path / "run", *SHORT, "--num-steps", "1000000", "--snapshot-steps", "5"]
     with subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None
@@ -174,7 +176,7 @@ def test_a_signal_saves_and_says_how_to_go_on(place: Path, tmp_path: Path, numbe
     assert f"gan train --run-dir {tmp_path / 'run'} --resume" in said
 
 
-def test_help_is_quick_and_version_is_said(tmp_path: Path) -> None:
+def test_help_is_fast_and_version_is_printed(tmp_path: Path) -> None:
     imported = subprocess.run(
         [sys.executable, "-X", "importtime", "-c", "from gan.cli.main import main"],
         capture_output=True,

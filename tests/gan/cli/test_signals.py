@@ -1,4 +1,4 @@
-"""Does a signal become a stop, once, and leave nothing behind?"""
+"""Does a signal stop training once, and are the signal handlers restored?"""
 
 import signal
 import subprocess
@@ -24,7 +24,7 @@ def test_a_signal_asks_to_stop() -> None:
         assert stop() and stop.exit_code == 143
 
 
-def test_the_same_request_given_twice_is_one() -> None:
+def test_the_same_request_sent_twice_counts_once() -> None:
     """`timeout` signals a process and then its group."""
     with stop_on_signals() as stop:
         signal.raise_signal(signal.SIGTERM)
@@ -32,7 +32,7 @@ def test_the_same_request_given_twice_is_one() -> None:
         assert stop.signal == signal.SIGTERM
 
 
-def test_handlers_are_put_back() -> None:
+def test_handlers_are_restored() -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with stop_on_signals():
         assert signal.getsignal(signal.SIGTERM) != before[0]

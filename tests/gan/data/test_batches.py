@@ -42,10 +42,10 @@ def test_epochs_are_shuffled_differently() -> None:
 
 
 def test_the_batch_of_a_step_does_not_depend_on_the_order_of_requests() -> None:
-    ahead, behind = Batches(*DIGITS, 32, seed=0), Batches(*DIGITS, 32, seed=0)
-    expected = [ahead(step) for step in range(1, 10)]
+    forwards, backwards = Batches(*DIGITS, 32, seed=0), Batches(*DIGITS, 32, seed=0)
+    expected = [forwards(step) for step in range(1, 10)]
     for step in reversed(range(1, 10)):
-        assert all(torch.equal(ours, theirs) for ours, theirs in zip(behind(step), expected[step - 1], strict=True))
+        assert all(torch.equal(ours, theirs) for ours, theirs in zip(backwards(step), expected[step - 1], strict=True))
 
 
 def test_too_few_images_are_refused() -> None:

@@ -27,7 +27,7 @@ PATIENT = Limits(read=0.5)  # of which only the stalling mirror needs all
 
 @pytest.fixture(autouse=True)
 def no_other_mirrors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ask only whom the test names."""
+    """Use only the mirrors that the test names."""
     monkeypatch.setattr(download, "DEFAULT_MIRRORS", ())
     monkeypatch.delenv("GAN_MNIST_MIRRORS", raising=False)
 

@@ -173,7 +173,7 @@ def test_a_package_that_is_a_bomb(tmp_path: Path, bin_dir: Path, cleanup: ExitSt
 def test_a_malformed_mirror_is_refused(text: str, cleanup: ExitStack) -> None:
     with pytest.raises(DataError, match="is not a mirror. Name one as") as caught:
         open_mirror(text, Limits(), cleanup)
-    assert not isinstance(caught.value, DownloadError)  # which the flow would try again
+    assert not isinstance(caught.value, DownloadError)  # which the flow would retry
 
 
 def test_credentials_are_refused_and_not_shown(cleanup: ExitStack) -> None:

@@ -1,4 +1,4 @@
-"""Is a file downloaded completely and in time, or else a reason given?"""
+"""Is a file downloaded completely and in time, and else, is the reason given?"""
 
 import asyncio
 import socket

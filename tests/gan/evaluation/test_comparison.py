@@ -12,13 +12,13 @@ from gan.evaluation.metrics import Gaussian
 from tests.support.real_digits import real_digits
 
 NUM_SAMPLES = 200
-NUM_DIMENSIONS = 8  # of the judge's features, the most telling ones: a matrix of 128 takes twenty times as long
+NUM_DIMENSIONS = 8  # the features whose weights vary most: a matrix of all 128 takes twenty times as long
 DATA = real_digits()
 
 
 @functools.cache
 def pool(noise: int) -> ClassifierOutputs:
-    """Return what the judge sees in 300 real training images with noise: a generator, the better the less noise."""
+    """Return the classifier's outputs for 300 real training images with noise. They stand in for a generator."""
     images = torch.from_numpy(DATA.train_images).unsqueeze(1).short()
     added = torch.randint(-noise, noise + 1, images.shape, generator=torch.manual_seed(0)).short()
     return outputs_for((images + added).clamp(0, 255).to(torch.uint8))
@@ -36,16 +36,16 @@ def outputs_for(images: Tensor) -> ClassifierOutputs:
     return ClassifierOutputs(features[:, chosen], probabilities)
 
 
-def draw(pool: ClassifierOutputs, random: torch.Generator) -> ClassifierOutputs:
-    """Draw samples of a generator: the next time others."""
-    chosen = torch.randint(len(pool.features), (NUM_SAMPLES,), generator=random)
+def draw(pool: ClassifierOutputs, rng: torch.Generator) -> ClassifierOutputs:
+    """Draw samples of a generator, other ones at each call."""
+    chosen = torch.randint(len(pool.features), (NUM_SAMPLES,), generator=rng)
     return ClassifierOutputs(pool.features[chosen], pool.probabilities[chosen])
 
 
 def num_better(challenger: ClassifierOutputs, champion: ClassifierOutputs, rounds: int) -> tuple[int, int]:
     """Return how often the challenger was called better, and how often its distance was the lower one."""
-    random = torch.Generator().manual_seed(0)
-    found = [compare(draw(challenger, random), draw(champion, random), reference()) for _ in range(rounds)]
+    rng = torch.Generator().manual_seed(0)
+    found = [compare(draw(challenger, rng), draw(champion, rng), reference()) for _ in range(rounds)]
     return sum(each.is_better for each in found), sum(e.challenger_distance < e.champion_distance for e in found)
 
 

@@ -80,7 +80,7 @@ def test_the_same_samples_get_the_same_numbers(evaluator: Evaluator) -> None:
     assert evaluator.evaluate_quick(mixed).distance == evaluator.evaluate(mixed).distance.value
 
 
-def test_a_data_set_that_the_judge_does_not_know_is_refused() -> None:
+def test_a_data_set_that_the_classifier_does_not_know_is_refused() -> None:
     with pytest.raises(DataError, match=r"classifies [0-9.]+% of these test images correctly"):
         Evaluator(replace(DATA, test_images=255 - DATA.test_images))
 

@@ -13,7 +13,7 @@ from gan.evaluation.evaluator import NUM_QUICK, NUM_SAMPLES, Evaluator
 from gan.evaluation.reference import load_reference
 
 
-def test_what_is_encoded_is_loaded() -> None:
+def test_an_encoded_reference_is_loaded_unchanged() -> None:
     frozen = load_reference()
     found = safetensors.torch.load(frozen.encode())
     assert torch.equal(found["covariance"], frozen.features.covariance) and found["mean"].shape == (128,)

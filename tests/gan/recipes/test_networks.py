@@ -1,4 +1,4 @@
-"""Are the networks the table's, and is dropout what its name says?"""
+"""Do the networks have the documented layers, and does dropout drop the right share?"""
 
 import pytest
 import torch
@@ -10,7 +10,7 @@ from tests.support.configs import run_config
 
 
 @pytest.mark.parametrize(("recipe", "bn_eps", "slope"), [("published", 0.8, 0.0), ("tuned", 1e-5, 0.2)])
-def test_layer_sizes_are_the_tables(recipe: str, bn_eps: float, slope: float) -> None:
+def test_layer_sizes_are_the_documented_ones(recipe: str, bn_eps: float, slope: float) -> None:
     generator, discriminator = make_networks(run_config(recipe=recipe))
     linears = [layer for layer in generator.layers if isinstance(layer, torch.nn.Linear)]
     norms = [layer for layer in generator.layers if isinstance(layer, torch.nn.BatchNorm1d)]
@@ -20,18 +20,18 @@ def test_layer_sizes_are_the_tables(recipe: str, bn_eps: float, slope: float) ->
     assert discriminator.slope == slope
 
 
-def test_a_told_network_keeps_its_layers_sizes() -> None:
-    told, untold = (make_networks(run_config(conditional=conditional)) for conditional in (True, False))
-    for network, other in zip(told, untold, strict=True):
+def test_a_class_conditional_network_has_the_same_layer_sizes() -> None:
+    with_class, without_class = (make_networks(run_config(conditional=conditional)) for conditional in (True, False))
+    for network, other in zip(with_class, without_class, strict=True):
         assert [p.shape for p in network.parameters()] == [p.shape for p in other.parameters()]
 
 
-def test_tuned_reads_the_digit_in_place_of_ten_latents_and_on_the_frame() -> None:
+def test_tuned_reads_the_class_in_place_of_ten_latents_and_in_the_first_row() -> None:
     generator, discriminator = make_networks(run_config(conditional=True))
     z = torch.randn(2, 100)
     z[:, 0] = torch.tensor([-2.0, 2.0])
-    told = torch.nn.functional.one_hot(torch.tensor([0, 9]), 10)
-    assert torch.equal(generator.eval()(z).flatten(1), generator.layers(torch.cat([z[:, :90], told * 3], 1)))
+    one_hot = torch.nn.functional.one_hot(torch.tensor([0, 9]), 10)
+    assert torch.equal(generator.eval()(z).flatten(1), generator.layers(torch.cat([z[:, :90], one_hot * 3], 1)))
     images = torch.full((2, 1, 28, 28), -1.0)
     written = images.clone()
     written[0, 0, 0, 0] = written[1, 0, 0, 9] = 9
@@ -42,7 +42,7 @@ def test_tuned_reads_the_digit_in_place_of_ten_latents_and_on_the_frame() -> Non
     assert torch.equal(images, before) and (first - second).abs().min() > 1e-3
 
 
-def test_dcgan_halves_and_doubles_the_side() -> None:
+def test_dcgan_halves_and_doubles_the_width_of_the_images() -> None:
     generator, discriminator = make_networks(run_config(recipe="dcgan"))
     sizes: list[tuple[int, ...]] = []
     for layer in (*generator.layers, *discriminator.layers):
@@ -55,7 +55,7 @@ def test_dcgan_halves_and_doubles_the_side() -> None:
 
 
 @pytest.mark.parametrize("recipe", ["tuned", "dcgan"])
-def test_each_digit_is_asked_for_as_often_as_there_are_images_of_it(recipe: str) -> None:
+def test_latents_decide_each_digit_as_often_as_there_are_images_of_it(recipe: str) -> None:
     generator, _ = make_networks(run_config(recipe=recipe))
     labels = generator.labels(torch.randn(100_000, 100, generator=torch.Generator().manual_seed(0)))
     expected = torch.tensor(CLASS_COUNTS) / sum(CLASS_COUNTS)
@@ -63,22 +63,22 @@ def test_each_digit_is_asked_for_as_often_as_there_are_images_of_it(recipe: str)
 
 
 @pytest.mark.parametrize("digit", range(10))
-def test_latents_can_be_made_to_ask_for_one_digit(digit: int) -> None:
+def test_latents_can_be_changed_to_one_digit(digit: int) -> None:
     generator, _ = make_networks(run_config(recipe="dcgan"))
     z = torch.randn(10_000, 100, generator=torch.Generator().manual_seed(digit))
-    asking = generator.with_class(z, digit)
-    assert (generator.labels(asking) == digit).all() and torch.equal(asking[:, 1:], z[:, 1:])
-    unasked = z[generator.labels(z) == digit]
-    assert asking[:, 0].mean().item() == pytest.approx(unasked[:, 0].mean().item(), abs=0.02)
+    with_digit = generator.with_class(z, digit)
+    assert (generator.labels(with_digit) == digit).all() and torch.equal(with_digit[:, 1:], z[:, 1:])
+    expected = z[generator.labels(z) == digit]
+    assert with_digit[:, 0].mean().item() == pytest.approx(expected[:, 0].mean().item(), abs=0.02)
 
 
-def test_dcgan_draws_and_judges_by_the_digit() -> None:
+def test_both_networks_of_dcgan_use_the_digit() -> None:
     generator, discriminator = make_networks(run_config(recipe="dcgan"))
     z = torch.zeros(2, 100)
     z[:, 0] = torch.tensor([-2.0, 2.0])
     assert generator.labels(z).tolist() == [0, 9]
-    told = torch.nn.functional.one_hot(torch.tensor([0, 9]), 10) * 3
-    assert torch.equal(generator.eval()(z), generator.layers(torch.cat([z, told], 1)))
+    one_hot = torch.nn.functional.one_hot(torch.tensor([0, 9]), 10) * 3
+    assert torch.equal(generator.eval()(z), generator.layers(torch.cat([z, one_hot], 1)))
     hidden = discriminator.layers(generator(z))
     assert torch.equal(discriminator(generator(z), torch.tensor([4, 7])), discriminator.head(hidden)[[0, 1], [4, 7]])
 
@@ -99,7 +99,7 @@ def test_masks_do_not_repeat() -> None:
 
 
 def test_no_dropout_draws_no_random_number() -> None:
-    random = torch.Generator().manual_seed(0)
-    before = random.get_state()
-    assert dropout_masks(64, 0.0, random, torch.empty(0)) == []
-    assert torch.equal(random.get_state(), before)
+    rng = torch.Generator().manual_seed(0)
+    before = rng.get_state()
+    assert dropout_masks(64, 0.0, rng, torch.empty(0)) == []
+    assert torch.equal(rng.get_state(), before)

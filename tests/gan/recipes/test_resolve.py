@@ -19,7 +19,7 @@ def test_each_recipe_that_a_config_can_name_is_declared() -> None:
 
 
 def choices_by_name(path: Path) -> list[str]:
-    """List where a file compares a recipe with a name, matches it, or looks one up by its name."""
+    """List the lines where a file compares a recipe with a name, matches it, or uses the name as a key."""
     found = []
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Compare | ast.Match | ast.Subscript):
@@ -68,7 +68,7 @@ def test_the_own_length_of_a_recipe_has_its_values_to_the_bit() -> None:
     assert (run.num_steps, run.lr_decay_start, run.augment_start, run.lr_decay_to) == (92_763, 0.15, 0.15, 3e-5)
 
 
-def test_a_run_of_a_version_without_a_field_goes_on_as_it_began() -> None:
+def test_a_run_of_a_version_without_a_field_continues_with_its_old_behaviour() -> None:
     run = run_config(num_steps=100)
     newer = dict.fromkeys(["conditional", "lr_decay_to", "augment_start", "on_collapse"])
     older = stored_config({**run.model_dump(), **newer, "lr_decay_start": 0.43, "augment_translate": 2})
@@ -120,7 +120,7 @@ def test_the_class_takes_the_place_of_ten_latents() -> None:
         check(TrainConfig(recipe="dcgan", conditional=False))
 
 
-def test_what_a_recipe_does_not_support_is_no_config_of_a_run() -> None:
+def test_a_config_that_the_recipe_does_not_support_is_refused() -> None:
     with pytest.raises(ValidationError, match="dropout"):
         resolved(TrainConfig(recipe="dcgan", dropout=0.3))
 

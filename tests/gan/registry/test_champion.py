@@ -1,4 +1,4 @@
-"""Does champion.json move by one hand at a time, keep all that was, and lead to the bytes that were promoted?"""
+"""Is champion.json changed by one process at a time, is its history complete, and are the promoted bytes served?"""
 
 import hashlib
 from collections.abc import Iterator
@@ -34,8 +34,8 @@ def store(tmp_path: Path) -> Store:
     return LocalStore(tmp_path / "store")
 
 
-def enthrone(store: Store, *run_ids: str) -> None:
-    """Put runs into the store, each better than all before, and promote them."""
+def promote_runs(store: Store, *run_ids: str) -> None:
+    """Add runs to the store, each better than all before, and promote them."""
     for run_id in run_ids:
         store.put_new(f"runs/{run_id}/manifest.json", b"{}")
         better = challenger_at(run_id, 100.0 - 10 * len(read_champion(store).history.history))
@@ -53,7 +53,7 @@ def current(store: Store) -> str | None:
 
 @pytest.mark.parametrize("server", SERVERS)
 @pytest.mark.parametrize("num_rounds", [50, pytest.param(200, marks=pytest.mark.kill)])
-def test_of_two_trainers_at_once_one_wins_each_round(
+def test_of_two_concurrent_trainers_one_is_promoted_in_each_round(
     num_rounds: int, server: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     request.getfixturevalue(server).use(monkeypatch)
@@ -79,8 +79,8 @@ def test_of_two_trainers_at_once_one_wins_each_round(
     assert [change.comparison is None for change in history] == [True] + [False] * (num_rounds - 1)
 
 
-def test_the_history_keeps_who_when_why_and_how_good(store: Store) -> None:
-    enthrone(store, "a", "b")
+def test_the_history_has_the_person_the_time_the_reason_and_the_metrics(store: Store) -> None:
+    promote_runs(store, "a", "b")
     first, second = read_champion(store).history.history
     assert (first.action, first.by, first.run_id, first.checkpoint) == ("promoted", "me@here", "a", CHECKPOINTS[1])
     assert (first.reason, first.comparison) == ("it is the first one", None)
@@ -95,37 +95,37 @@ def test_the_history_keeps_who_when_why_and_how_good(store: Store) -> None:
 
 
 def test_a_rollback_goes_to_the_champion_before_and_then_further_back(store: Store) -> None:
-    enthrone(store, "a", "b", "c")
+    promote_runs(store, "a", "b", "c")
     change = rollback(store, "me@here", "its eights look like threes")
     assert (change.action, change.run_id, change.reason) == ("rolled back", "b", "its eights look like threes")
     assert rollback(store, "me@here", "").run_id == "a"
     assert run_ids(store) == ["a", "b", "c", "b", "a"]
     with pytest.raises(RunError, match="has no champion before the present one"):
         rollback(store, "me@here", "")
-    enthrone(store, "d", "e")
+    promote_runs(store, "d", "e")
     assert rollback(store, "me@here", "").run_id == "d"
     assert rollback(store, "me@here", "").run_id == "a"
 
 
 def test_a_champion_that_was_pruned_is_not_rolled_back_to(store: Store) -> None:
-    enthrone(store, "a", "b")
+    promote_runs(store, "a", "b")
     store.delete("runs/a/manifest.json")
     with pytest.raises(RunError, match="a, the champion before, was deleted from"):
         rollback(store, "me@here", "")
     assert run_ids(store) == ["a", "b"]
 
 
-def test_a_change_that_comes_second_is_not_made(store: Store) -> None:
-    enthrone(store, "a")
+def test_the_second_of_two_concurrent_changes_is_not_made(store: Store) -> None:
+    promote_runs(store, "a")
     found = read_champion(store)
-    enthrone(store, "b")
+    promote_runs(store, "b")
     late = found.history.history[0].model_copy(update={"id": "another", "run_id": "c"})
     assert not append(store, found, late)
     assert run_ids(store) == ["a", "b"]
 
 
 class ForgetfulStore(LocalStore):
-    """A store that does as asked, and whose answer is lost on the way."""
+    """A store that writes, but whose answer is lost."""
 
     def replace(self, key: str, data: bytes, version: str | None) -> str | None:
         super().replace(key, data, version)
@@ -133,7 +133,7 @@ class ForgetfulStore(LocalStore):
 
 
 def test_a_change_whose_answer_is_lost_is_made_once(tmp_path: Path) -> None:
-    enthrone(ForgetfulStore(tmp_path), "a", "b")
+    promote_runs(ForgetfulStore(tmp_path), "a", "b")
     assert run_ids(LocalStore(tmp_path)) == ["a", "b"]
 
 
@@ -145,15 +145,15 @@ def test_a_change_whose_answer_is_lost_is_made_once(tmp_path: Path) -> None:
         (b'{"version": 1, "history": [], "extra": 1}', "extra: Extra inputs are not permitted"),
     ],
 )
-def test_a_damaged_file_is_not_built_upon(store: Store, raw: bytes, said: str) -> None:
+def test_a_damaged_file_is_not_overwritten(store: Store, raw: bytes, said: str) -> None:
     store.put_new("champion.json", raw)
     with pytest.raises(StorageError, match=rf"champion\.json in .* is damaged, .*{said}.* Restore it from a copy"):
-        enthrone(store, "a")
+        promote_runs(store, "a")
     assert store.read("champion.json") == raw
 
 
 def test_a_run_id_that_leaves_the_store_is_refused(store: Store) -> None:
-    enthrone(store, "a")
+    promote_runs(store, "a")
     raw = store.read("champion.json") or b""
     store.delete("champion.json")
     store.put_new("champion.json", raw.replace(b'"a"', b'"../a"'))
@@ -197,7 +197,7 @@ def test_other_bytes_under_the_champions_name_are_not_served(served: Store, tmp_
         champion_checkpoint(*found)
 
 
-def test_a_champion_that_is_gone_is_named(served: Store) -> None:
+def test_a_champion_that_was_deleted_is_named(served: Store) -> None:
     for key in [info.key for info in served.list("runs/a/")]:
         served.delete(key)
     found = find_champion(f"{served.address}/champion")
@@ -206,9 +206,9 @@ def test_a_champion_that_is_gone_is_named(served: Store) -> None:
         champion_checkpoint(*found)
 
 
-def test_what_names_a_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_which_addresses_name_a_champion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    enthrone(LocalStore(Path("store")), "a")
+    promote_runs(LocalStore(Path("store")), "a")
     found = find_champion("champion")
     assert found and (found[0].address, found[1].run_id) == ("store", "a")
     for address in ("store/runs/a", "store/runs/champion", "s3://bucket/runs/champion", "champion/checkpoints"):

@@ -81,7 +81,7 @@ def test_a_run_is_measured_by_its_last_checkpoint(store: Store, evaluator: Evalu
         measured(store, "none", evaluator)
 
 
-def test_the_best_checkpoint_stands_for_a_run_where_the_manifest_names_it(tmp_path: Path) -> None:
+def test_a_run_is_measured_by_its_best_checkpoint_if_the_manifest_names_one(tmp_path: Path) -> None:
     manifest = Manifest.of(write_run(tmp_path), "a")
     assert best_checkpoint(manifest) == CHECKPOINTS[1]
     assert best_checkpoint(manifest.model_copy(update={"best": Best(step=1000, distance=1.0)})) == CHECKPOINTS[0]
@@ -102,7 +102,7 @@ def test_the_first_is_promoted_a_better_one_replaces_it_and_a_worse_one_does_not
     assert "it was the champion before and can be again only by hand" in third.reason
 
 
-def test_a_worse_one_is_kept_out_and_its_table_has_both(store: Store, evaluator: Evaluator) -> None:
+def test_a_worse_run_is_not_promoted_and_the_table_shows_both(store: Store, evaluator: Evaluator) -> None:
     challenge(store, "better", evaluator)
     kept = challenge(store, "worse", evaluator)
     assert (kept.outcome, champions(store)) == ("kept", ["better"])
@@ -115,7 +115,7 @@ def test_a_worse_one_is_kept_out_and_its_table_has_both(store: Store, evaluator:
     )
 
 
-def test_the_champion_itself_changes_nothing(store: Store, evaluator: Evaluator) -> None:
+def test_the_champion_compared_with_itself_changes_nothing(store: Store, evaluator: Evaluator) -> None:
     challenge(store, "worse", evaluator)
     for force in (False, True):
         again = challenge(store, "worse", evaluator, force=force)
@@ -130,10 +130,10 @@ def test_by_hand_any_run_is_promoted(store: Store, evaluator: Evaluator) -> None
     assert champions(store) == ["better", "worse"]
 
 
-def test_when_the_judge_has_changed_both_are_judged_anew(store: Store, evaluator: Evaluator) -> None:
+def test_if_the_classifier_has_changed_both_are_measured_again(store: Store, evaluator: Evaluator) -> None:
     other = evaluation(0.001).model_copy(update={"judge": "0" * 64})
-    by_another_judge = replace(measured(store, "worse", evaluator), evaluation=other)
-    promote(store, by_another_judge, by_figures(by_another_judge), "me@here")
+    by_another_classifier = replace(measured(store, "worse", evaluator), evaluation=other)
+    promote(store, by_another_classifier, by_figures(by_another_classifier), "me@here")
     decision = challenge(store, "better", evaluator)
     assert decision.outcome == "promoted"
     assert decision.reason.endswith("; both were measured again, since the judge has changed")
@@ -141,7 +141,7 @@ def test_when_the_judge_has_changed_both_are_judged_anew(store: Store, evaluator
     assert decision.compared.comparison.judge == WEIGHTS_SHA256
 
 
-def test_other_bytes_than_were_promoted_are_not_compared_with(store: Store, evaluator: Evaluator) -> None:
+def test_a_champion_with_other_bytes_than_were_promoted_is_not_compared(store: Store, evaluator: Evaluator) -> None:
     changed = replace(measured(store, "better", evaluator), sha256="0" * 64)
     promote(store, changed, by_figures(changed), "me@here")
     with pytest.raises(
@@ -151,7 +151,7 @@ def test_other_bytes_than_were_promoted_are_not_compared_with(store: Store, eval
     assert challenge(store, "worse", evaluator, force=True).outcome == "promoted"
 
 
-def test_a_champion_that_is_gone_is_replaced(store: Store, evaluator: Evaluator) -> None:
+def test_a_champion_that_was_deleted_is_replaced(store: Store, evaluator: Evaluator) -> None:
     challenge(store, "better", evaluator)
     store.delete("runs/better/manifest.json")
     assert str(challenge(store, "worse", evaluator)) == (
@@ -159,7 +159,7 @@ def test_a_champion_that_is_gone_is_replaced(store: Store, evaluator: Evaluator)
     )
 
 
-def test_who_is_beaten_to_it_must_beat_the_new_champion(tmp_path: Path) -> None:
+def test_after_another_promotion_a_run_is_compared_with_the_new_champion(tmp_path: Path) -> None:
     store = LocalStore(tmp_path)
     for challenger in (challenger_at("a", 50), challenger_at("b", 40)):
         promote(store, challenger, by_figures(challenger), "me@here")

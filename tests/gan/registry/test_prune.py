@@ -1,4 +1,4 @@
-"""Do only those runs go that may, and whole?"""
+"""Are only the right runs deleted, and completely?"""
 
 import os
 import subprocess
@@ -58,7 +58,7 @@ def aged(store: LocalStore) -> LocalStore:
     ("keep_last", "older_than", "gone"),
     [(0, 0, "abcde"), (1, 0, "bcde"), (2, 0, "de"), (3, 0, ""), (1, 25, "de"), (0, 25, "de"), (0, 100, "")],
 )
-def test_which_runs_go(aged: LocalStore, keep_last: int, older_than: int, gone: str) -> None:
+def test_which_runs_are_deleted(aged: LocalStore, keep_last: int, older_than: int, gone: str) -> None:
     before = tree(aged.root)
     assert pruned(plan(aged, keep_last, timedelta(days=older_than))) == list(gone)
     assert tree(aged.root) == before
@@ -77,7 +77,7 @@ def test_each_decision_has_its_reason(aged: LocalStore) -> None:
     assert {decision.run_id: decision.reason for decision in plan(aged, 0, timedelta(days=15))}["b"] == "10.0 days old"
 
 
-def test_champions_present_and_past_stay_unless_told(aged: LocalStore) -> None:
+def test_champions_present_and_past_stay_without_the_option(aged: LocalStore) -> None:
     for run_id, distance in (("e", 30.0), ("c", 20.0)):
         better = challenger_at(run_id, distance)
         promote(aged, better, by_figures(better), "me@here")
@@ -91,13 +91,13 @@ def test_champions_present_and_past_stay_unless_told(aged: LocalStore) -> None:
     assert [run.run_id for run in list_runs(aged)] == list("abcd")
 
 
-def test_a_damaged_champion_stops_it(aged: LocalStore) -> None:
+def test_a_damaged_champion_file_stops_pruning(aged: LocalStore) -> None:
     aged.put_new("champion.json", b"{")
     with pytest.raises(StorageError, match=r"champion\.json in .* is damaged, .* so no run is deleted"):
         plan(aged, 0)
 
 
-def test_a_damaged_lease_keeps_its_run_alone(aged: LocalStore) -> None:
+def test_a_damaged_lease_keeps_only_its_own_run(aged: LocalStore) -> None:
     aged.put_new("leases/c.json", b"{")
     assert pruned(plan(aged, 0)) == ["a", "b", "d", "e"]
 
@@ -111,7 +111,7 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
     return open_store(new_address())
 
 
-def test_a_run_goes_whole_and_no_other(any_store: Store) -> None:
+def test_a_run_is_deleted_completely_and_no_other(any_store: Store) -> None:
     for run_id in ("a", "ab"):
         add_run(any_store, run_id)
     prune(any_store, "a")
@@ -121,13 +121,13 @@ def test_a_run_goes_whole_and_no_other(any_store: Store) -> None:
     prune(any_store, "a")
 
 
-def test_a_local_run_leaves_no_folder(store: LocalStore) -> None:
+def test_no_folder_of_a_local_run_remains(store: LocalStore) -> None:
     add_run(store, "a")
     prune(store, "a")
     assert [path.name for path in store.root.iterdir() if any(path.rglob("*"))] == []
 
 
-def test_the_manifest_goes_first(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_manifest_is_deleted_first(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     add_run(any_store, "a")
     delete = type(any_store).delete
 
@@ -142,7 +142,7 @@ def test_the_manifest_goes_first(any_store: Store, monkeypatch: pytest.MonkeyPat
     assert [(run.run_id, run.state) for run in list_runs(any_store)] == [("a", "unfinished")]
 
 
-def test_a_run_that_is_being_trained_stays(any_store: Store) -> None:
+def test_a_run_that_is_being_trained_is_not_deleted(any_store: Store) -> None:
     add_run(any_store, "a")
     with hold(StoredRun(any_store, "a")):
         assert pruned(plan(any_store, 0)) == []
@@ -166,7 +166,7 @@ def trained_in_place(store: LocalStore) -> Iterator[None]:
     process.communicate()
 
 
-def test_a_run_that_is_trained_in_place_stays(store: LocalStore, trained_in_place: None) -> None:
+def test_a_run_that_is_trained_in_place_is_not_deleted(store: LocalStore, trained_in_place: None) -> None:
     [decision] = plan(store, 0)
     assert "another process is training this run" in decision.reason
     with pytest.raises(RunError, match="another process is training"):
@@ -175,11 +175,11 @@ def test_a_run_that_is_trained_in_place_stays(store: LocalStore, trained_in_plac
 
 
 @pytest.mark.parametrize(("text", "hours"), [("12h", 12), ("30d", 720), ("4w", 672), ("0d", 0)])
-def test_ages(text: str, hours: int) -> None:
+def test_an_age_is_parsed(text: str, hours: int) -> None:
     assert parse_age(text) == timedelta(hours=hours)
 
 
 @pytest.mark.parametrize("text", ["", "30", "d", "-1d", "1.5d", "30 d", "1y", "999999d"])
-def test_no_ages(text: str) -> None:
+def test_an_invalid_age_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not an age; expected"):
         parse_age(text)

@@ -208,7 +208,7 @@ def test_a_published_run_says_that_its_grids_are_fakes_of_a_batch(run: RunDir) -
     assert "the first 25 fakes of a batch each time" in report(run).text
 
 
-def test_a_run_in_which_nothing_was_found_says_so(page: Page) -> None:
+def test_the_page_of_a_run_without_a_diagnosis_says_so(page: Page) -> None:
     assert "Health nothing found No snapshot of this training was dead, collapsed or not finite." in page.text
 
 
@@ -267,7 +267,7 @@ def test_a_film_of_real_digits_keeps_its_16_greys(tmp_path: Path) -> None:
     assert run.report_path.stat().st_size < 1_000_000
 
 
-def test_a_run_without_a_grid_has_nothing_to_report_yet(tmp_path: Path) -> None:
+def test_a_run_without_a_grid_has_no_report_yet(tmp_path: Path) -> None:
     run = write_sample_run(tmp_path / "run", steps=[])
     with pytest.raises(
         RunError, match=r"no grid yet.*the first is drawn at step 1,000.*gan train --run-dir .*--resume"

@@ -23,7 +23,7 @@ HOSTILE = "</script><script>document.title = 'taken'</script><img src=x onerror=
 
 @dataclass
 class Opened:
-    """Hold a page and all that it said and asked for."""
+    """A page, its messages and its requests."""
 
     page: Page
     url: str
@@ -103,7 +103,7 @@ def test_the_slider_pauses_the_film(page: Page) -> None:
 
 
 @pytest.mark.parametrize(("motion", "button"), [("no-preference", "Pause"), ("reduce", "Play")])
-def test_the_film_starts_alone_unless_less_motion_is_wanted(
+def test_the_film_starts_by_itself_unless_reduced_motion_is_set(
     browser: Browser, run: RunDir, motion: str, button: str
 ) -> None:
     page = opened(browser, run, reduced_motion=motion).page

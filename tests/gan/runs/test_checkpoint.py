@@ -1,4 +1,4 @@
-"""Is a checkpoint written whole, checked when it is read, and deleted in time?"""
+"""Is a checkpoint written completely, checked when it is read, and deleted in time?"""
 
 import logging
 import subprocess
@@ -23,7 +23,7 @@ def flip_bit(path: Path, position: int) -> None:
     path.write_bytes(data)
 
 
-def test_what_was_saved_is_loaded(tmp_path: Path) -> None:
+def test_a_saved_checkpoint_is_loaded_unchanged(tmp_path: Path) -> None:
     tensors, config = checkpoint.load(save(tmp_path, 1000))
     assert torch.equal(tensors["w"], torch.arange(4.0))
     assert config == CONFIG
@@ -73,7 +73,7 @@ def test_a_run_without_checkpoints_loads_none(tmp_path: Path) -> None:
     assert checkpoint.load_newest(tmp_path / "none") is None
 
 
-def test_a_sidecar_alone_is_no_checkpoint(tmp_path: Path) -> None:
+def test_a_sidecar_alone_is_not_a_checkpoint(tmp_path: Path) -> None:
     """As after a kill between the two writes of a save."""
     save(tmp_path, 1000).unlink()
     assert checkpoint.load_newest(tmp_path) is None
@@ -127,7 +127,9 @@ def test_the_beginning_of_an_attempt_is_not_kept(tmp_path: Path) -> None:
         ((4000, 6000, 0), 0, False),
     ],
 )
-def test_a_position_leads_to_another_or_not(rewinds: tuple[int, ...], step: int, leads_there: bool) -> None:
+def test_whether_training_leads_from_one_position_to_another(
+    rewinds: tuple[int, ...], step: int, leads_there: bool
+) -> None:
     assert checkpoint.Position(rewinds, step).leads_to((4000, 6000)) is leads_there
 
 

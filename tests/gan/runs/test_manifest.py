@@ -100,7 +100,7 @@ def test_any_flipped_bit_of_a_manifest_is_found(tmp_path: Path) -> None:
         (b'{"version": 2}', "here has version 2, expected 1"),
     ],
 )
-def test_what_is_no_manifest_is_refused(raw: bytes, message: str) -> None:
+def test_an_invalid_manifest_is_refused(raw: bytes, message: str) -> None:
     with pytest.raises(StorageError, match=message):
         Manifest.parse(raw, "here")
 
@@ -120,7 +120,7 @@ def test_a_path_that_leaves_the_run_is_refused(run_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("run_id", ["", "..", "a/b", "a\\b"])
-def test_a_run_id_that_is_no_folder_is_refused(run_path: Path, run_id: str) -> None:
+def test_a_run_id_that_is_not_a_folder_name_is_refused(run_path: Path, run_id: str) -> None:
     with pytest.raises(StorageError, match="run id"):
         Manifest.of(run_path, run_id)
     with pytest.raises(StorageError, match="run id"):

@@ -17,7 +17,7 @@ from tests.support.sample_run import random_images
 IMAGES = torch.from_numpy(digits(50)[0]).unsqueeze(1)
 
 
-def test_what_a_grid_was_drawn_of_is_taken_back() -> None:
+def test_the_images_of_a_grid_are_read_back() -> None:
     assert torch.equal(grid_cells(grid_png(IMAGES[:25])), IMAGES[:25])
 
 

@@ -1,4 +1,4 @@
-"""Are samples what was asked for?"""
+"""Do samples have the requested count, seed and digit?"""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def test_the_same_seed_gives_the_same_first_samples_whatever_the_count() -> None
 
 
 @pytest.mark.parametrize("recipe", ["tuned", "dcgan"])
-def test_one_digit_is_drawn_from_latents_that_ask_for_it(recipe: str) -> None:
+def test_one_digit_is_drawn_from_latents_of_its_class(recipe: str) -> None:
     generator, _ = make_networks(run_config(recipe=recipe, conditional=True))
     asked: list[torch.Tensor] = []
     generator.register_forward_pre_hook(lambda _, inputs: asked.append(generator.labels(*inputs)))
@@ -25,7 +25,7 @@ def test_one_digit_is_drawn_from_latents_that_ask_for_it(recipe: str) -> None:
     assert sevens.shape == (1030, 1, 28, 28) and (torch.cat(asked) == 7).all()
 
 
-def test_a_generator_that_was_not_told_digits_draws_no_chosen_one() -> None:
+def test_a_generator_without_classes_cannot_draw_a_chosen_digit() -> None:
     generator, _ = make_networks(run_config(recipe="published"))
     with pytest.raises(ConfigMismatchError, match="--digit: the run is not class-conditional"):
         draw(generator, 100, 25, seed=0, digit=7)

@@ -31,7 +31,7 @@ def test_every_loss_grid_and_throughput_is_there_once_after_a_resume(tmp_path: P
     assert events.Images("samples")[-1].encoded_image_string == png
 
 
-def test_what_was_written_beyond_the_checkpoint_is_dropped(tmp_path: Path) -> None:
+def test_events_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     """A killed run may have written events of steps that it trains again."""
     with EventLog(tmp_path, resumed_at=0) as events:
         for step in range(1, 16):

@@ -1,4 +1,4 @@
-"""Does a store in a directory keep whole files, and leave alone what is not its own? The rest is in the contract."""
+"""Does a store in a directory keep complete files, and change no other files? test_store_contract.py has the rest."""
 
 import hashlib
 import os
@@ -32,7 +32,7 @@ def source(tmp_path: Path) -> Path:
     return path
 
 
-def test_put_leaves_the_same_content_alone(store: LocalStore, source: Path) -> None:
+def test_put_does_not_write_the_same_content_again(store: LocalStore, source: Path) -> None:
     store.put(KEY, source, sha256(b"content"))
     before = (store.root / KEY).stat()
     store.put(KEY, source, sha256(b"content"))
@@ -50,7 +50,7 @@ def test_put_in_place_checks_the_hash_and_writes_nothing(tmp_path: Path, source:
     assert [path.name for path in tmp_path.iterdir()] == ["source.png"]
 
 
-def test_temporary_files_and_links_are_no_objects(store: LocalStore) -> None:
+def test_temporary_files_and_links_are_not_objects(store: LocalStore) -> None:
     store.put_new("runs/a/1", b"")
     (store.root / "runs/a/.1.x7.tmp").touch()
     (store.root / "runs/a/link").symlink_to("1")
@@ -58,7 +58,7 @@ def test_temporary_files_and_links_are_no_objects(store: LocalStore) -> None:
     assert [info.key for info in store.list("")] == ["runs/a/1"]
 
 
-def test_a_sweep_takes_temporary_files_and_empty_folders(store: LocalStore) -> None:
+def test_a_sweep_deletes_temporary_files_and_empty_folders(store: LocalStore) -> None:
     store.put_new("runs/a/1", b"")
     store.put_new("runs/a/grids/2", b"")
     store.put_new("runs/b/grids/3", b"")

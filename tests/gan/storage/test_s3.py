@@ -1,4 +1,4 @@
-"""What does a bucket hold, what is sent, and what becomes of damage and broken connections?"""
+"""What does a bucket hold, what is sent, and what happens at damage and broken connections?"""
 
 import hashlib
 import random
@@ -54,15 +54,15 @@ def raw(s3: S3Server, store: S3Store, key: str) -> dict[str, Any]:
     return {"Bucket": BUCKET, "Key": f"{store.address.removeprefix(f's3://{BUCKET}/')}/{key}"}
 
 
-def leftovers(s3: S3Server, store: S3Store) -> list[str]:
+def open_uploads(s3: S3Server, store: S3Store) -> list[str]:
     """Return the ids of the uploads in parts of KEY that are open."""
     named = raw(s3, store, KEY)
     answer = admin_client(s3).list_multipart_uploads(Bucket=BUCKET, Prefix=named["Key"])
     return [upload["UploadId"] for upload in answer.get("Uploads", ())]
 
 
-def leave_a_part(s3: S3Server, store: S3Store) -> None:
-    """Begin an upload in parts, as a writer does that is then killed."""
+def begin_upload(s3: S3Server, store: S3Store) -> None:
+    """Begin a multipart upload, like a writer that is then killed."""
     client, named = admin_client(s3), raw(s3, store, KEY)
     upload_id = client.create_multipart_upload(**named)["UploadId"]
     client.upload_part(**named, UploadId=upload_id, PartNumber=1, Body=LARGE[:PART])
@@ -76,7 +76,7 @@ def test_an_object_carries_its_sha256_and_its_type(s3: S3Server, store: S3Store,
     assert head["ChecksumSHA256"] and head["ContentType"] == "text/html"
 
 
-def test_what_is_there_already_is_not_sent_again(proxy: TcpProxy, store: S3Store, source: Path) -> None:
+def test_an_object_that_exists_is_not_sent_again(proxy: TcpProxy, store: S3Store, source: Path) -> None:
     store.put(KEY, source, sha256(LARGE))
     proxy.requests.clear()
     sent = proxy.bytes_sent
@@ -85,11 +85,11 @@ def test_what_is_there_already_is_not_sent_again(proxy: TcpProxy, store: S3Store
     assert proxy.bytes_sent - sent < 2000
 
 
-def test_a_large_file_goes_in_parts(s3: S3Server, proxy: TcpProxy, store: S3Store, source: Path) -> None:
+def test_a_large_file_is_sent_in_parts(s3: S3Server, proxy: TcpProxy, store: S3Store, source: Path) -> None:
     store.put(KEY, source, sha256(LARGE))
     assert b"".join(store.get(KEY)) == store.read(KEY) == LARGE
     assert sum("partNumber=" in line for line in proxy.requests) == 3
-    assert leftovers(s3, store) == []
+    assert open_uploads(s3, store) == []
     assert len(LARGE) < proxy.bytes_sent < 1.01 * len(LARGE)
 
 
@@ -103,7 +103,7 @@ def test_a_file_of_about_a_part(store: S3Store, source: Path, size: int) -> None
 def test_a_large_file_with_another_hash_leaves_nothing(s3: S3Server, store: S3Store, source: Path) -> None:
     with pytest.raises(StorageError, match="source changed while it was published"):
         store.put(KEY, source, sha256(b"other"))
-    assert leftovers(s3, store) == [] and list(store.list("")) == []
+    assert open_uploads(s3, store) == [] and list(store.list("")) == []
 
 
 def test_a_large_file_whose_upload_fails_leaves_nothing(
@@ -118,24 +118,24 @@ def test_a_large_file_whose_upload_fails_leaves_nothing(
     monkeypatch.setattr(store._client, "upload_part", fail)
     with pytest.raises(StorageError, match=f"{KEY} at .* cannot be stored: the store cannot be reached"):
         store.put(KEY, source, sha256(LARGE))
-    assert len(leftovers(s3, store)) == 1  # nobody could be asked to drop it
+    assert len(open_uploads(s3, store)) == 1  # nobody could be asked to drop it
     proxy.accept()
     store.put(KEY, source, sha256(LARGE))
     store.sweep("runs/a/")
-    assert leftovers(s3, store) == [] and store.read(KEY) == LARGE
+    assert open_uploads(s3, store) == [] and store.read(KEY) == LARGE
 
 
 def test_a_sweep_drops_the_parts_of_killed_writers(s3: S3Server, store: S3Store, source: Path) -> None:
-    leave_a_part(s3, store)
+    begin_upload(s3, store)
     store.put(KEY, source, sha256(LARGE))
-    assert len(leftovers(s3, store)) == 1
+    assert len(open_uploads(s3, store)) == 1
     store.sweep("runs/ab/")
-    assert len(leftovers(s3, store)) == 1
+    assert len(open_uploads(s3, store)) == 1
     store.sweep("runs/a/")
-    assert leftovers(s3, store) == [] and store.read(KEY) == LARGE
+    assert open_uploads(s3, store) == [] and store.read(KEY) == LARGE
 
 
-def test_who_is_swept_when_the_object_is_there_is_content(
+def test_a_swept_upload_succeeds_if_the_object_exists(
     s3: S3Server, store: S3Store, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     upload_part = store._client.upload_part
@@ -148,11 +148,11 @@ def test_who_is_swept_when_the_object_is_there_is_content(
 
     monkeypatch.setattr(store._client, "upload_part", swept_meanwhile)
     store.put(KEY, source, sha256(LARGE))
-    assert leftovers(s3, store) == [] and store.read(KEY) == LARGE
+    assert open_uploads(s3, store) == [] and store.read(KEY) == LARGE
 
 
 @pytest.mark.parametrize("cut_after", [100_000, 3_000_000, 2 * PART])
-def test_an_answer_that_breaks_off_is_gone_on_with(
+def test_a_download_that_is_cut_continues_from_there(
     proxy: TcpProxy, store: S3Store, source: Path, cut_after: int
 ) -> None:
     store.put(KEY, source, sha256(LARGE))
@@ -162,7 +162,7 @@ def test_an_answer_that_breaks_off_is_gone_on_with(
     assert len(proxy.requests) == 2 and proxy.cut_after is None
 
 
-def test_a_store_that_goes_away_while_it_is_read_is_named(proxy: TcpProxy, store: S3Store, source: Path) -> None:
+def test_a_store_that_becomes_unreachable_during_a_read_is_named(proxy: TcpProxy, store: S3Store, source: Path) -> None:
     store.put(KEY, source, sha256(LARGE))
     chunks = store.get(KEY)
     next(chunks)
@@ -171,7 +171,7 @@ def test_a_store_that_goes_away_while_it_is_read_is_named(proxy: TcpProxy, store
         list(chunks)
 
 
-def test_damage_is_found_on_the_way_down(s3: S3Server, store: S3Store, source: Path) -> None:
+def test_damage_is_found_during_a_download(s3: S3Server, store: S3Store, source: Path) -> None:
     store.put(KEY, source, sha256(LARGE))
     damaged = b"X" + LARGE[1:]
     admin_client(s3).put_object(**raw(s3, store, KEY), Body=damaged, Metadata={"sha256": sha256(LARGE)})
@@ -241,7 +241,7 @@ def test_many_pages_are_listed(store: S3Store) -> None:
     assert sorted(info.key for info in store.list("runs/")) == [f"runs/{number}" for number in range(10)]
 
 
-def test_a_folder_that_a_web_console_has_made_is_no_object(s3: S3Server, store: S3Store) -> None:
+def test_a_folder_that_a_web_console_has_made_is_not_an_object(s3: S3Server, store: S3Store) -> None:
     store.put_new("runs/a/config.json", b"{}")
     named = raw(s3, store, "runs/a")
     admin_client(s3).put_object(Bucket=BUCKET, Key=named["Key"] + "/", Body=b"")
@@ -261,7 +261,7 @@ def test_addresses(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch, address
 @pytest.mark.parametrize(
     "address", ["s3://", "s3:///x", "s3:/bucket", "file:///tmp", "https://h/b", "s3://b/../x", "s3://b//x", "a-file"]
 )
-def test_an_address_that_is_none_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
+def test_an_invalid_address_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str) -> None:
     monkeypatch.chdir(tmp_path)
     Path("a-file").touch()
     with pytest.raises(StorageError, match=r"BUCKET|cannot name"):

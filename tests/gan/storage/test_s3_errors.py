@@ -1,4 +1,4 @@
-"""Is every error of boto3 put into words that name the place and a remedy, and no secret?"""
+"""Does the message for every boto3 error name the place and a remedy, and no secret?"""
 
 import inspect
 import ssl

@@ -44,7 +44,7 @@ def keys(store: Store, prefix: str = "") -> list[str]:
 
 
 def at_once(work: Callable[[int], object]) -> list[object]:
-    """Do something in 20 threads that begin together."""
+    """Call a function in 20 threads that start at the same time."""
     barrier = Barrier(NUM_AT_ONCE)
 
     def begin(number: int) -> object:
@@ -102,14 +102,14 @@ def test_put_new_creates_once(store: Store) -> None:
     assert keys(store) == [MANIFEST]
 
 
-def test_of_many_that_create_an_object_at_once_one_wins(store: Store) -> None:
+def test_of_many_concurrent_creations_of_an_object_one_succeeds(store: Store) -> None:
     created = at_once(lambda number: store.put_new(MANIFEST, str(number).encode()))
     assert created.count(True) == 1
     assert store.read(MANIFEST) == str(created.index(True)).encode()
     assert keys(store) == [MANIFEST]
 
 
-def test_replace_takes_the_place_of_one_version_only(store: Store) -> None:
+def test_replace_replaces_only_the_given_version(store: Store) -> None:
     first = store.replace(KEY, b"first", None)
     assert first and store.replace(KEY, b"other", None) is None
     second = store.replace(KEY, b"second", first)
@@ -149,7 +149,7 @@ def test_list_by_prefix(store: Store, prefix: str, found: list[str]) -> None:
     assert keys(store, prefix) == found
 
 
-def test_names_of_all_sorts_come_back_as_they_went(store: Store) -> None:
+def test_unusual_names_are_listed_unchanged(store: Store) -> None:
     names = ["a b+c", "per%20cent", "ä", "#1", "q?x=1&y", "~'()*!", "日本"]
     for name in names:
         store.put_new(f"runs/{name}", name.encode())
@@ -176,7 +176,7 @@ def test_get_names_the_missing_key(store: Store) -> None:
         list(store.get(KEY))
 
 
-def test_a_sweep_leaves_every_object(store: Store, source: Path) -> None:
+def test_a_sweep_deletes_no_object(store: Store, source: Path) -> None:
     store.put(KEY, source, sha256(b"content"))
     store.sweep("runs/a/")
     store.sweep("runs/b/")

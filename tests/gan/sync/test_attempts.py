@@ -1,4 +1,4 @@
-"""Does a store ever mix two attempts of a run, at whatever moment its machine is lost?"""
+"""Does a store never mix two attempts of a run, whenever the machine is lost?"""
 
 import shutil
 from collections.abc import Callable
@@ -17,25 +17,25 @@ from gan.sync.uploader import uploading
 from tests.support.spooled_run import SpooledRun, grid, spooled
 
 
-class WatchedStore(LocalStore):
-    """Call `watch` after each change of a run's files, as if its machine were lost then."""
+class ObservedStore(LocalStore):
+    """Call `on_change` after each change of a run's files, as if the machine were lost then."""
 
     def __init__(self, root: Path) -> None:
         super().__init__(root)
-        self.watch: Callable[[str], None] = lambda key: None
+        self.on_change: Callable[[str], None] = lambda key: None
 
     def put(self, key: str, path: Path, sha256: str) -> None:
         super().put(key, path, sha256)
-        self.watch(key)
+        self.on_change(key)
 
     def delete(self, key: str) -> None:
         super().delete(key)
-        self.watch(key)
+        self.on_change(key)
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> WatchedStore:
-    return WatchedStore(tmp_path / "store")
+def store(tmp_path: Path) -> ObservedStore:
+    return ObservedStore(tmp_path / "store")
 
 
 @pytest.fixture
@@ -49,7 +49,7 @@ def send(run: SpooledRun, store: Store) -> None:
 
 
 def history(folder: Path) -> tuple[tuple[int, ...], int]:
-    """Return what the newest checkpoint of a directory says; check that every grid before it is of that history."""
+    """Return the rewinds and the step of the newest checkpoint. Check that every grid before it has this history."""
     position = checkpoint.position_of(folder, checkpoint.steps_in(folder)[0])
     assert position is not None and checkpoint.load_newest(folder)
     for step, path in RunDir(folder).grids():
@@ -64,8 +64,8 @@ def snapshots(run: SpooledRun, *steps: int) -> None:
 
 
 @pytest.mark.parametrize("target", [0, 20])
-def test_at_every_moment_what_is_fetched_is_of_one_attempt(
-    tmp_path: Path, run: SpooledRun, store: WatchedStore, target: int
+def test_at_every_moment_the_fetched_files_are_of_one_attempt(
+    tmp_path: Path, run: SpooledRun, store: ObservedStore, target: int
 ) -> None:
     found = []
 
@@ -79,8 +79,8 @@ def test_at_every_moment_what_is_fetched_is_of_one_attempt(
     snapshots(run, 10, 20, 30, 40, 50)
     send(run, store)
     run.go_back(target)
-    snapshots(run, target + 10, target + 20)  # while the store was away
-    store.watch = lose_the_machine
+    snapshots(run, target + 10, target + 20)  # while the store was unreachable
+    store.on_change = lose_the_machine
     send(run, store)
     assert stored(store) == spooled(run.dir.path)
     assert found[-1] == ((target,), target + 20)
@@ -91,12 +91,14 @@ def stored(store: Store) -> dict[str, bytes]:
     return {info.key.removeprefix("runs/a/"): store.read(info.key) or b"" for info in store.list("runs/a/")}
 
 
-def test_a_run_that_is_sent_back_while_its_files_are_sent(tmp_path: Path, run: SpooledRun, store: WatchedStore) -> None:
-    """Sent back to 20 in the middle, then on to 50: the next file is of the new attempt, but grid 30 is not."""
+def test_a_run_that_is_sent_back_while_its_files_are_sent(
+    tmp_path: Path, run: SpooledRun, store: ObservedStore
+) -> None:
+    """In the middle, the run is sent back to 20, then trained to 50: grid 30 in the store is of the old attempt."""
 
     def send_back(key: str) -> None:
         if key.endswith("grids/step-000040.png"):
-            store.watch = check
+            store.on_change = check
             run.go_back(20)
             snapshots(run, 30, 40, 50)
 
@@ -108,26 +110,30 @@ def test_a_run_that_is_sent_back_while_its_files_are_sent(tmp_path: Path, run: S
     snapshots(run, 10, 20, 30)
     send(run, store)
     snapshots(run, 40, 50)
-    store.watch = send_back
+    store.on_change = send_back
     send(run, store)
     assert stored(store) == spooled(run.dir.path)
     assert history(tmp_path / "b" / "a") == ((20,), 50)
 
 
-def test_a_later_step_of_an_earlier_attempt_does_not_win(tmp_path: Path, run: SpooledRun, store: WatchedStore) -> None:
+def test_a_later_step_of_an_earlier_attempt_is_not_fetched(
+    tmp_path: Path, run: SpooledRun, store: ObservedStore
+) -> None:
     snapshots(run, 10, 20, 30, 40, 50)
-    left_over = {name: content for name, content in spooled(run.dir.path).items() if "step-000050" in name}
+    old_files = {name: content for name, content in spooled(run.dir.path).items() if "step-000050" in name}
     run.go_back(0)
     snapshots(run, 10, 20)
     send(run, store)
-    for name, content in left_over.items():  # as if its deletion had been lost
+    for name, content in old_files.items():  # as if they had not been deleted
         store.put_new(f"runs/a/{name}", content)
     fetch_run(StoredRun(store, "a"), tmp_path / "b" / "a")
     assert history(tmp_path / "b" / "a") == ((0,), 20)
     assert spooled(tmp_path / "b" / "a") == spooled(run.dir.path)
 
 
-def test_a_machine_at_an_earlier_attempt_catches_up(tmp_path: Path, run: SpooledRun, store: WatchedStore) -> None:
+def test_a_machine_at_an_earlier_attempt_gets_the_later_one(
+    tmp_path: Path, run: SpooledRun, store: ObservedStore
+) -> None:
     snapshots(run, 10, 20, 30, 40, 50)
     other = Path(shutil.copytree(run.dir.path, tmp_path / "other"))
     run.go_back(20)
@@ -141,7 +147,7 @@ def test_a_machine_at_an_earlier_attempt_catches_up(tmp_path: Path, run: Spooled
     }
 
 
-def test_a_machine_at_a_later_attempt_is_left_alone(run: SpooledRun, store: WatchedStore) -> None:
+def test_a_machine_at_a_later_attempt_is_not_changed(run: SpooledRun, store: ObservedStore) -> None:
     snapshots(run, 10, 20, 30)
     send(run, store)
     run.go_back(0)
@@ -150,8 +156,8 @@ def test_a_machine_at_a_later_attempt_is_left_alone(run: SpooledRun, store: Watc
     assert spooled(run.dir.path) == before
 
 
-def test_an_attempt_that_begins_at_step_0_is_fetched_there(
-    tmp_path: Path, run: SpooledRun, store: WatchedStore
+def test_an_attempt_that_begins_at_step_0_is_fetched_at_step_0(
+    tmp_path: Path, run: SpooledRun, store: ObservedStore
 ) -> None:
     snapshots(run, 10, 20)
     run.go_back(0)

@@ -1,4 +1,4 @@
-"""Is a run trained by one process at a time, on whatever machine, and by another after its death?"""
+"""Is a run trained by one process at a time on all machines, and by another one after that process was killed?"""
 
 import json
 import subprocess
@@ -53,7 +53,7 @@ def write_as(store: Store, **changes: object) -> Holder:
     return other
 
 
-def test_a_lease_is_held_renewed_and_given_back(store: Store) -> None:
+def test_a_lease_is_held_renewed_and_released(store: Store) -> None:
     with hold(StoredRun(store, "a"), QUICK) as held:
         first = read(store)
         time.sleep(2)  # longer than it takes to expire
@@ -66,7 +66,7 @@ def test_a_lease_is_held_renewed_and_given_back(store: Store) -> None:
         assert read(store).token != first.token
 
 
-def test_who_comes_second_is_told_who_is_first(store: Store) -> None:
+def test_a_second_process_gets_an_error_that_names_the_first(store: Store) -> None:
     with start_holder(store) as first:
         began = time.monotonic()
         with pytest.raises(RunError, match=rf"run a is being trained by process {first.pid} on .*, since 20"):
@@ -75,7 +75,7 @@ def test_who_comes_second_is_told_who_is_first(store: Store) -> None:
         first.kill()
 
 
-def test_after_a_death_on_this_machine_nobody_waits(store: Store) -> None:
+def test_after_a_kill_on_this_machine_the_next_process_does_not_wait(store: Store) -> None:
     with start_holder(store) as first:
         first.kill()  # a zombie until the block ends
         time.sleep(0.1)
@@ -84,7 +84,7 @@ def test_after_a_death_on_this_machine_nobody_waits(store: Store) -> None:
             assert time.monotonic() - began < 5
 
 
-def test_after_a_death_elsewhere_the_lease_expires(store: Store) -> None:
+def test_after_a_kill_on_another_machine_the_lease_expires(store: Store) -> None:
     write_as(store)
     assert live_holder(StoredRun(store, "a"), QUICK) is not None
     with hold(StoredRun(store, "a"), QUICK) as held:
@@ -92,14 +92,14 @@ def test_after_a_death_elsewhere_the_lease_expires(store: Store) -> None:
         held.check()
 
 
-def test_a_sign_of_life_from_elsewhere_ends_the_waiting(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_heartbeat_from_another_machine_ends_the_waiting(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     write_as(store)
     monkeypatch.setattr(lease.time, "sleep", lambda _: write_as(store, beats=1))
     with pytest.raises(RunError, match="run a is being trained by process .* on elsewhere"):
         hold(StoredRun(store, "a"), Timing(4, 60)).__enter__()
 
 
-def test_who_was_taken_over_learns_of_it_and_does_not_take_it_back(store: Store) -> None:
+def test_a_holder_that_lost_its_lease_stops_and_does_not_take_it_back(store: Store) -> None:
     with hold(StoredRun(store, "a"), QUICK) as held:
         other = write_as(store)
         deadline = time.monotonic() + 10
@@ -110,7 +110,9 @@ def test_who_was_taken_over_learns_of_it_and_does_not_take_it_back(store: Store)
     assert read(store) == other
 
 
-def test_a_store_that_was_away_finds_its_lease_still_held(seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lease_is_still_held_after_the_store_was_unreachable(
+    seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with proxy_to(seaweedfs.port) as proxy:
         seaweedfs.use(monkeypatch, proxy.url)
         store = open_store(new_address())
@@ -126,7 +128,7 @@ def test_a_store_that_was_away_finds_its_lease_still_held(seaweedfs: S3Server, m
             held.check()
 
 
-def test_a_store_that_cannot_be_written_is_said_at_once(tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> None:
     (tmp_path / "disk").touch()
     with pytest.raises(StorageError, match=r"leases/a\.json cannot be"):
         hold(StoredRun(open_store(tmp_path / "disk" / "store"), "a")).__enter__()

@@ -51,7 +51,7 @@ def test_a_damaged_config_hides_no_run(store: LocalStore, config: bytes) -> None
     ]
 
 
-def test_what_is_no_run_is_left_out(store: LocalStore) -> None:
+def test_entries_that_are_not_runs_are_left_out(store: LocalStore) -> None:
     store.put_new("runs/readme.txt", b"")
     store.put_new("champion.json", b"{}")
     assert list_runs(store) == []

@@ -1,4 +1,4 @@
-"""Does a run get into a store whole, whoever else publishes it, fails or is killed?"""
+"""Is a run published completely, also if another process publishes it, fails or is killed?"""
 
 import subprocess
 import sys
@@ -77,7 +77,7 @@ def published(store: LocalStore) -> dict[str, bytes]:
     return tree(store.root / "runs/a")
 
 
-def test_a_run_is_published_whole(run_path: Path, store: LocalStore) -> None:
+def test_a_run_is_published_completely(run_path: Path, store: LocalStore) -> None:
     seen: list[tuple[int, int]] = []
     manifest = publish(run_path, StoredRun(store, "a"), lambda done, total: seen.append((done, total)))
     assert sorted(published(store)) == PUBLISHED
@@ -120,7 +120,9 @@ def test_another_run_under_a_published_id_is_refused(elsewhere: Path, store: Loc
     assert not (other / "manifest.json").exists()
 
 
-def test_who_loses_the_race_to_other_content_says_so(elsewhere: Path, store: LocalStore, tmp_path: Path) -> None:
+def test_a_publisher_whose_id_was_taken_by_other_content_raises(
+    elsewhere: Path, store: LocalStore, tmp_path: Path
+) -> None:
     other = write_run(tmp_path / "other")
     flip_bit(other / "losses.npz")
     winner = Manifest.of(other, "a").to_bytes()
@@ -130,7 +132,7 @@ def test_who_loses_the_race_to_other_content_says_so(elsewhere: Path, store: Loc
     assert not (elsewhere / "manifest.json").exists()
 
 
-def test_a_second_store_gets_only_what_the_first_one_got(elsewhere: Path, store: LocalStore, tmp_path: Path) -> None:
+def test_a_second_store_gets_only_the_files_of_the_first(elsewhere: Path, store: LocalStore, tmp_path: Path) -> None:
     publish(elsewhere, StoredRun(store, "a"))
     second = LocalStore(tmp_path / "second")
     publish(elsewhere, StoredRun(second, "a"))
@@ -150,7 +152,7 @@ def test_a_half_published_run_is_completed(elsewhere: Path, store: LocalStore) -
     assert verify(StoredRun(store, "a")).problems == []
 
 
-def test_a_run_beside_it_is_not_touched(elsewhere: Path, store: LocalStore) -> None:
+def test_another_run_in_the_store_is_not_changed(elsewhere: Path, store: LocalStore) -> None:
     store.put_new("runs/ab/config.json", b"{}")
     publish(elsewhere, StoredRun(store, "a"))
     assert tree(store.root / "runs/ab") == {"config.json": b"{}"}
@@ -185,7 +187,7 @@ def test_many_publishers_at_once_leave_one_whole_run(run_path: Path, store: Loca
     assert verify(StoredRun(store, "a")).problems == []
 
 
-def test_a_store_that_cannot_be_written_leaves_the_run_as_it_was(elsewhere: Path, tmp_path: Path) -> None:
+def test_a_store_that_cannot_be_written_does_not_change_the_run(elsewhere: Path, tmp_path: Path) -> None:
     (tmp_path / "disk").touch()
     before = tree(elsewhere)
     with pytest.raises(StorageError, match="disk/store"):
@@ -193,7 +195,9 @@ def test_a_store_that_cannot_be_written_leaves_the_run_as_it_was(elsewhere: Path
     assert tree(elsewhere) == before
 
 
-def test_a_full_disk_leaves_the_run_as_it_was_and_the_store_unfinished(elsewhere: Path, store: LocalStore) -> None:
+def test_a_full_disk_does_not_change_the_run_and_leaves_the_store_unfinished(
+    elsewhere: Path, store: LocalStore
+) -> None:
     before = tree(elsewhere)
     limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
     arguments = [str(elsewhere), str(store.root), "a"]
@@ -213,7 +217,7 @@ def test_a_damaged_checkpoint_is_not_published(run_path: Path, store: LocalStore
     assert not (store.root / "runs/a/manifest.json").exists()
 
 
-def test_an_empty_directory_is_no_run(tmp_path: Path, store: LocalStore) -> None:
+def test_an_empty_directory_is_not_a_run(tmp_path: Path, store: LocalStore) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(StorageError, match="empty holds no run"):
         publish(tmp_path / "empty", StoredRun(store, "a"))

@@ -1,4 +1,4 @@
-"""Does a run get into a bucket whole, whoever else publishes it, fails or is cut off?"""
+"""Is a run published to a bucket completely, also if another process publishes it or the connection breaks?"""
 
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -31,7 +31,7 @@ def stored(store: Store) -> dict[str, bytes]:
     return {info.key.removeprefix("runs/a/"): store.read(info.key) or b"" for info in store.list("runs/a/")}
 
 
-def test_a_run_is_published_whole_and_once(s3: S3Server, run_path: Path) -> None:
+def test_a_run_is_published_completely_and_once(s3: S3Server, run_path: Path) -> None:
     store = open_store(new_address())
     first = publish(run_path, StoredRun(store, "a"))
     assert stored(store) == tree(run_path) and len(stored(store)) == len(NAMES) + 1
@@ -42,7 +42,7 @@ def test_a_run_is_published_whole_and_once(s3: S3Server, run_path: Path) -> None
     assert [(run.run_id, run.state) for run in list_runs(store)] == [("a", "published")]
 
 
-def test_many_publishers_at_once_leave_one_whole_run(s3: S3Server, run_path: Path) -> None:
+def test_many_concurrent_publishers_leave_one_complete_run(s3: S3Server, run_path: Path) -> None:
     address = new_address()
     barrier = Barrier(NUM_AT_ONCE)
 
@@ -58,7 +58,7 @@ def test_many_publishers_at_once_leave_one_whole_run(s3: S3Server, run_path: Pat
     assert verify(StoredRun(open_store(address), "a")).problems == []
 
 
-def test_a_store_that_goes_away_is_completed_the_next_time(
+def test_a_run_is_completed_after_the_store_was_unreachable(
     s3: S3Server, run_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gan.storage.s3.ATTEMPTS", 1)
@@ -76,7 +76,7 @@ def test_a_store_that_goes_away_is_completed_the_next_time(
         assert max(Counter(line for line in proxy.requests if line.startswith("PUT")).values()) == 1
 
 
-def test_what_was_pruned_is_deleted_before_the_manifest_is_put(s3: S3Server, run_path: Path) -> None:
+def test_pruned_files_are_deleted_before_the_manifest_is_put(s3: S3Server, run_path: Path) -> None:
     store = open_store(new_address())
     store.put_new("runs/a/checkpoints/step-000500.safetensors", b"pruned since")
     publish(run_path, StoredRun(store, "a"))

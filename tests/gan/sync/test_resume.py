@@ -1,4 +1,4 @@
-"""Does a run go on from a store alone, to the same bytes, and only from what can be trusted?"""
+"""Is a run resumed from a store alone, with the same bytes, and only from files that are not damaged?"""
 
 import logging
 import shutil
@@ -45,7 +45,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def sent(tmp_path: Path, store: Store) -> SpooledRun:
-    """Send a run of 140 steps, to the store alone."""
+    """Upload a run of 140 steps to the store."""
     run = SpooledRun(tmp_path / "elsewhere" / "a")
     with hold(StoredRun(store, "a")) as lease, uploading(run.dir.path, lease) as uploader:
         for step in range(10, 150, 10):
@@ -55,7 +55,7 @@ def sent(tmp_path: Path, store: Store) -> SpooledRun:
 
 
 def damage(store: Store, name: str) -> None:
-    """Turn over a bit of an object, behind the back of the store's own checks."""
+    """Flip one bit of an object. The store itself does not notice."""
     content = store.read(f"runs/a/{name}") or b""
     store.delete(f"runs/a/{name}")
     store.put_new(f"runs/a/{name}", bytes([content[0] ^ 1]) + content[1:])
@@ -65,7 +65,7 @@ def newest(run_path: Path) -> int:
     return checkpoint.steps_in(run_path)[0]
 
 
-def test_a_run_that_goes_on_elsewhere_ends_in_the_same_bytes(tmp_path: Path, store: Store) -> None:
+def test_a_run_resumed_on_other_machines_ends_with_the_same_bytes(tmp_path: Path, store: Store) -> None:
     config = TrainConfig(num_steps=8, snapshot_steps=2, num_threads=1)
 
     def train(path: Path, stop_at: int | None = None) -> None:
@@ -87,7 +87,7 @@ def test_a_run_that_goes_on_elsewhere_ends_in_the_same_bytes(tmp_path: Path, sto
     assert steps == [2, 4, 6, 8]
 
 
-def test_a_run_that_starts_over_on_its_second_machine_ends_on_the_third_in_the_same_bytes(
+def test_a_run_restarted_on_its_second_machine_ends_on_the_third_with_the_same_bytes(
     tmp_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seaweedfs.use(monkeypatch)
@@ -116,14 +116,14 @@ def test_a_run_that_starts_over_on_its_second_machine_ends_on_the_third_in_the_s
 
 
 class NanBatches(Batches):
-    """Show NaN at step 6 of a try on seed 0."""
+    """Give NaN at step 6 of an attempt with seed 0."""
 
     def __call__(self, step: int) -> Real:
         real = super().__call__(step)
         return real._replace(images=real.images * float("nan")) if (self.seed, step) == (0, 6) else real
 
 
-def test_all_that_was_sent_is_fetched(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
+def test_all_uploaded_files_are_fetched(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
     fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert spooled(tmp_path / "a") == spooled(sent.dir.path)
     assert newest(tmp_path / "a") == 140
@@ -153,7 +153,7 @@ def test_fetching_again_changes_nothing(tmp_path: Path, store: Store, sent: Spoo
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "a").rglob("*")} == before
 
 
-def test_a_fetch_that_was_cut_short_is_completed(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
+def test_an_incomplete_fetch_is_completed(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
     fetch_run(StoredRun(store, "a"), tmp_path / "a")
     for name in ("grids/step-000140.png", "checkpoints/step-000140.safetensors", "losses.npz"):
         (tmp_path / "a" / name).unlink()
@@ -166,14 +166,14 @@ def test_a_run_that_the_store_does_not_know_is_new(tmp_path: Path, store: Store,
     assert not (tmp_path / "b").exists()
 
 
-def test_a_directory_that_is_as_far_is_left_alone(store: Store, sent: SpooledRun) -> None:
+def test_a_directory_with_a_later_step_is_not_changed(store: Store, sent: SpooledRun) -> None:
     sent.snapshot(150)
     before = tree(sent.dir.path)
     fetch_run(StoredRun(store, "a"), sent.dir.path)
     assert tree(sent.dir.path) == before
 
 
-def test_a_directory_that_is_behind_catches_up(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
+def test_a_directory_with_an_earlier_step_gets_the_later_ones(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
     SpooledRun(tmp_path / "a").snapshot(10)
     fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert newest(tmp_path / "a") == 140
@@ -181,7 +181,7 @@ def test_a_directory_that_is_behind_catches_up(tmp_path: Path, store: Store, sen
 
 
 @pytest.mark.parametrize("what", ["checkpoints/step-000140.safetensors", "checkpoints/step-000140.safetensors.sha256"])
-def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
     tmp_path: Path, store: Store, sent: SpooledRun, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     damage(store, what)
@@ -191,7 +191,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_taken(
     assert checkpoint.load_newest(tmp_path / "a")
 
 
-def test_where_no_checkpoint_verifies_only_from_scratch_goes_on(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
+def test_if_no_checkpoint_verifies_only_from_scratch_trains(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
     for path in sent.dir.checkpoints_dir.glob("*.safetensors"):
         damage(store, f"checkpoints/{path.name}")
     with pytest.raises(CheckpointError, match="none of the 4 verifies"):
@@ -213,20 +213,20 @@ def test_a_missing_grid_is_drawn_again(
 def test_a_damaged_grid_is_drawn_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: SpooledRun, store: Store
 ) -> None:
-    monkeypatch.setattr(type(store), "get", _lying(type(store), "grids/step-000140.png"))
+    monkeypatch.setattr(type(store), "get", _damaging(type(store), "grids/step-000140.png"))
     fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert newest(tmp_path / "a") == 130
 
 
-def _lying(kind: type, name: str) -> object:
+def _damaging(kind: type, name: str) -> object:
     get = kind.get  # type: ignore[attr-defined]
 
-    def lie(self: Store, key: str) -> Iterator[bytes]:
+    def get_damaged(self: Store, key: str) -> Iterator[bytes]:
         yield from get(self, key)
         if key.endswith(name):
             raise ChecksumError(f"{key} is damaged")
 
-    return lie
+    return get_damaged
 
 
 @pytest.mark.parametrize("name", ["../escaped", "/etc/cron.d/x", "a/../../../escaped", "a\\b", "grids/../../../x"])
@@ -241,7 +241,7 @@ def test_a_name_that_leaves_the_directory_is_refused(
     assert not (tmp_path / "a").exists()
 
 
-def test_two_runs_under_one_id_are_kept_apart(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
+def test_two_runs_under_one_id_are_not_mixed(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
     other = SpooledRun(tmp_path / "a", CONFIG.model_copy(update={"seed": 5}))
     before = tree(other.dir.path)
     with pytest.raises(
@@ -251,7 +251,7 @@ def test_two_runs_under_one_id_are_kept_apart(tmp_path: Path, store: Store, sent
     assert tree(other.dir.path) == before
 
 
-def test_a_published_run_is_fetched_whole(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
+def test_a_published_run_is_fetched_completely(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
     publish(sent.dir.path, StoredRun(store, "a"))
     fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert tree(tmp_path / "a") == tree(sent.dir.path)

@@ -1,4 +1,4 @@
-"""Does a store get a run while training goes on, whatever happens to the store?"""
+"""Is a run uploaded during training, also if the store fails for some time?"""
 
 import logging
 import time
@@ -63,7 +63,7 @@ def wait_until(condition: Callable[[], object], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
-def test_a_snapshot_is_sent_while_training_goes_on(run: SpooledRun, store: Store, proxy: TcpProxy) -> None:
+def test_a_snapshot_is_uploaded_during_training(run: SpooledRun, store: Store, proxy: TcpProxy) -> None:
     with sending(run, store) as uploader:
         for step in (10, 20):
             run.snapshot(step)
@@ -78,7 +78,7 @@ def test_a_snapshot_is_sent_while_training_goes_on(run: SpooledRun, store: Store
         assert weights == f"checkpoints/step-0000{step}.safetensors"
 
 
-def test_what_is_pruned_is_deleted_from_the_store(run: SpooledRun, store: Store) -> None:
+def test_pruned_files_are_deleted_from_the_store(run: SpooledRun, store: Store) -> None:
     with sending(run, store) as uploader:
         for step in range(10, 150, 10):
             run.snapshot(step)
@@ -98,7 +98,7 @@ def test_the_best_checkpoint_stays_in_the_store_until_there_is_a_better_one(run:
     assert found[70] == ["50", "60", "70"]
 
 
-def test_a_store_that_is_away_is_caught_up_with(run: SpooledRun, store: Store, proxy: TcpProxy) -> None:
+def test_files_are_uploaded_later_if_the_store_was_unreachable(run: SpooledRun, store: Store, proxy: TcpProxy) -> None:
     with sending(run, store) as uploader:
         run.snapshot(10)
         uploader.flush(10)
@@ -117,7 +117,9 @@ def test_a_store_that_is_away_is_caught_up_with(run: SpooledRun, store: Store, p
     assert {name: count for name, count in Counter(puts(proxy, store)).items() if count > 1 and "step" in name} == {}
 
 
-def test_a_connection_that_is_cut_again_and_again(run: SpooledRun, store: Store, proxy: TcpProxy) -> None:
+def test_all_files_are_uploaded_over_a_connection_that_is_cut_repeatedly(
+    run: SpooledRun, store: Store, proxy: TcpProxy
+) -> None:
     with sending(run, store) as uploader:
         for step in range(10, 100, 10):
             run.snapshot(step)
@@ -128,7 +130,7 @@ def test_a_connection_that_is_cut_again_and_again(run: SpooledRun, store: Store,
     assert stored(store) == spooled(run.dir.path)
 
 
-def test_a_flush_that_cannot_end_says_what_is_missing(
+def test_a_flush_that_cannot_end_reports_the_missing_files(
     run: SpooledRun, proxy: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gan.storage.s3.ATTEMPTS", 1)
@@ -140,7 +142,7 @@ def test_a_flush_that_cannot_end_says_what_is_missing(
             uploader.flush(1.5)
 
 
-def test_who_has_lost_the_lease_sends_nothing_more(
+def test_after_the_lease_is_lost_nothing_is_uploaded(
     run: SpooledRun, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(self: Lease) -> None:
@@ -156,7 +158,7 @@ def test_who_has_lost_the_lease_sends_nothing_more(
     assert stored(store) == before
 
 
-def test_a_checkpoint_that_is_damaged_on_the_disk_is_not_sent(
+def test_a_checkpoint_that_is_damaged_on_the_disk_is_not_uploaded(
     run: SpooledRun, store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
     run.snapshot(10)
@@ -169,7 +171,7 @@ def test_a_checkpoint_that_is_damaged_on_the_disk_is_not_sent(
     assert {name for name in stored(store) if name.endswith(".safetensors")} == {"checkpoints/step-000020.safetensors"}
 
 
-def test_what_an_earlier_try_has_left_in_the_store_goes(run: SpooledRun, store: Store) -> None:
+def test_files_of_an_earlier_training_are_deleted_from_the_store(run: SpooledRun, store: Store) -> None:
     store.put_new(f"{RUN}checkpoints/step-000900.safetensors", b"of a run that began from scratch since")
     store.put_new(f"{RUN}report/index.html", b"not the uploader's")
     run.snapshot(10)
@@ -178,7 +180,7 @@ def test_what_an_earlier_try_has_left_in_the_store_goes(run: SpooledRun, store: 
     assert stored(store) == {**spooled(run.dir.path), "report/index.html": b"not the uploader's"}
 
 
-def test_a_second_uploader_sends_nothing_again(run: SpooledRun, store: Store, proxy: TcpProxy) -> None:
+def test_a_second_uploader_sends_no_file_again(run: SpooledRun, store: Store, proxy: TcpProxy) -> None:
     run.snapshot(10)
     for _ in range(2):
         proxy.requests.clear()

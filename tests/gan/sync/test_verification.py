@@ -24,7 +24,7 @@ def sealed(run_path: Path) -> LocalStore:
     return LocalStore(run_path)
 
 
-def test_a_whole_run_verifies(sealed: LocalStore) -> None:
+def test_a_complete_run_verifies(sealed: LocalStore) -> None:
     seen: list[tuple[int, int]] = []
     verification = verify(StoredRun(sealed), lambda done, total: seen.append((done, total)))
     total = sum((sealed.root / name).stat().st_size for name in NAMES)

@@ -29,11 +29,11 @@ NAN_STEP = 15
 
 
 class Killed(BaseException):
-    """What a test dies of at a place of its choice."""
+    """Stands in for a kill at a place that a test chooses."""
 
 
 class NanBatches(Batches):
-    """Show NaN at step 15 of every try on seed 0."""
+    """Give NaN at step 15 of each attempt with seed 0."""
 
     def __call__(self, step: int) -> Real:
         real = super().__call__(step)
@@ -47,13 +47,13 @@ def nan_batch(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Alarm as soon as signs have lasted for 10 steps, so that a test takes a second."""
+    """Make a diagnosis after a sign was present for 10 steps, so that a test takes a second."""
     for name in ("FLAT_STEPS", "NO_GRADIENT_STEPS"):
         monkeypatch.setattr(health, name, 10)
 
 
 def zero_d(run: Run) -> None:
-    """Make nothing of D, and of what Adam remembers of it, at step 10 of the first try."""
+    """Set D and its Adam moments to 0 at step 10 of the first attempt."""
     if run.state.step == 10 and not run.state.health.rewinds:
         for name, tensor in run.state.tensors().items():
             if name.startswith(("discriminator.", "d_adam.")) and not name.endswith(".step"):
@@ -68,7 +68,7 @@ def train(
     data: Dataset = DATA,
     **fields: object,
 ) -> Run:
-    """Train a run to its end, or to a step of a try (counted from 0); `harm` sees the state between snapshots."""
+    """Train a run to its end, or to a step of an attempt (from 0). `harm` may change the state at each snapshot."""
     config = TrainConfig(**{**FIELDS, "on_collapse": policy, **fields})
     with open_run(path, config, data, resume=True) as run:
         harm(run)
@@ -98,8 +98,8 @@ def test_a_zeroed_discriminator_is_rolled_back(tmp_path: Path, policy: str, to_s
 
 
 @pytest.mark.usefixtures("impatient")
-def test_on_fail_the_error_says_what_and_since_when_and_the_checkpoint_before_stays(tmp_path: Path) -> None:
-    for _ in range(2):  # given again, the command comes to the same end
+def test_on_fail_the_error_names_the_diagnosis_and_the_checkpoint_before_stays(tmp_path: Path) -> None:
+    for _ in range(2):  # the same command ends in the same way
         with pytest.raises(
             TrainingCollapsedError,
             match=r"at step 30: dead discriminator: .* since step 11\. .* intact\. .*--recipe tuned",
@@ -146,7 +146,7 @@ def test_nan_ends_a_training_that_ignores_failures(tmp_path: Path, policy: str) 
 
 @pytest.mark.usefixtures("nan_batch")
 def test_a_failure_in_each_attempt_ends_the_run_after_three_more(tmp_path: Path) -> None:
-    """A batch that is NaN in every attempt: fresh latents do not help."""
+    """A batch is NaN in every attempt, so new latents do not help."""
     message = r"Given up after 3 more attempts(?s:.*\nBefore that, step 15.*){3}"
     with pytest.raises(TrainingDivergedError, match=message):
         train(tmp_path, "rollback")
@@ -155,7 +155,7 @@ def test_a_failure_in_each_attempt_ends_the_run_after_three_more(tmp_path: Path)
 
 
 @pytest.mark.usefixtures("nan_batch")
-def test_each_roll_back_has_latents_of_its_own(tmp_path: Path) -> None:
+def test_each_rollback_has_latents_of_its_own(tmp_path: Path) -> None:
     states = []
     with pytest.raises(TrainingDivergedError):
         train(tmp_path, "rollback", lambda run: states.append(run.state.rng.get_state()))
@@ -166,7 +166,7 @@ def test_each_roll_back_has_latents_of_its_own(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Train a run that is started over at NaN, without interrupting it."""
+    """Train a run that is restarted at NaN, without interrupting it."""
     path = tmp_path_factory.mktemp("undisturbed")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(runner, "Batches", NanBatches)
@@ -206,7 +206,7 @@ def test_a_restarted_run_has_no_file_of_the_attempt_before(undisturbed: Path) ->
 
 @pytest.mark.usefixtures("nan_batch")
 @pytest.mark.parametrize("stop_at", [(0, 10), (1, 0), (1, 23)])
-def test_a_stopped_run_ends_in_the_same_bytes(tmp_path: Path, undisturbed: Path, stop_at: tuple[int, int]) -> None:
+def test_a_stopped_run_ends_with_the_same_bytes(tmp_path: Path, undisturbed: Path, stop_at: tuple[int, int]) -> None:
     run = train(tmp_path, "restart", stop_at=stop_at)
     assert (len(run.state.health.rewinds), run.state.step) == stop_at
     assert train(tmp_path).finished
@@ -216,7 +216,7 @@ def test_a_stopped_run_ends_in_the_same_bytes(tmp_path: Path, undisturbed: Path,
 
 @pytest.mark.usefixtures("nan_batch")
 @pytest.mark.parametrize("num_changes", [1, 5, 6])
-def test_a_run_killed_during_a_restart_ends_in_the_same_bytes(
+def test_a_run_killed_during_a_restart_ends_with_the_same_bytes(
     tmp_path: Path, undisturbed: Path, num_changes: int
 ) -> None:
     with killed_after(num_changes), pytest.raises(Killed):
@@ -228,7 +228,9 @@ def test_a_run_killed_during_a_restart_ends_in_the_same_bytes(
 
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("stop_at", [(0, 23), (1, 13)])
-def test_a_roll_back_ends_in_the_same_bytes_too(tmp_path: Path, rolled_back: Path, stop_at: tuple[int, int]) -> None:
+def test_a_run_stopped_around_a_rollback_ends_with_the_same_bytes(
+    tmp_path: Path, rolled_back: Path, stop_at: tuple[int, int]
+) -> None:
     train(tmp_path, "rollback", zero_d, stop_at)
     assert differing(tmp_path, rolled_back) != []
     train(tmp_path, "rollback", zero_d)
@@ -254,7 +256,7 @@ def test_a_run_from_before_the_monitor_is_resumed(tmp_path: Path) -> None:
 
 
 class killed_after:
-    """Kill at the change to the disk that comes after so many, counted from when the first checkpoint is deleted."""
+    """Kill after this many changes on the disk, counted from the first time that checkpoints are deleted."""
 
     def __init__(self, num_changes: int) -> None:
         self.left: float = float("inf")

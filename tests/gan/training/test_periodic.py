@@ -21,12 +21,12 @@ from tests.support.configs import run_config
 from tests.support.digits import mnist
 
 DATA = mnist()
-KNOWN = replace(DATA, sha256={file.name: file.sha256 for file in FILES})  # judged as if it were MNIST
+KNOWN = replace(DATA, sha256={file.name: file.sha256 for file in FILES})  # evaluated as if it were MNIST
 STRANGE = replace(DATA, test_images=255 - DATA.test_images)
 
 
 def at_step(step: int, recipe: str = "tuned", data: Dataset = KNOWN) -> tuple[PeriodicEvaluator, TrainState]:
-    """Return a judge and an untrained state that stands at the last of so many steps."""
+    """Return a periodic evaluator and an untrained state at the last step of a run."""
     config = run_config(num_steps=step, recipe=recipe)
     state = TrainState(config)
     state.step = step
@@ -51,28 +51,28 @@ def test_every_5th_snapshot_and_the_last_is_due(num_steps: int, snapshot_steps: 
 
 
 def test_2000_samples_of_separate_latents_are_measured() -> None:
-    judge, state = at_step(1000)
-    found = judge.evaluate(state)
+    evaluator, state = at_step(1000)
+    found = evaluator.evaluate(state)
     assert found is not None and found.num_samples == NUM_QUICK
     assert found.distance > 100 * found.distance_floor
     samples = draw(state.sampler, 100, NUM_QUICK, quick.SEED)
     assert not torch.equal(samples[:25], draw(state.sampler, 100, 25, seed=0))  # those of gan evaluate
-    assert judge.evaluate(state) == at_step(1000)[0].evaluate(state) == found
+    assert evaluator.evaluate(state) == at_step(1000)[0].evaluate(state) == found
 
 
 @pytest.mark.parametrize("recipe", ["tuned", "published", "dcgan"])
 def test_the_state_does_not_change(recipe: str) -> None:
-    judge, state = at_step(1000, recipe)
-    before, random = {name: tensor.clone() for name, tensor in state.tensors().items()}, torch.get_rng_state()
-    assert judge.evaluate(state)
+    evaluator, state = at_step(1000, recipe)
+    before, rng_state = {name: tensor.clone() for name, tensor in state.tensors().items()}, torch.get_rng_state()
+    assert evaluator.evaluate(state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in state.tensors().items())
-    assert torch.equal(torch.get_rng_state(), random) and state.generator.training
+    assert torch.equal(torch.get_rng_state(), rng_state) and state.generator.training
 
 
 def test_an_unknown_data_set_is_not_evaluated_and_that_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
-    judge, state = at_step(1000, data=STRANGE)
+    evaluator, state = at_step(1000, data=STRANGE)
     with caplog.at_level(logging.INFO):
-        assert [judge.evaluate(state), judge.evaluate(state)] == [None, None]
+        assert [evaluator.evaluate(state), evaluator.evaluate(state)] == [None, None]
     assert (
         caplog.text.count(
             "training continues without evaluations: samples of this data set cannot be evaluated: the judge"
@@ -84,6 +84,6 @@ def test_an_unknown_data_set_is_not_evaluated_and_that_is_logged_once(caplog: py
 def test_a_damaged_reference_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reference, "PATH", tmp_path / "reference.safetensors")
     reference.PATH.write_bytes(b"")
-    judge, state = at_step(1000)
+    evaluator, state = at_step(1000)
     with pytest.raises(ChecksumError, match=f"reference.safetensors: SHA-256 is .* expected {reference.SHA256}"):
-        judge.evaluate(state)
+        evaluator.evaluate(state)

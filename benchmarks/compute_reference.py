@@ -1,6 +1,7 @@
-"""What are samples of MNIST compared with? Writes what gan.evaluation.reference reads. Run train_judge first.
+"""Which values of the real MNIST images are samples compared with? Run `benchmarks.train_classifier` first.
 
-Another kind of processor rounds differently and gives other bytes. Pin these as gan.evaluation.reference.SHA256.
+This program writes the file that gan/evaluation/reference.py reads. Another type of processor rounds differently and
+gives other bytes. Then set SHA256 there to the hash that this program prints.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from gan.evaluation.reference import PATH
 
 
 def main() -> None:
-    """Measure MNIST, write the reference and print its SHA-256."""
+    """Compute the reference, write it and print its SHA-256."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     parser.add_argument("--out", type=Path, default=PATH)
@@ -24,7 +25,7 @@ def main() -> None:
     data = load_dataset(args.data_dir)
     assert data.is_mnist
     torch.set_num_threads(1)  # the number of threads changes bits
-    evaluator = Evaluator(replace(data, sha256={}))  # without its hashes the reference is computed
+    evaluator = Evaluator(replace(data, sha256={}))  # without the hashes of MNIST, the evaluator computes the reference
     for count in (NUM_QUICK, NUM_SAMPLES):
         evaluator.floor(count)
     evaluator.precision_recall_floor(NUM_SAMPLES)

@@ -1,0 +1,70 @@
+"""Which ways to train does the speed benchmark compare?"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal, get_args
+
+from benchmarks import limit, published_loop
+from benchmarks.timing import Precision, Setting, TimeSteps
+from gan.config import RecipeName, TrainConfig
+from gan.data.batches import Batches
+from gan.data.dataset import load_dataset
+from gan.engine.state import TrainState
+from gan.recipes.resolve import resolve
+from gan.training.loop import train
+
+Group = Literal["loader", "memory", "ours", "limit"]
+NUM_WORKERS = (0, 2, 8)
+LINEAR: tuple[RecipeName, ...] = ("published", "tuned")  # they have the layers of the published loop and of the limit
+MAX_STEPS = 100_000_000
+
+
+@dataclass(frozen=True)
+class Case:
+    """One way to train. `prepare` is called in a process of its own."""
+
+    group: Group
+    name: str
+    precision: Precision
+    prepare: Callable[[Setting], TimeSteps]
+
+
+def list_cases(device: str) -> list[Case]:
+    """Return the cases for a device, in the order in which they run in each round."""
+    precisions: tuple[Precision, ...] = get_args(Precision)
+    limits = [(matmul, each) for each in precisions for matmul in limit.matmul_names(each, device)]
+    return [
+        *(loader_case(num_workers) for num_workers in NUM_WORKERS),
+        Case("memory", "published loop, data in memory", "float32", published_loop.prepare_with_data_in_memory),
+        *(our_case(recipe, precision) for precision in precisions for recipe in LINEAR),
+        *(limit_case(matmul, precision) for matmul, precision in limits),
+    ]
+
+
+def loader_case(num_workers: int) -> Case:
+    """Return the published loop, unchanged."""
+    name = f"published loop, DataLoader, {num_workers} workers"
+    return Case("loader", name, "float32", partial(published_loop.prepare_with_loader, num_workers=num_workers))
+
+
+def our_case(recipe: RecipeName, precision: Precision) -> Case:
+    """Return one of our recipes."""
+    return Case("ours", f"ours, {recipe}", precision, partial(prepare_ours, recipe=recipe, precision=precision))
+
+
+def limit_case(matmul: limit.MatmulName, precision: Precision) -> Case:
+    """Return the limit of our speed at a precision."""
+    prepare = partial(limit.prepare_limit, precision=precision, matmul=matmul)
+    return Case("limit", f"limit, by {matmul}", precision, prepare)
+
+
+def prepare_ours(setting: Setting, recipe: RecipeName, precision: Precision) -> TimeSteps:
+    """Prepare gan.training.loop.train. Its own clock times it, and stops while a snapshot is taken."""
+    steps = setting.warm_up_steps
+    asked = TrainConfig(recipe=recipe, precision=precision, snapshot_steps=steps, num_steps=MAX_STEPS)
+    config = resolve(asked, seed=0, device=setting.device, num_threads=setting.num_threads)
+    data = load_dataset(setting.data_dir)
+    batches = Batches(data.train_images, data.train_labels, config.batch_size, 0, setting.device)
+    snapshots = train(TrainState(config), config, batches)
+    return lambda num_steps: sum(next(snapshots).seconds for _ in range(num_steps // steps))

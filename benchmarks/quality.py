@@ -14,7 +14,8 @@ from typing import Any
 
 from gan.config import TrainConfig
 from gan.data.dataset import Dataset, load_dataset
-from gan.evaluation.evaluator import NUM_SAMPLES, Evaluation, Evaluator
+from gan.evaluation.evaluator import NUM_SAMPLES, Evaluator
+from gan.evaluation.results import Evaluation
 from gan.recipes.draw import draw
 from gan.runs.runner import open_run
 

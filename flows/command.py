@@ -12,7 +12,7 @@ from flows.server import prefect_api
 from flows.settings import Settings
 from gan.config import TrainConfig
 from gan.errors import RunError
-from gan.runs import checkpoint
+from gan.runs import layout
 from gan.runs.run_dir import RunDir
 
 
@@ -63,4 +63,4 @@ def _health(settings: Settings) -> list[str]:
 
 
 def _saved_step(settings: Settings) -> int:
-    return max(checkpoint.steps_in(settings.run_path), default=0)
+    return max(layout.checkpoint_steps_in(settings.run_path), default=0)

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from gan.data.download import download_dataset
     from gan.engine.state import TrainState
     from gan.errors import GanError
-    from gan.evaluation.evaluator import Evaluation, Evaluator
+    from gan.evaluation.evaluator import Evaluator
+    from gan.evaluation.results import Evaluation
     from gan.recipes.draw import draw
     from gan.recipes.resolve import resolve
     from gan.runs.runner import Run, open_run
@@ -48,7 +49,7 @@ __all__ = [
 _MODULES = {
     "Batches": "gan.data.batches",
     "Dataset": "gan.data.dataset",
-    "Evaluation": "gan.evaluation.evaluator",
+    "Evaluation": "gan.evaluation.results",
     "Evaluator": "gan.evaluation.evaluator",
     "GanError": "gan.errors",
     "Run": "gan.runs.runner",

@@ -1,50 +1,17 @@
 """Is one generator better than another by more than the measurement noise?"""
 
 from statistics import NormalDist
-from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from gan.evaluation import metrics
 from gan.evaluation.classifier import WEIGHTS_SHA256, ClassifierOutputs
-from gan.evaluation.evaluator import COVERED_SHARE
 from gan.evaluation.metrics import Gaussian
+from gan.evaluation.results import COVERED_SHARE, Comparison
 from gan.seeds import make_rng
 
 ERROR_RATE = 0.01  # one-sided: how often a challenger that is only equally good may be called better
 RESAMPLES = 200
-
-
-class Comparison(BaseModel):
-    """A challenger compared with a champion, by the same classifier and on samples of the same latents."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: Literal[1] = 1
-    judge: str = Field(description="SHA-256 of its weights.")
-    num_samples: int
-    challenger_distance: float = Field(description="Squared Fréchet distance to the test images; lower is better.")
-    champion_distance: float
-    error: float = Field(description="Standard error of the difference of the distances, by paired bootstrap.")
-    bound: float = Field(description="Challenger's distance minus champion's, plus a noise margin; below 0 is better.")
-    error_rate: float = Field(description="How often an equally good challenger has a bound below 0.")
-    challenger_classes: int = Field(description="Number of digits with over 1 % of the samples.")
-    champion_classes: int
-
-    @property
-    def is_better(self) -> bool:
-        """Return whether the challenger is closer by more than the noise and covers at least as many classes."""
-        return self.bound < 0 and self.challenger_classes >= self.champion_classes
-
-    def __str__(self) -> str:
-        difference = f"{self.challenger_distance - self.champion_distance:+.2f} ± {self.error:.2f}"
-        verdict = "better by more than the noise" if self.bound < 0 else "not better by more than the noise"
-        classes = f"; classes covered {self.challenger_classes} against {self.champion_classes}"
-        return (
-            f"distance {self.challenger_distance:.2f} against {self.champion_distance:.2f}, {difference}: "
-            f"{verdict} at an error rate of {self.error_rate:.0%}{classes}"
-        )
 
 
 def compare(challenger: ClassifierOutputs, champion: ClassifierOutputs, test: Gaussian) -> Comparison:

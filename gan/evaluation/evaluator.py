@@ -1,11 +1,9 @@
 """How good are a generator's samples, compared with real images?"""
 
 from functools import cached_property
-from typing import Literal
 
 import numpy as np
 import torch
-from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from gan.data.dataset import Dataset
@@ -14,68 +12,15 @@ from gan.evaluation import metrics
 from gan.evaluation.classifier import WEIGHTS_SHA256, ClassifierOutputs, classify, load_classifier
 from gan.evaluation.metrics import PrecisionRecall
 from gan.evaluation.reference import Nearest, Reference, SetMetrics, load_reference
+from gan.evaluation.results import COVERED_SHARE, Evaluation, Metric, QuickEvaluation
 from gan.seeds import make_rng
 
 NUM_SAMPLES = 10_000
 NUM_QUICK = 2_000
 NUM_MEMORISED = 2_000  # samples, and test images, that are searched for among all training images
 RESAMPLES = 50
-COVERED_SHARE = 0.01  # a class with a smaller share of the samples counts as lost
 CLOSE_SHARE = 0.01  # a sample counts as memorised if it is closer to a training image than 99 % of the test images
 KNOWN_ACCURACY = 0.9  # of the classifier on the test images of a data set that it knows
-
-
-class Metric(BaseModel):
-    """One metric of the samples."""
-
-    model_config = ConfigDict(frozen=True)
-
-    value: float
-    error: float  # standard error of `value`, by bootstrap
-    floor: float  # the same metric of real training images
-
-
-class Evaluation(BaseModel):
-    """The result of `gan evaluate`. Every metric compares samples with MNIST's test images."""
-
-    model_config = ConfigDict(frozen=True)
-
-    version: Literal[1] = 1
-    judge: str  # SHA-256 of the classifier's weights: metrics of different classifiers are not comparable
-    num_samples: int
-    distance: Metric  # squared Fréchet distance of features; lower is better
-    score: Metric  # 1 to 10; higher is better
-    precision: Metric  # share of the samples that lie among the test images
-    recall: Metric  # share of the test images that lie among the samples
-    histogram_distance: Metric  # total variation of the classes' shares
-    memorised: Metric  # share of samples that are closer to a training image than 99 % of the test images are
-    neighbour_ratio: Metric  # median distance to the nearest training image, divided by that of the test images
-    classes_covered: int  # of 10, those with over 1 % of the samples
-    class_shares: list[float]
-
-    def __str__(self) -> str:
-        rows = [f"{'':20}{'samples':>9}  {'+-':>6}  {'real images':>11}"]
-        for name in type(self).model_fields:
-            if isinstance(metric := getattr(self, name), Metric):
-                label = name.replace("_", " ")
-                rows.append(f"{label:20}{metric.value:9.3f}  {metric.error:6.3f}  {metric.floor:11.3f}")
-        shares = "  ".join(f"{digit}: {share:.1%}" for digit, share in enumerate(self.class_shares))
-        return "\n".join([*rows, f"classes covered: {self.classes_covered} of 10", shares])
-
-
-class QuickEvaluation(BaseModel):
-    """The evaluation during training. Its distance is higher than Evaluation's, because it has fewer samples."""
-
-    model_config = ConfigDict(frozen=True)
-
-    version: Literal[1] = 1
-    judge: str
-    num_samples: int
-    distance: float
-    distance_floor: float
-    histogram_distance: float
-    classes_covered: int
-    class_shares: list[float]
 
 
 class Evaluator:

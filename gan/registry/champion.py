@@ -15,8 +15,7 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gan.errors import ChecksumError, RunError, StorageError
-from gan.evaluation.comparison import Comparison
-from gan.evaluation.evaluator import Evaluation
+from gan.evaluation.results import Comparison, Evaluation
 from gan.files import sha256_file
 from gan.runs import layout
 from gan.runs.manifest import Sha256, check_run_id

@@ -11,8 +11,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gan.errors import StorageError
 from gan.evaluation.classifier import WEIGHTS_SHA256, ClassifierOutputs, classify
-from gan.evaluation.comparison import Comparison, compare
-from gan.evaluation.evaluator import NUM_SAMPLES, Evaluation, Evaluator, Metric
+from gan.evaluation.comparison import compare
+from gan.evaluation.evaluator import NUM_SAMPLES, Evaluator
+from gan.evaluation.results import Comparison, Evaluation, Metric
 from gan.recipes.draw import draw
 from gan.registry.champion import Change, History, append, is_stored, not_promoted, read_champion
 from gan.runs import layout

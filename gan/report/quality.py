@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from gan.evaluation.evaluator import COVERED_SHARE, QuickEvaluation
+from gan.evaluation.results import COVERED_SHARE, QuickEvaluation
 from gan.report import svg
 from gan.report.html import fill
 from gan.runs.manifest import Best

@@ -54,12 +54,6 @@ class Position(NamedTuple):
         return self.rewinds == rewinds[:count] and all(self.step <= step for step in rewinds[count:])
 
 
-def steps_in(run_path: Path) -> list[int]:
-    """List the steps of a run's checkpoints, the highest first; empty when there are none."""
-    names = (f"{layout.CHECKPOINTS}{path.name}" for path in (run_path / layout.CHECKPOINTS).glob("*"))
-    return layout.checkpoint_steps(names)[::-1]
-
-
 def path_of(run_path: Path, step: int) -> Path:
     """Return the path of a step's checkpoint."""
     return run_path / layout.checkpoint(step)
@@ -112,7 +106,7 @@ def load_newest(run_path: Path) -> Checkpoint | None:
     Raises:
         CheckpointError: the run has checkpoints, but none verifies.
     """
-    steps = steps_in(run_path)
+    steps = layout.checkpoint_steps_in(run_path)
     for step in steps:
         if found := _load_or_warn(run_path, step):
             return found
@@ -130,7 +124,7 @@ def newest_good_snapshot(run_path: Path, before_step: int, snapshot_steps: int) 
     A checkpoint that an interruption has saved between two snapshots is passed over: an uninterrupted run does not
     have it, and both must go back to the same step.
     """
-    for step in steps_in(run_path):
+    for step in layout.checkpoint_steps_in(run_path):
         if step < before_step and step % snapshot_steps == 0 and _load_or_warn(run_path, step):
             return step
     return 0
@@ -141,7 +135,7 @@ def prune(run_path: Path, snapshot_steps: int, last_step: int, best_step: int | 
 
     A checkpoint between two snapshots, saved by an interruption, is kept only while it is the newest one.
     """
-    steps = steps_in(run_path)
+    steps = layout.checkpoint_steps_in(run_path)
     regular = [step for step in steps if step % snapshot_steps == 0 or step == last_step]
     keep = {*steps[:1], *regular[:KEEP_LAST], best_step}
     keep |= {step for step in regular if step and step % (KEEP_EVERY * snapshot_steps) == 0}
@@ -154,7 +148,7 @@ def prune(run_path: Path, snapshot_steps: int, last_step: int, best_step: int | 
 
 def discard_after(run_path: Path, step: int) -> None:
     """Delete the checkpoints after a step, the newest first, so that at any time the rest is of one attempt."""
-    for later in steps_in(run_path):
+    for later in layout.checkpoint_steps_in(run_path):
         if later > step:
             delete(run_path, later)
 

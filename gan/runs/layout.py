@@ -6,6 +6,7 @@ This module imports no torch, so that commands which only read names start quick
 
 import re
 from collections.abc import Iterable
+from pathlib import Path
 
 CONFIG = "config.json"
 PROVENANCE = "provenance.json"
@@ -52,6 +53,11 @@ def checkpoint_steps(names: Iterable[str]) -> list[int]:
     """Return the steps of the checkpoints among file names, in ascending order."""
     steps = (checkpoint_step(name) for name in names)
     return sorted(step for step in steps if step is not None)
+
+
+def checkpoint_steps_in(run_path: Path) -> list[int]:
+    """List the steps of the checkpoints in a run directory, the highest first."""
+    return checkpoint_steps(f"{CHECKPOINTS}{path.name}" for path in (run_path / CHECKPOINTS).glob("*"))[::-1]
 
 
 def sidecar(checkpoint_name: str) -> str:

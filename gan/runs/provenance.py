@@ -8,13 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, Self
 
-import numpy as np
-import torch
 from pydantic import BaseModel, ConfigDict
 
 from gan import __version__
-
-PACKAGES = {"torch": torch.__version__, "numpy": np.__version__, "numba": version("numba")}
 
 
 class Provenance(BaseModel):
@@ -31,14 +27,20 @@ class Provenance(BaseModel):
     data: dict[str, str]  # SHA-256 of the raw content, by file name
 
     @classmethod
-    def now(cls, run_id: str, device: str, data: dict[str, str]) -> Self:
+    def now(cls, run_id: str, device: str, torch_version: str, data: dict[str, str]) -> Self:
         """Return the provenance of a run that begins now."""
         return cls(
             run_id=run_id,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             device=device,
             git_commit=git_commit(),
-            versions={"gan-train": __version__, "python": platform.python_version(), **PACKAGES},
+            versions={
+                "gan-train": __version__,
+                "python": platform.python_version(),
+                "torch": torch_version,  # of the module itself: it names the CUDA version, too
+                "numpy": version("numpy"),
+                "numba": version("numba"),
+            },
             data=data,
         )
 

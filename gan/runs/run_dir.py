@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gan.config import RunConfig
 from gan.errors import RunError
-from gan.evaluation.evaluator import QuickEvaluation
+from gan.evaluation.results import QuickEvaluation
 from gan.files import atomic_write, locked
 from gan.health import HealthEvent
-from gan.runs import checkpoint, layout
+from gan.runs import layout
 from gan.runs.config_file import config_bytes, parse_config
 from gan.runs.manifest import Best, best_of
 from gan.runs.provenance import Provenance
@@ -118,7 +118,7 @@ class RunDir:
 
     def best_checkpoint(self, metrics: Iterable[SnapshotMetrics]) -> Best | None:
         """Return the best of the checkpoints on disk, by the distances in `metrics`; None without any."""
-        steps = set(checkpoint.steps_in(self.path))
+        steps = set(layout.checkpoint_steps_in(self.path))
         measured = []
         for each in metrics:
             if each.step in steps and each.evaluation:

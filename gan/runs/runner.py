@@ -232,7 +232,8 @@ def _remove_temporary_files(path: Path) -> None:
 def _write_description(run_dir: RunDir, device: Device, data: Dataset) -> None:
     """Write provenance.json and reals.png where they are missing. Raise ConfigMismatchError for other data."""
     if not run_dir.provenance_path.exists():
-        run_dir.write_provenance(Provenance.now(run_dir.path.resolve().name, device.reason, data.sha256))
+        run_id = run_dir.path.resolve().name
+        run_dir.write_provenance(Provenance.now(run_id, device.reason, torch.__version__, data.sha256))
     expected = run_dir.read_provenance().data
     for name, found in data.sha256.items():
         if expected.get(name) != found:

@@ -7,7 +7,7 @@ import numpy as np
 
 from gan.config import RunConfig
 from gan.engine.state import TrainState
-from gan.evaluation.evaluator import QuickEvaluation
+from gan.evaluation.results import QuickEvaluation
 from gan.files import atomic_write
 from gan.health import HealthEvent
 from gan.images import grid_png

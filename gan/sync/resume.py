@@ -75,7 +75,7 @@ def _stored_history(run: StoredRun, names: set[str]) -> tuple[Position, list[int
 
 def _delete_other_attempts(run_path: Path, newest: Position) -> None:
     """Delete the checkpoints of a directory that do not lead to a position."""
-    for step in checkpoint.steps_in(run_path):
+    for step in layout.checkpoint_steps_in(run_path):
         position = checkpoint.position_of(run_path, step)
         if position and not position.leads_to(newest.rewinds):
             checkpoint.delete(run_path, step)
@@ -181,5 +181,5 @@ def _has_config(run_path: Path) -> bool:
 
 def _position_on_disk(run_path: Path) -> Position:
     """Return the position of the newest checkpoint on disk whose header is readable; the beginning without one."""
-    positions = (checkpoint.position_of(run_path, step) for step in checkpoint.steps_in(run_path))
+    positions = (checkpoint.position_of(run_path, step) for step in layout.checkpoint_steps_in(run_path))
     return next((position for position in positions if position), Position())

@@ -168,7 +168,7 @@ class Uploader:
 
     def _rewinds(self) -> tuple[int, ...]:
         """Return the steps that the run was sent back to. Each attempt begins by writing a checkpoint with them."""
-        for step in checkpoint.steps_in(self._run_path):
+        for step in layout.checkpoint_steps_in(self._run_path):
             with suppress(FileNotFoundError):  # deleted since the folder was listed
                 if position := checkpoint.position_of(self._run_path, step):
                     return position.rewinds
@@ -206,7 +206,7 @@ class Uploader:
 
     def _names(self) -> Iterator[str]:
         # Listed first and uploaded last: when a checkpoint is on the disk, all that a resume from it needs is too.
-        steps = checkpoint.steps_in(self._run_path)
+        steps = layout.checkpoint_steps_in(self._run_path)
         yield from layout.WRITTEN_ONCE
         for step, _ in RunDir(self._run_path).grids():
             yield layout.grid(step)

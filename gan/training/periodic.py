@@ -6,7 +6,8 @@ from gan.config import RunConfig
 from gan.data.dataset import Dataset
 from gan.engine.state import TrainState
 from gan.errors import ChecksumError, DataError
-from gan.evaluation.evaluator import NUM_QUICK, Evaluator, QuickEvaluation
+from gan.evaluation.evaluator import NUM_QUICK, Evaluator
+from gan.evaluation.results import QuickEvaluation
 from gan.recipes.draw import draw
 
 EVERY_SNAPSHOTS = 5

@@ -9,7 +9,7 @@ from gan.data.batches import Real
 from gan.engine.state import TrainState
 from gan.evaluation import metrics
 from gan.evaluation.classifier import Classifier, classify
-from gan.evaluation.evaluator import COVERED_SHARE
+from gan.evaluation.results import COVERED_SHARE
 from gan.health import CLASSES_FROM, Vitals, stuck_steps
 from gan.images import to_uint8
 from gan.recipes.resolve import recipe_of

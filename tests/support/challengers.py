@@ -5,8 +5,8 @@ import hashlib
 import torch
 
 from gan.evaluation.classifier import NUM_CLASSES, NUM_FEATURES, WEIGHTS_SHA256, ClassifierOutputs
-from gan.evaluation.comparison import ERROR_RATE, Comparison
-from gan.evaluation.evaluator import Evaluation, Metric
+from gan.evaluation.comparison import ERROR_RATE
+from gan.evaluation.results import Comparison, Evaluation, Metric
 from gan.registry.champion import Change
 from gan.registry.promotion import Challenger, ChampionComparison, Compare
 

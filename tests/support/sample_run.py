@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from gan.evaluation.classifier import WEIGHTS_SHA256
-from gan.evaluation.evaluator import QuickEvaluation
+from gan.evaluation.results import QuickEvaluation
 from gan.images import grid_png, to_uint8
 from gan.recipes.mlp_networks import MlpGenerator
 from gan.runs import checkpoint

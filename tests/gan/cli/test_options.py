@@ -36,6 +36,12 @@ def test_help_needs_no_torch() -> None:
     subprocess.run([sys.executable, "-c", f"{code}; assert 'torch' not in sys.modules"], check=True)
 
 
+def test_what_only_reads_stores_needs_no_torch() -> None:
+    """Nor does the worker: it would hold 200 MB for nothing."""
+    modules = "gan.sync.listing, gan.sync.verification, gan.registry.prune, flows.worker, flows.deploy, sys"
+    subprocess.run([sys.executable, "-c", f"import {modules}; assert 'torch' not in sys.modules"], check=True)
+
+
 def test_only_given_options_are_set() -> None:
     assert config_from({**EVERY_FIELD, "seed": 3}).model_dump(exclude_unset=True) == {"seed": 3}
 

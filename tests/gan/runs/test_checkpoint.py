@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from gan.errors import CheckpointError, StorageError
-from gan.runs import checkpoint
+from gan.runs import checkpoint, layout
 
 CONFIG: dict[str, object] = {"recipe": "tuned", "num_steps": 100}
 
@@ -83,7 +83,7 @@ def test_retention_is_the_last_3_every_10th_and_the_final_one(tmp_path: Path) ->
     for step in [*range(1000, 25_000, 1000), 24_500]:
         save(tmp_path, step)
         checkpoint.prune(tmp_path, snapshot_steps=1000, last_step=24_500)
-    kept = checkpoint.steps_in(tmp_path)
+    kept = layout.checkpoint_steps_in(tmp_path)
     assert kept == [24_500, 24_000, 23_000, 20_000, 10_000]
     assert len(list((tmp_path / "checkpoints").iterdir())) == 2 * len(kept)
 
@@ -93,7 +93,7 @@ def test_the_best_one_is_kept_until_there_is_a_better_one(tmp_path: Path) -> Non
     for step in range(1000, 8000, 1000):
         save(tmp_path, step)
         checkpoint.prune(tmp_path, snapshot_steps=1000, last_step=50_000, best_step=2000 if step < 7000 else 7000)
-        kept[step] = checkpoint.steps_in(tmp_path)
+        kept[step] = layout.checkpoint_steps_in(tmp_path)
     assert kept[6000] == [6000, 5000, 4000, 2000]
     assert kept[7000] == [7000, 6000, 5000]
 
@@ -112,7 +112,7 @@ def test_the_beginning_of_an_attempt_is_not_kept(tmp_path: Path) -> None:
     for step in (0, 1000, 2000, 3000):
         save(tmp_path, step)
         checkpoint.prune(tmp_path, snapshot_steps=1000, last_step=9000)
-    assert checkpoint.steps_in(tmp_path) == [3000, 2000, 1000]
+    assert layout.checkpoint_steps_in(tmp_path) == [3000, 2000, 1000]
 
 
 @pytest.mark.parametrize(
@@ -152,10 +152,10 @@ def test_an_interruptions_checkpoint_is_deleted_after_a_newer_one(tmp_path: Path
     for step in (1000, 1234):
         save(tmp_path, step)
         checkpoint.prune(tmp_path, snapshot_steps=1000, last_step=9000)
-    assert checkpoint.steps_in(tmp_path) == [1234, 1000]
+    assert layout.checkpoint_steps_in(tmp_path) == [1234, 1000]
     save(tmp_path, 2000)
     checkpoint.prune(tmp_path, snapshot_steps=1000, last_step=9000)
-    assert checkpoint.steps_in(tmp_path) == [2000, 1000]
+    assert layout.checkpoint_steps_in(tmp_path) == [2000, 1000]
 
 
 def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:

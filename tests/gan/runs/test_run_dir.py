@@ -7,7 +7,7 @@ import pytest
 
 from gan.engine.state import TrainState
 from gan.errors import RunError
-from gan.runs import checkpoint
+from gan.runs import layout
 from gan.runs.manifest import Best, Manifest
 from gan.runs.run_dir import RunDir
 from gan.runs.tensorboard import EventLog
@@ -55,7 +55,7 @@ def test_the_best_checkpoint_is_kept_over_a_resume_and_named_in_the_manifest(tmp
                 state.record(np.ones(10), np.ones(10))
                 snapshot = Snapshot(state.step, random_images(25), 1.0, 1.0, 10, 1.0)
                 writer.write(snapshot, state, evaluation(state.step, distance) if distance else None)
-                kept[state.step] = checkpoint.steps_in(run_dir.path)
+                kept[state.step] = layout.checkpoint_steps_in(run_dir.path)
         if state.step == 60:
             assert Manifest.of(run_dir.path, "run").best == Best(step=20, distance=5.0)
     assert kept[60] == [60, 50, 40, 20]

@@ -15,8 +15,8 @@ from gan.config import TrainConfig
 from gan.data.dataset import Dataset
 from gan.data.mnist import FILES
 from gan.errors import CheckpointError, ConfigMismatchError, RunError
-from gan.evaluation.evaluator import QuickEvaluation
-from gan.runs import checkpoint, runner
+from gan.evaluation.results import QuickEvaluation
+from gan.runs import checkpoint, layout, runner
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import Run, open_run
 from gan.runs.sampling import load_sampler
@@ -146,7 +146,7 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
     tmp_path: Path, undisturbed: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     train(tmp_path / "run", stop_at=35)
-    newest = checkpoint.path_of(tmp_path / "run", checkpoint.steps_in(tmp_path / "run")[0])
+    newest = checkpoint.path_of(tmp_path / "run", layout.checkpoint_steps_in(tmp_path / "run")[0])
     newest.write_bytes(newest.read_bytes()[:-1])
     with caplog.at_level(logging.INFO):
         train(tmp_path / "run", resume=True)
@@ -157,7 +157,7 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
 def test_where_no_checkpoint_verifies_only_from_scratch_continues(tmp_path: Path, undisturbed: Path) -> None:
     path = tmp_path / "run"
     train(path, stop_at=25)
-    for step in checkpoint.steps_in(path):
+    for step in layout.checkpoint_steps_in(path):
         checkpoint.path_of(path, step).write_bytes(b"")
     with pytest.raises(CheckpointError, match="none of the 3 checkpoints verifies"):
         train(path, resume=True)

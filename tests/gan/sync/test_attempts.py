@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gan.runs import checkpoint
+from gan.runs import checkpoint, layout
 from gan.runs.run_dir import RunDir
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
@@ -50,7 +50,7 @@ def send(run: SpooledRun, store: Store) -> None:
 
 def history(folder: Path) -> tuple[tuple[int, ...], int]:
     """Return the rewinds and the step of the newest checkpoint. Check that every grid before it has this history."""
-    position = checkpoint.position_of(folder, checkpoint.steps_in(folder)[0])
+    position = checkpoint.position_of(folder, layout.checkpoint_steps_in(folder)[0])
     assert position is not None and checkpoint.load_newest(folder)
     for step, path in RunDir(folder).grids():
         last = max((n for n, target in enumerate(position.rewinds, 1) if target < step), default=0)

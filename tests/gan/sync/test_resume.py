@@ -12,7 +12,7 @@ import pytest
 from gan.config import TrainConfig
 from gan.data.batches import Batches, Real
 from gan.errors import CheckpointError, ChecksumError, ConfigMismatchError, RunError, StorageError
-from gan.runs import checkpoint, runner
+from gan.runs import checkpoint, layout, runner
 from gan.runs.manifest import Best
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import open_run
@@ -62,7 +62,7 @@ def damage(store: Store, name: str) -> None:
 
 
 def newest(run_path: Path) -> int:
-    return checkpoint.steps_in(run_path)[0]
+    return layout.checkpoint_steps_in(run_path)[0]
 
 
 def test_a_run_resumed_on_other_machines_ends_with_the_same_bytes(tmp_path: Path, store: Store) -> None:

@@ -16,7 +16,7 @@ from gan.data.batches import Batches, Real
 from gan.data.dataset import Dataset
 from gan.errors import TrainingCollapsedError, TrainingDivergedError
 from gan.health import HealthEvent
-from gan.runs import checkpoint, runner
+from gan.runs import checkpoint, layout, runner
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import Run, open_run
 from gan.seeds import derive_seed
@@ -243,7 +243,7 @@ def test_a_run_from_before_the_monitor_is_resumed(tmp_path: Path) -> None:
     config = json.loads((tmp_path / "config.json").read_text())
     del config["on_collapse"]
     (tmp_path / "config.json").write_text(json.dumps(config))
-    for step in checkpoint.steps_in(tmp_path):
+    for step in layout.checkpoint_steps_in(tmp_path):
         path = checkpoint.path_of(tmp_path, step)
         tensors, fields = checkpoint.load(path)
         del tensors["health"]

@@ -1,0 +1,94 @@
+"""What does an evaluation of one run, or a comparison of two, find?
+
+This module imports no torch, so that commands which only read results start quickly.
+"""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+COVERED_SHARE = 0.01  # a class with a smaller share of the samples counts as lost
+
+
+class Metric(BaseModel):
+    """One metric of the samples."""
+
+    model_config = ConfigDict(frozen=True)
+
+    value: float
+    error: float  # standard error of `value`, by bootstrap
+    floor: float  # the same metric of real training images
+
+
+class Evaluation(BaseModel):
+    """The result of `gan evaluate`. Every metric compares samples with MNIST's test images."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: Literal[1] = 1
+    judge: str  # SHA-256 of the classifier's weights: metrics of different classifiers are not comparable
+    num_samples: int
+    distance: Metric  # squared Fréchet distance of features; lower is better
+    score: Metric  # 1 to 10; higher is better
+    precision: Metric  # share of the samples that lie among the test images
+    recall: Metric  # share of the test images that lie among the samples
+    histogram_distance: Metric  # total variation of the classes' shares
+    memorised: Metric  # share of samples that are closer to a training image than 99 % of the test images are
+    neighbour_ratio: Metric  # median distance to the nearest training image, divided by that of the test images
+    classes_covered: int  # of 10, those with over 1 % of the samples
+    class_shares: list[float]
+
+    def __str__(self) -> str:
+        rows = [f"{'':20}{'samples':>9}  {'+-':>6}  {'real images':>11}"]
+        for name in type(self).model_fields:
+            if isinstance(metric := getattr(self, name), Metric):
+                label = name.replace("_", " ")
+                rows.append(f"{label:20}{metric.value:9.3f}  {metric.error:6.3f}  {metric.floor:11.3f}")
+        shares = "  ".join(f"{digit}: {share:.1%}" for digit, share in enumerate(self.class_shares))
+        return "\n".join([*rows, f"classes covered: {self.classes_covered} of 10", shares])
+
+
+class QuickEvaluation(BaseModel):
+    """The evaluation during training. Its distance is higher than Evaluation's, because it has fewer samples."""
+
+    model_config = ConfigDict(frozen=True)
+
+    version: Literal[1] = 1
+    judge: str
+    num_samples: int
+    distance: float
+    distance_floor: float
+    histogram_distance: float
+    classes_covered: int
+    class_shares: list[float]
+
+
+class Comparison(BaseModel):
+    """A challenger compared with a champion, by the same classifier and on samples of the same latents."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    judge: str = Field(description="SHA-256 of its weights.")
+    num_samples: int
+    challenger_distance: float = Field(description="Squared Fréchet distance to the test images; lower is better.")
+    champion_distance: float
+    error: float = Field(description="Standard error of the difference of the distances, by paired bootstrap.")
+    bound: float = Field(description="Challenger's distance minus champion's, plus a noise margin; below 0 is better.")
+    error_rate: float = Field(description="How often an equally good challenger has a bound below 0.")
+    challenger_classes: int = Field(description="Number of digits with over 1 % of the samples.")
+    champion_classes: int
+
+    @property
+    def is_better(self) -> bool:
+        """Return whether the challenger is closer by more than the noise and covers at least as many classes."""
+        return self.bound < 0 and self.challenger_classes >= self.champion_classes
+
+    def __str__(self) -> str:
+        difference = f"{self.challenger_distance - self.champion_distance:+.2f} ± {self.error:.2f}"
+        verdict = "better by more than the noise" if self.bound < 0 else "not better by more than the noise"
+        classes = f"; classes covered {self.challenger_classes} against {self.champion_classes}"
+        return (
+            f"distance {self.challenger_distance:.2f} against {self.champion_distance:.2f}, {difference}: "
+            f"{verdict} at an error rate of {self.error_rate:.0%}{classes}"
+        )

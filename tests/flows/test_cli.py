@@ -65,8 +65,8 @@ def test_wrong_usage_exits_2(tmp_path: Path, options: list[str], message: str) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_dry_run_prints_the_config_and_writes_nothing(tmp_path: Path) -> None:
-    done = gan_train(tmp_path, "--dry-run", "--device", "cpu", *OPTIONS)
+def test_a_dry_run_prints_the_config_and_writes_nothing(tmp_path: Path, api: str) -> None:
+    done = run_gan_train(tmp_path, api, "--dry-run", "--device", "cpu", *OPTIONS)
     resolved = RunConfig.model_validate_json(done.stdout)
     assert resolved == resolve(CONFIG, seed=0, device="cpu", num_threads=1)
     assert list(tmp_path.iterdir()) == []

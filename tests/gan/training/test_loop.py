@@ -32,6 +32,11 @@ def begin(recipe: str, dtype: torch.dtype = torch.float32, **fields: object) -> 
     return TrainState(config, dtype), config, Batches(*digits(512), config.batch_size, LIVE_SEED, dtype=dtype)
 
 
+def small(num_steps: int) -> dict[str, int]:
+    """Make the steps of a short test small, too: in bfloat16 they are slow on some CPUs."""
+    return {"batch_size": 25} if num_steps < 60 else {}
+
+
 def take(engine: Engine, batches: Batches, losses: torch.Tensor) -> None:
     """Take a step for each row of losses."""
     with engine.running():
@@ -40,7 +45,7 @@ def take(engine: Engine, batches: Batches, losses: torch.Tensor) -> None:
             engine.state.step += 1
 
 
-@pytest.mark.parametrize("num_steps", [60, pytest.param(500, marks=pytest.mark.kill)])
+@pytest.mark.parametrize("num_steps", [40, pytest.param(500, marks=pytest.mark.kill)])
 @pytest.mark.parametrize("recipe", ["published", "tuned"])
 def test_losses_equal_the_plain_reading_in_float64(recipe: str, num_steps: int) -> None:
     # At tuned's own rate rounding differences grow as in any chaos, by some 30 times every 50 steps.
@@ -96,7 +101,7 @@ def test_two_threads_take_the_steps_of_one(recipe: str) -> None:
     """In bfloat16, where the second takes the reals; with dropout, in tuned R1, and shifts in the second half."""
     losses = torch.empty(2, 10, 2)
     for num_threads, found in zip((1, 2), losses, strict=True):
-        state, config, batches = begin(recipe, num_steps=10, precision="bfloat16", dropout=0.3)
+        state, config, batches = begin(recipe, num_steps=10, batch_size=32, precision="bfloat16", dropout=0.3)
         take(CpuEngine(state, config.model_copy(update={"num_threads": num_threads})), batches, found)
     torch.testing.assert_close(losses[0], losses[1], rtol=0, atol=1e-3)
 
@@ -245,8 +250,7 @@ def test_stopping_keeps_every_step() -> None:
 @pytest.mark.parametrize("recipe", ["published", "tuned", "dcgan"])
 @pytest.mark.parametrize("num_steps", [12, pytest.param(60, marks=pytest.mark.kill)])
 def test_a_state_saved_as_tensors_continues_with_the_same_bits(recipe: str, precision: str, num_steps: int) -> None:
-    small = {"batch_size": 25} if num_steps == 12 else {}  # dcgan takes a second a step in bfloat16 on some CPUs
-    state, config, batches = begin(recipe, num_steps=num_steps, precision=precision, **small)
+    state, config, batches = begin(recipe, num_steps=num_steps, precision=precision, **small(num_steps))
     training = train(state, config, batches)
     next(training)
     copied = TrainState(config).load({name: t.clone() for name, t in state.tensors().items()})
@@ -261,7 +265,7 @@ def test_in_bfloat16_two_threads_come_to_the_bits_of_one(recipe: str, num_steps:
     """Each operation is one thread's; which one takes an update is left to chance."""
     threads = {}
     for num_threads in (1, 2):
-        state, config, batches = begin(recipe, num_steps=num_steps, precision="bfloat16")
+        state, config, batches = begin(recipe, num_steps=num_steps, precision="bfloat16", **small(num_steps))
         list(train(state, config.model_copy(update={"num_threads": num_threads}), batches))
         threads[num_threads] = state.tensors()
     assert [name for name, one in threads[1].items() if not torch.equal(one, threads[2][name])] == []

@@ -7,7 +7,6 @@ from typing import Any
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the commands set it, before torch is imported
 
 import pytest
-import torch
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.browser import installed
@@ -20,13 +19,19 @@ def _docker_answers() -> bool:
         return False
 
 
-NEEDS = {  # marker -> (it can run here, what is missing)
-    "browser": (installed() is not None, "no Chromium is installed"),
-    "mnist": (bool(os.environ.get("GAN_MNIST_MIRRORS")), "GAN_MNIST_MIRRORS names no mirror of the real files"),
-    "minio": (bool(os.environ.get("GAN_TEST_MINIO")), "GAN_TEST_MINIO names no MinIO server"),
-    "e2e": (_docker_answers(), "no Docker engine answers"),
-    "gpu": (torch.cuda.is_available(), "there is no usable GPU"),
-}
+def _needs() -> dict[str, tuple[bool, str]]:
+    """Return by marker whether its tests can run here, and what is missing if not."""
+    import torch  # takes seconds, and the process that only hands out tests does not need it
+
+    return {
+        "browser": (installed() is not None, "no Chromium is installed"),
+        "mnist": (bool(os.environ.get("GAN_MNIST_MIRRORS")), "GAN_MNIST_MIRRORS names no mirror of the real files"),
+        "minio": (bool(os.environ.get("GAN_TEST_MINIO")), "GAN_TEST_MINIO names no MinIO server"),
+        "e2e": (_docker_answers(), "no Docker engine answers"),
+        "gpu": (torch.cuda.is_available(), "there is no usable GPU"),
+    }
+
+
 LONG = {"kill": "make test-kill", "e2e": "make e2e"}  # marker -> what runs it
 left_out: dict[str, int] = {}
 
@@ -52,11 +57,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Deselect the tests that cannot run here, and the long ones unless -m selects them."""
-    kept = []
+    kept, needs = [], _needs()
     for item in items:
         reasons = [
             f"{marker} tests: {missing}"
-            for marker, (able, missing) in NEEDS.items()
+            for marker, (able, missing) in needs.items()
             if item.get_closest_marker(marker) and not able
         ]
         reasons += [

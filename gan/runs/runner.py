@@ -4,6 +4,7 @@ import logging
 import shutil
 from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -49,7 +50,9 @@ class Run:
         self.metrics: SnapshotMetrics | None = None  # of the last snapshot since the run was opened
         self.last_evaluated: SnapshotMetrics | None = None  # of the last one with an evaluation
         self.periodic_evaluator = PeriodicEvaluator(config, data)
-        self.monitor = Monitor(config, data, self._newest_good_snapshot)
+        # No method of this run: the cycle of references would keep data and state in memory after training.
+        newest_good = partial(checkpoint.newest_good_snapshot, run_dir.path, snapshot_steps=config.snapshot_steps)
+        self.monitor = Monitor(config, data, newest_good)
         newest = checkpoint.load_newest(run_dir.path)
         tensors = newest.tensors if newest else {}
         self._begin_attempt(tensors, len(read_health(tensors).rewinds))
@@ -154,9 +157,6 @@ class Run:
         self.state = TrainState(self.attempt_config)
         if tensors:
             self.state.load(tensors)
-
-    def _newest_good_snapshot(self, before_step: int) -> int:
-        return checkpoint.newest_good_snapshot(self.run_dir.path, before_step, self.config.snapshot_steps)
 
 
 @contextmanager

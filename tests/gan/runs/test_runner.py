@@ -1,7 +1,9 @@
 """Is a run begun, resumed and protected as it should be?"""
 
+import gc
 import logging
 import shutil
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -51,6 +53,16 @@ def test_a_run_leaves_what_the_design_says(undisturbed: Path) -> None:
         *(f"grids/step-0000{step}.png" for step in (10, 20, 30, 40)),
         *(f"checkpoints/step-0000{step}.safetensors{end}" for step in (20, 30, 40) for end in ("", ".sha256")),
     }  # fmt: skip
+
+
+def test_a_run_is_freed_without_a_garbage_collection(tmp_path: Path) -> None:
+    """Its data and state take 150 MB, and the film and the report are made after training."""
+    gc.disable()
+    try:
+        freed = weakref.ref(train(tmp_path / "run", stop_at=1).state)
+    finally:
+        gc.enable()
+    assert freed() is None
 
 
 def test_the_losses_of_every_step_are_kept(undisturbed: Path) -> None:

@@ -25,6 +25,7 @@ from pydantic import SecretStr
 
 from flows.prefect_compat import set_working_dir
 from flows.worker import POOL
+from gan.cli.entry import open_standard_streams
 
 DEPLOY = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
 SERVER_SECONDS = 180.0
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 def main() -> int:
     """Register everything with the server of Prefect's settings."""
+    open_standard_streams()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
     with get_client(sync_client=True) as client:

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -9,6 +10,8 @@ from typing import Self
 from prefect.runtime import flow_run
 
 from gan.data.download import mirrors_from_env
+from gan.data.mirrors import open_mirror
+from gan.data.web import DEFAULT_LIMITS
 from gan.runs.manifest import check_run_id
 from gan.storage.address import is_remote, open_store
 
@@ -34,16 +37,21 @@ class Settings:
 
         Raises:
             StorageError: GAN_RUN_ID cannot be a folder's name, or GAN_STORE is not the address of a store.
+            DataError: GAN_MNIST_MIRRORS names something else than a mirror.
         """
         run_id = os.environ.get("GAN_RUN_ID") or str(flow_run.id)
         check_run_id(run_id)
         store = store_from_env()
         open_store(store)
+        mirrors = tuple(mirrors_from_env())
+        with ExitStack() as cleanup:
+            for mirror in mirrors:
+                open_mirror(mirror, DEFAULT_LIMITS, cleanup)
         return cls(
             run_id=run_id,
             store=store,
             data_dir=Path(os.environ.get("GAN_DATA_DIR") or DEFAULT_DATA_DIR),
-            mirrors=tuple(mirrors_from_env()),
+            mirrors=mirrors,
             pinned=os.environ.get("GAN_NO_PINNED_HASH") != "1",
             from_scratch=os.environ.get("GAN_FROM_SCRATCH") == "1",
             default_seed=_scheduled_seed() if os.environ.get("GAN_SEED_BY_SCHEDULE") == "1" else 0,
@@ -67,6 +75,8 @@ class Settings:
             words += ["--store", self.store]
         if self.data_dir != DEFAULT_DATA_DIR:
             words += ["--data-dir", str(self.data_dir)]
+        for mirror in self.mirrors:
+            words += ["--mirror", mirror]
         if not self.pinned:
             words.append("--no-pinned-hash")
         return shlex.join(words)

@@ -6,7 +6,7 @@ import pytest
 
 from flows.cli import gan_train
 from flows.settings import Settings
-from gan.errors import DataError
+from gan.errors import DataError, SettingError
 
 SWITCHES = ("GAN_NO_PINNED_HASH", "GAN_FROM_SCRATCH", "GAN_SEED_BY_SCHEDULE")
 
@@ -41,3 +41,21 @@ def test_a_mirror_with_a_password_is_refused_before_it_is_printed(environment: p
     with pytest.raises(DataError, match="is not a mirror") as caught:
         Settings.from_env()
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("value", "is_on"), [("1", True), ("0", False), ("", False)])
+def test_a_switch_is_on_or_off(environment: pytest.MonkeyPatch, value: str, is_on: bool) -> None:
+    for name in SWITCHES:
+        environment.setenv(name, value)
+    settings = Settings.from_env()
+    assert (settings.pinned, settings.from_scratch, settings.default_seed > 0) == (not is_on, is_on, is_on)
+
+
+@pytest.mark.parametrize("name", SWITCHES)
+@pytest.mark.parametrize("value", ["true", "yes", "on", "2", "1 ", "false"])
+def test_a_switch_with_another_value_is_refused(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
+    environment.setenv(name, value)
+    with pytest.raises(
+        SettingError, match=f"^{name} is '{value}'. Set it to 1 to switch it on, or to 0 to leave it off.$"
+    ):
+        Settings.from_env()

@@ -3,6 +3,7 @@
 import base64
 import contextvars
 import logging
+import shlex
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -72,9 +73,8 @@ def show_film(run_dir: RunDir, report: Path | None) -> None:
 
 def show_report(address: str, link: str) -> None:
     """Show a link to the report of a run in a bucket. It opens without credentials for a week."""
-    _Live(REPORT_KEY).show(
-        f"[Report of {address}]({link})\n\nThe link works for seven days; `gan report --link {address}` makes another."
-    )
+    again = shlex.join(["gan", "report", "--link", address])
+    _Live(REPORT_KEY).show(f"[Report of {address}]({link})\n\nThe link works for seven days; `{again}` makes another.")
 
 
 def show_decision(decision: Decision) -> None:

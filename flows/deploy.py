@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from prefect.blocks.webhook import Webhook
@@ -25,11 +26,13 @@ from pydantic import SecretStr
 
 from flows.prefect_compat import set_working_dir
 from flows.worker import POOL
+from gan.cli.entry import open_standard_streams
 
 DEPLOY = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
 SERVER_SECONDS = 180.0
 MISSED_HEARTBEATS = 3
 LATE_SECONDS = 3600  # notify if a nightly run waits longer; see GAN_NOTIFY_LATE_SECONDS
+MAX_LATE_SECONDS = 30 * 86_400
 TAG = "gan-train"  # our deployments' runs have it; the automation ignores other flows, which may send no heartbeats
 NOTIFY_BLOCK = "gan-train-notify"
 ENDED = {f"prefect.flow-run.{name}" for name in ("Completed", "Failed", "Crashed", "Cancelled", "AwaitingRetry")}
@@ -40,6 +43,9 @@ log = logging.getLogger(__name__)
 
 def main() -> int:
     """Register everything with the server of Prefect's settings."""
+    open_standard_streams()
+    notify_url()  # a wrong value is reported before anything is registered
+    late_seconds()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
     with get_client(sync_client=True) as client:
@@ -94,7 +100,7 @@ def make_automations(client: SyncPrefectClient) -> None:
         after={"prefect.flow-run.Late"},
         expect={"prefect.flow-run.Pending", "prefect.flow-run.Running", *ENDED},
         posture=Posture.Proactive,
-        within=timedelta(seconds=int(os.environ.get("GAN_NOTIFY_LATE_SECONDS") or LATE_SECONDS)),
+        within=timedelta(seconds=late_seconds()),
         **_NIGHTLY,
     )
     _notify(client, "gan-train: a nightly run failed", failed, "failed: ", "flow_run.state.message")
@@ -108,10 +114,37 @@ _NIGHTLY: dict[str, Any] = {
 }
 
 
+def notify_url() -> str | None:
+    """Return GAN_NOTIFY_URL, or None if it is not set. Raises SystemExit if it is not a web address."""
+    url = os.environ.get("GAN_NOTIFY_URL")
+    if url and not _is_web_address(url):  # not shown, because the address of a webhook is a secret
+        raise SystemExit("GAN_NOTIFY_URL is not a web address. Set it to one of the form https://HOST/PATH.")
+    return url or None
+
+
+def late_seconds() -> int:
+    """Return GAN_NOTIFY_LATE_SECONDS, or its default. Raises SystemExit if it is not a number of seconds."""
+    text = os.environ.get("GAN_NOTIFY_LATE_SECONDS") or str(LATE_SECONDS)
+    if not (text.isdecimal() and 0 < int(text) <= MAX_LATE_SECONDS):
+        raise SystemExit(
+            f"GAN_NOTIFY_LATE_SECONDS is {text!r}. Set it to a whole number of seconds, 1 to {MAX_LATE_SECONDS}."
+        )
+    return int(text)
+
+
+def _is_web_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a bracket left open, or a port out of range
+        return False
+    return is_address and text.isprintable() and " " not in text
+
+
 def _notify(client: SyncPrefectClient, name: str, trigger: EventTrigger, what: str, more: str) -> None:
     """Make an automation that posts {"text": ...} to GAN_NOTIFY_URL, or delete it if that is not set."""
-    url = os.environ.get("GAN_NOTIFY_URL")
-    if not url:
+    url = notify_url()
+    if url is None:
         for existing in client.read_automations_by_name(name):
             client.delete_automation(existing.id)
         return

@@ -36,7 +36,10 @@ def gan_train(config: Annotated[TrainConfig, DescribedByRecipes()] = DEFAULTS) -
     Settings. An existing run is resumed.
     """
     enable_info()
-    settings = Settings.from_env()
+    try:
+        settings = Settings.from_env()
+    except GanError as error:
+        return Failed(message=str(error), data=error)
     try:
         download_mnist(settings)
         validate_mnist(settings)

@@ -2,6 +2,7 @@
 
 import os
 import shlex
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -9,6 +10,9 @@ from typing import Self
 from prefect.runtime import flow_run
 
 from gan.data.download import mirrors_from_env
+from gan.data.mirrors import open_mirror
+from gan.data.web import DEFAULT_LIMITS
+from gan.errors import SettingError
 from gan.runs.manifest import check_run_id
 from gan.storage.address import is_remote, open_store
 
@@ -34,19 +38,25 @@ class Settings:
 
         Raises:
             StorageError: GAN_RUN_ID cannot be a folder's name, or GAN_STORE is not the address of a store.
+            SettingError: a switch is neither 1 nor 0.
+            DataError: GAN_MNIST_MIRRORS names something else than a mirror.
         """
         run_id = os.environ.get("GAN_RUN_ID") or str(flow_run.id)
         check_run_id(run_id)
         store = store_from_env()
         open_store(store)
+        mirrors = tuple(mirrors_from_env())
+        with ExitStack() as cleanup:
+            for mirror in mirrors:
+                open_mirror(mirror, DEFAULT_LIMITS, cleanup)
         return cls(
             run_id=run_id,
             store=store,
             data_dir=Path(os.environ.get("GAN_DATA_DIR") or DEFAULT_DATA_DIR),
-            mirrors=tuple(mirrors_from_env()),
-            pinned=os.environ.get("GAN_NO_PINNED_HASH") != "1",
-            from_scratch=os.environ.get("GAN_FROM_SCRATCH") == "1",
-            default_seed=_scheduled_seed() if os.environ.get("GAN_SEED_BY_SCHEDULE") == "1" else 0,
+            mirrors=mirrors,
+            pinned=not _is_on("GAN_NO_PINNED_HASH"),
+            from_scratch=_is_on("GAN_FROM_SCRATCH"),
+            default_seed=_scheduled_seed() if _is_on("GAN_SEED_BY_SCHEDULE") else 0,
         )
 
     @property
@@ -67,6 +77,8 @@ class Settings:
             words += ["--store", self.store]
         if self.data_dir != DEFAULT_DATA_DIR:
             words += ["--data-dir", str(self.data_dir)]
+        for mirror in self.mirrors:
+            words += ["--mirror", mirror]
         if not self.pinned:
             words.append("--no-pinned-hash")
         return shlex.join(words)
@@ -80,6 +92,14 @@ def store_from_env() -> str:
 def run_path_in(store: str, run_id: str) -> Path:
     """Return the directory in which a run of a store is trained."""
     return Path(DEFAULT_STORE if is_remote(store) else store, "runs", run_id)
+
+
+def _is_on(name: str) -> bool:
+    """Return whether a variable is 1. Raises SettingError if it is anything else than 1, 0 or empty."""
+    value = os.environ.get(name, "")
+    if value not in ("", "0", "1"):
+        raise SettingError(f"{name} is {value!r}. Set it to 1 to switch it on, or to 0 to leave it off.")
+    return value == "1"
 
 
 def _scheduled_seed() -> int:

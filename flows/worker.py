@@ -25,7 +25,7 @@ from flows.logs import EXTRA_LOGGERS
 from flows.prefect_compat import ENGINE
 from flows.recovery import recover
 from flows.settings import store_from_env
-from gan.cli.entry import WAITING
+from gan.cli.entry import WAITING, open_standard_streams
 from gan.errors import GanError
 
 POOL = "gpu"
@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 def main() -> int:
     """Work until SIGTERM or SIGINT; return 0."""
+    open_standard_streams()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
     stop = threading.Event()

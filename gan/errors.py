@@ -8,6 +8,7 @@ GanError
 ├── CheckpointError              no checkpoint, or only damaged ones
 ├── ConfigMismatchError          a run was resumed with another config
 ├── DeviceError                  the requested device cannot be used
+├── SettingError                 an environment variable with a value that cannot be used
 ├── RunError                     a run directory that cannot be used in the requested way
 ├── TrainingDivergedError        NaN or Inf in a loss or in a weight
 ├── TrainingCollapsedError       a training that has failed, although every number is finite
@@ -51,6 +52,12 @@ class ConfigMismatchError(GanError):
 
 class DeviceError(GanError):
     """A device that was requested, or on which a run was made, and that cannot be used here."""
+
+
+class SettingError(GanError):
+    """An environment variable with a value that cannot be used. The commands exit 2 on it."""
+
+    exit_code = 2
 
 
 class RunError(GanError):

@@ -4,8 +4,8 @@ import errno
 import fcntl
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -80,12 +80,14 @@ def atomic_write(path: Path, data: bytes | Iterable[bytes]) -> str:
     temporary: str | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        name = str(path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp"))
+        # The kernel takes the umask off the mode; mkstemp would make 0600, which other users cannot read.
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        temporary = name
         with os.fdopen(handle, "wb") as file:
             for chunk in stream:
                 file.write(chunk)
             file.flush()
-            os.fchmod(file.fileno(), 0o644)  # mkstemp makes 0600: other users could not read a report
             os.fsync(file.fileno())
         Path(temporary).replace(path)
         temporary = None

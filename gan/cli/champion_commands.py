@@ -5,7 +5,7 @@ from pathlib import Path
 
 import click
 
-from gan.cli.common_options import JSON, PATH, STORE
+from gan.cli.common_options import JSON, MNIST_ONLY, PATH, STORE
 from gan.cli.entry import DebugGroup
 
 RUN_ADDRESS = re.compile(r"(?:(?P<store>.*)/)?runs/[^/]+/?")
@@ -89,7 +89,7 @@ def promote(run: str, force: bool, reason: str | None, data_dir: Path, as_json: 
 
     store = open_store(found["store"] or ".")
     download_from_store(store, data_dir)
-    evaluator = Evaluator(load_dataset(data_dir), choose_device("auto").kind)
+    evaluator = Evaluator(load_dataset(data_dir, hint=MNIST_ONLY), choose_device("auto").kind)
     challenger = measure(StoredRun.at(run), evaluator)
     compare_with = comparer(store, challenger, evaluator)
     decision = decide(store, challenger, compare_with, me(), force=force, reason=reason)

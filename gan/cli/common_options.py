@@ -5,8 +5,9 @@ from pathlib import Path
 import click
 
 PATH = click.Path(path_type=Path)
+DEFAULT_DATA_DIR = Path("data")
 DATA_DIR = click.option(
-    "--data-dir", type=PATH, default=Path("data"), show_default=True, help="Directory of the four MNIST files."
+    "--data-dir", type=PATH, default=DEFAULT_DATA_DIR, show_default=True, help="Directory of the four MNIST files."
 )
 MIRROR = click.option(
     "--mirror",
@@ -25,5 +26,7 @@ FROM_SCRATCH = click.option(
     "--from-scratch", is_flag=True, help="Delete what the run has trained and start it again. Its config stays."
 )
 DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the resolved config and write nothing.")
+# The end of an error in a command without --no-pinned-hash.
+MNIST_ONLY = "This command measures with MNIST alone: name a directory that has it with --data-dir."
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 STORE = click.argument("store", default="store")

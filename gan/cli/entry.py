@@ -25,11 +25,25 @@ class Invocation:
     debug: bool = False
 
 
+def open_standard_streams() -> None:
+    """Connect each standard stream that is closed with /dev/null.
+
+    Otherwise the next file or socket takes its number, and a child process that prints writes into that.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(descriptor, True)
+    os.close(descriptor)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, errors="backslashreplace"))
+
+
 def run_command(command: click.Command) -> int:
     """Run a click command on sys.argv and return its exit code.
 
     An error of ours, or a wrong option, is one message on stderr. With --debug an error of ours keeps its traceback.
     """
+    open_standard_streams()
     for name, value in WAITING.items():
         os.environ.setdefault(name, value)  # torch reads it when it is imported, which is later
     invocation = Invocation()

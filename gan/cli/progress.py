@@ -30,7 +30,7 @@ def show_progress(run: Run, note: Callable[[], str] = str) -> Iterator[Callable[
     so training never waits for it. The text that `note` returns ends the line.
     """
     console = Console(stderr=True)
-    if not console.is_terminal:
+    if not _can_redraw(console):
         yield lambda: click.echo("  ".join(filter(None, (_plain_line(run), note()))), err=True)
         return
     columns = (
@@ -65,7 +65,7 @@ def show_download() -> Iterator[Callable[[str, int, int | None], None]]:
     tasks: dict[str, TaskID] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
     console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console, disable=not _can_redraw(console)) as bar:
 
         def progress(name: str, done: int, total: int | None) -> None:
             if name not in tasks:
@@ -73,6 +73,11 @@ def show_download() -> Iterator[Callable[[str, int, int | None], None]]:
             bar.update(tasks[name], completed=done, total=total)
 
         yield progress
+
+
+def _can_redraw(console: Console) -> bool:
+    """Return whether stderr is a terminal that moves its cursor. FORCE_COLOR alone does not make a log file one."""
+    return console.is_interactive and not console.is_dumb_terminal and console.file.isatty()
 
 
 def _figures(run: Run, steps_per_second: float | None, note: str) -> str:

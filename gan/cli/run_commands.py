@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from gan.cli.common_options import DATA_DIR, JSON, PATH
+from gan.cli.common_options import DATA_DIR, JSON, MNIST_ONLY, PATH
 
 RUN = click.argument("run", metavar="RUN")
 MODEL = click.argument("run", metavar="RUN|CHECKPOINT|champion")
@@ -56,8 +56,9 @@ def evaluate(run: str, data_dir: Path, as_json: bool) -> None:
     if found:
         download_from_store(found[0], data_dir)  # this machine may have no data set of its own
     network, config, step = load_sampler(champion_checkpoint(*found) if found else checkpoint_copy(run))
+    data = load_dataset(data_dir, hint=MNIST_ONLY)
     samples = draw(network, config.latent_dim, NUM_SAMPLES, seed=0)
-    evaluation = Evaluator(load_dataset(data_dir), choose_device("auto").kind).evaluate(samples)
+    evaluation = Evaluator(data, choose_device("auto").kind).evaluate(samples)
     if as_json:
         return click.echo(evaluation.model_dump_json())
     click.echo(f"step {step}, {evaluation.num_samples} samples\n{evaluation}")

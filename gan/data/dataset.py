@@ -1,5 +1,6 @@
 """Which images and labels does a folder hold?"""
 
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from numpy.typing import NDArray
 from gan.data import mnist
 from gan.data.mnist import FileContent, FileSpec
 from gan.errors import ChecksumError, DataError, IdxFormatError
+
+UNPINNED_HINT = "To use another set of 28x28 images, add `--no-pinned-hash`."
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,13 @@ class FileCheck(NamedTuple):
     sha256: str  # of the unpacked content
 
 
-def load_dataset(data_dir: Path, *, pinned: bool = True) -> Dataset:
-    """Read and check the four files of a folder. Raises what validate_dataset() raises."""
-    contents = {name: content for name, _, content in _read_files(data_dir, pinned)}
+def load_dataset(data_dir: Path, *, pinned: bool = True, hint: str = UNPINNED_HINT) -> Dataset:
+    """Read and check the four files of a folder. Raises what validate_dataset() raises.
+
+    Args:
+        hint: what to do with another set than MNIST; it ends the message of an error if the set is `pinned`.
+    """
+    contents = {name: content for name, _, content in _read_files(data_dir, pinned, hint)}
     train_images, train_labels, test_images, test_labels = (content.array for content in contents.values())
     sha256 = {name: content.sha256 for name, content in contents.items()}
     return Dataset(train_images, train_labels, test_images, test_labels, sha256)
@@ -54,7 +61,7 @@ def validate_dataset(data_dir: Path, *, pinned: bool = True) -> dict[str, FileCh
     Raises:
         IdxFormatError: a file is damaged or of another kind.
         ChecksumError: a file is intact, but is not MNIST's.
-        DataError: a file is missing or cannot be read.
+        DataError: a file is missing, cannot be read, or has other labels than 0 to 9.
     """
     return {
         name: FileCheck(path, content.num_bytes, content.array.shape, content.sha256)
@@ -62,23 +69,26 @@ def validate_dataset(data_dir: Path, *, pinned: bool = True) -> dict[str, FileCh
     }
 
 
-def _read_files(data_dir: Path, pinned: bool) -> Iterator[tuple[str, Path, FileContent]]:
+def _read_files(data_dir: Path, pinned: bool, hint: str = UNPINNED_HINT) -> Iterator[tuple[str, Path, FileContent]]:
     """Read and check the four files in the order of mnist.FILES."""
     num_items = None
     for file in mnist.FILES:
-        path, content = _read_file(data_dir, FileSpec.of(file, pinned, num_items))
+        path, content = _read_file(data_dir, FileSpec.of(file, pinned, num_items), hint)
         num_items = len(content.array)
         yield file.name, path, content
 
 
-def _read_file(data_dir: Path, spec: FileSpec) -> tuple[Path, FileContent]:
+def _read_file(data_dir: Path, spec: FileSpec, hint: str) -> tuple[Path, FileContent]:
     """Read and check the first of a file's paths that exists. An error says what to do."""
+    download = shlex.join(["gan", "download", "--data-dir", str(data_dir)])
+    other_set = f"Put a good copy there, or name a mirror that has it: `{download} --no-pinned-hash --mirror URL`."
     try:
         for path in spec.paths(data_dir):
             content = spec.read(path)
             if content is not None:
                 return path, content
     except (IdxFormatError, ChecksumError) as error:
-        hint = " To use another set of 28x28 images, add `--no-pinned-hash`." if spec.sha256 else ""
-        raise type(error)(f"{error}. `gan download` renames it and downloads it again.{hint}") from error
-    raise DataError(f"{data_dir}: found neither {spec.name}.gz nor {spec.name}. `gan download` downloads it.")
+        advice = f"`{download}` renames it and downloads it again. {hint}" if spec.sha256 else other_set
+        raise type(error)(f"{error}. {advice}") from error
+    advice = f"`{download}` downloads it." if spec.sha256 else other_set
+    raise DataError(f"{data_dir}: found neither {spec.name}.gz nor {spec.name}. {advice}")

@@ -65,6 +65,21 @@ def unpack(data: bytes, where: str, item_shape: tuple[int, ...], max_items: int)
     return raw
 
 
+def check_head(head: bytes, where: str, item_shape: tuple[int, ...], max_items: int) -> None:
+    """Check the idx header at the beginning of a file, gzipped or not.
+
+    Raises:
+        IdxFormatError: the header does not describe 1 to `max_items` uint8 items of `item_shape`.
+    """
+    if head.startswith(GZIP_MAGIC):
+        where = f"{where} (unpacked)"
+        try:
+            head = zlib.decompressobj(wbits=31).decompress(head, _header(item_shape).size)
+        except zlib.error as error:
+            raise IdxFormatError(f"{where}: damaged gzip ({error})") from error
+    raw_size(head, where, item_shape, max_items)
+
+
 def raw_size(head: bytes, where: str, item_shape: tuple[int, ...], max_items: int) -> int:
     """Return the size in bytes that a raw idx file with this head must have.
 

@@ -13,6 +13,7 @@ from gan.data import idx
 from gan.errors import ChecksumError, DataError, IdxFormatError
 from gan.files import sha256_bytes
 
+HEAD_BYTES = 1 << 16  # far more than the heads of gzip and idx take
 MAX_UNPINNED_ITEMS = 500_000  # 392 MB of images: several times MNIST, and safe for a machine's memory
 
 
@@ -97,12 +98,14 @@ class FileSpec:
 
         Raises:
             IdxFormatError, ChecksumError: the content is not the expected one.
-            DataError: the file cannot be read.
+            DataError: the file cannot be read, or it is intact and has other labels than 0 to 9.
         """
         try:
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 if size > self.max_bytes:
+                    # A file of another type is too large, too, if its items take more bytes. Its type comes first.
+                    idx.check_head(file.read(HEAD_BYTES), str(path), self.item_shape, self.max_items)
                     raise IdxFormatError(f"{path}: found {size:,} bytes, expected at most {self.max_bytes:,}")
                 data = file.read()
         except FileNotFoundError:
@@ -117,15 +120,19 @@ class FileSpec:
         Raises:
             IdxFormatError, ChecksumError: the content is not the expected one. The message names `where`, the found
                 and the expected value.
+            DataError: the file is intact and has other labels than 0 to 9. Another copy would have them, too.
         """
         raw = idx.unpack(data, where, self.item_shape, self.max_items)
         array = idx.decode(raw, where, self.item_shape, self.max_items)
         if self.num_items not in (None, len(array)):
             raise IdxFormatError(f"{where}: found {len(array):,} items, expected {self.num_items:,}")
-        if not self.item_shape and array.max() > 9:
-            index = int(np.argmax(array > 9))
-            raise IdxFormatError(f"{where}: found label {array[index]} at index {index:,}, expected 0 to 9")
         sha256 = sha256_bytes(raw)
         if self.sha256 not in (None, sha256):
             raise ChecksumError(f"{where}: found content of SHA-256 {sha256}, expected {self.sha256}")
+        if not self.item_shape and array.max() > 9:
+            index = int(np.argmax(array > 9))
+            raise DataError(
+                f"{where}: found label {array[index]} at index {index:,}, expected 0 to 9. "
+                "The file is damaged, or the set has more than ten classes and cannot be used."
+            )
         return FileContent(array, sha256, len(data))

@@ -6,6 +6,7 @@ compare and swap: of two processes that do so at once, the second one reads the 
 
 import getpass
 import os
+import shlex
 import socket
 from datetime import UTC, datetime
 from pathlib import Path
@@ -182,7 +183,7 @@ def champion_of(store: Store) -> Change:
         return current
     raise StorageError(
         f"{store.address} has no champion yet. `gan-train` promotes the first run that it measures; "
-        f"`gan champion promote {store.address}/runs/ID` promotes a run by hand."
+        f"`gan champion promote {shlex.quote(f'{store.address}/runs/ID')}` promotes a run by hand."
     )
 
 

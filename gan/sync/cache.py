@@ -6,6 +6,7 @@ came from.
 
 import os
 import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -42,7 +43,8 @@ def checkpoint_copy(address: str) -> Path:
     run = StoredRun.at(found["run"])
     manifest = run.published_manifest()
     if found["name"] not in manifest.files:
-        raise StorageError(f"{address}: the run has no such checkpoint. `gan verify {found['run']}` reads all it has.")
+        verify = shlex.join(["gan", "verify", found["run"]])
+        raise StorageError(f"{address}: the run has no such checkpoint. `{verify}` reads all it has.")
     return _copy(run, manifest, lambda name: name.startswith(found["name"])) / found["name"]
 
 

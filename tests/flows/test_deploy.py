@@ -7,7 +7,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
 
-from flows.deploy import make_automations
+from flows.deploy import main, make_automations
 from flows.worker import POOL
 from tests.support.deployment import deploy
 
@@ -68,6 +68,30 @@ def test_bad_nights_are_told_only_where_an_address_is_set(
     monkeypatch.delenv("GAN_NOTIFY_URL")
     make_automations(client)
     assert count() == [0, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("GAN_NOTIFY_LATE_SECONDS", "1h", "GAN_NOTIFY_LATE_SECONDS is '1h'. Set it to a whole number of seconds"),
+        ("GAN_NOTIFY_LATE_SECONDS", "0", "GAN_NOTIFY_LATE_SECONDS is '0'"),
+        ("GAN_NOTIFY_LATE_SECONDS", "-5", "GAN_NOTIFY_LATE_SECONDS is '-5'"),
+        ("GAN_NOTIFY_LATE_SECONDS", "9" * 20, "1 to 2592000"),
+        ("GAN_NOTIFY_URL", "hooks.example/services/s3cret", "GAN_NOTIFY_URL is not a web address"),
+        ("GAN_NOTIFY_URL", "hooks.example:443/s3cret", "one of the form https://HOST/PATH"),
+        ("GAN_NOTIFY_URL", "https:///s3cret", "GAN_NOTIFY_URL is not a web address"),
+        ("GAN_NOTIFY_URL", "https://hooks.example/s3cret\r", "GAN_NOTIFY_URL is not a web address"),
+        ("GAN_NOTIFY_URL", "https://hooks.example:99999/s3cret", "GAN_NOTIFY_URL is not a web address"),
+    ],
+)
+def test_a_wrong_variable_is_said_before_anything_is_registered(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
+) -> None:
+    """No server is needed for that."""
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit, match=message) as caught:
+        main()
+    assert "s3cret" not in str(caught.value)
 
 
 def test_an_automation_that_was_disabled_stays_so(client: SyncPrefectClient) -> None:

@@ -221,6 +221,16 @@ def test_a_run_that_cannot_be_published_stays_complete_and_the_error_says_what_t
     assert run(TrainConfig()).is_completed()
 
 
+def test_a_switch_that_is_not_1_or_0_fails_the_run_in_one_sentence(
+    run_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GAN_FROM_SCRATCH", "true")
+    state = run()
+    assert state.is_failed()
+    assert state.message == "GAN_FROM_SCRATCH is 'true'. Set it to 1 to switch it on, or to 0 to leave it off."
+    assert not run_path.exists()
+
+
 def test_a_download_is_retried(tmp_path: Path, data_dir: Path, mirror: MirrorServer) -> None:
     mirror.serve_folder(data_dir)
     good = mirror.answers["t10k-labels-idx1-ubyte.gz"]

@@ -1,6 +1,7 @@
 """Are files written completely, hashed and locked?"""
 
 import hashlib
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,6 +26,16 @@ def test_written_content_is_hashed_and_read_back(tmp_path: Path) -> None:
     digest = atomic_write(tmp_path / "new" / "folder" / "file", [b"one ", b"two"])
     assert (tmp_path / "new" / "folder" / "file").read_bytes() == b"one two"
     assert digest == sha256_file(tmp_path / "new" / "folder" / "file") == hashlib.sha256(b"one two").hexdigest()
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o077, 0o600), (0o022, 0o644), (0o002, 0o664)])
+def test_a_file_has_the_mode_that_the_umask_allows(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        atomic_write(tmp_path / "file", b"secret digits")
+    finally:
+        os.umask(before)
+    assert f"{(tmp_path / 'file').stat().st_mode & 0o777:o}" == f"{mode:o}"
 
 
 def test_a_source_that_breaks_off_leaves_the_old_content(tmp_path: Path) -> None:

@@ -84,6 +84,11 @@ def test_a_rollback_by_hand_keeps_its_reason(place: Path) -> None:
     assert again.returncode == 1 and "has no champion before the present one" in again.stderr
 
 
+def test_the_advice_can_be_pasted_into_a_shell(tmp_path: Path) -> None:
+    done = gan(tmp_path, "champion", "show", "my store")
+    assert "`gan champion promote 'my store/runs/ID'` promotes a run by hand" in done.stderr
+
+
 def test_a_store_without_a_champion_says_so(tmp_path: Path) -> None:
     for options in (("champion", "show"), ("sample", "champion", "--out", "f.png"), ("evaluate", "champion")):
         done = gan(tmp_path, *options)

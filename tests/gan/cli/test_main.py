@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -141,6 +142,13 @@ def test_an_error_is_one_message_without_a_traceback(place: Path, args: list[str
     assert said.lower() in done.stderr.lower()
 
 
+@pytest.mark.parametrize("args", [["evaluate", "run"], ["champion", "promote", "store/runs/any"]])
+def test_a_command_does_not_advise_an_option_that_it_lacks(place: Path, args: list[str]) -> None:
+    done = gan(place, *args, "--data-dir", "data")
+    assert done.returncode == 1 and "This command measures with MNIST alone: name a dir" in done.stderr
+    assert "--no-pinned-hash" not in done.stderr
+
+
 def test_a_finished_run_is_not_trained_further(place: Path) -> None:
     again = gan(place, "train", "--run-dir", "run", "--resume", "--no-pinned-hash")
     assert again.returncode == 0 and "trained already" in again.stderr
@@ -163,7 +171,9 @@ def test_a_failed_training_is_reported_at_its_end(tmp_path: Path, policy: str, c
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_says_how_to_resume(place: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
-    command = [GAN, "train", "--run-dir", tmp_path / "run", *SHORT, "--num-steps", "1000000", "--snapshot-steps", "5"]
+    run_dir, data_dir, mirror = str(tmp_path / "my run"), str(place / "data"), "file:///no%20such/folder"
+    options = ["--run-dir", run_dir, "--data-dir", data_dir, "--mirror", mirror, *SHORT]
+    command = [GAN, "train", *options, "--num-steps", "1000000", "--snapshot-steps", "5"]
     with subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:
         assert process.stderr is not None
         while "step 5/" not in process.stderr.readline():
@@ -173,7 +183,10 @@ def test_a_signal_saves_and_says_how_to_resume(place: Path, tmp_path: Path, numb
         said = process.communicate(timeout=30)[1]
     assert process.returncode == code, said
     assert time.monotonic() - asked < 10
-    assert f"gan train --run-dir {tmp_path / 'run'} --resume" in said
+    assert shlex.split(said.partition("; resume with: ")[2]) == [
+        "gan", "train", "--run-dir", run_dir, "--resume", "--data-dir", data_dir, "--mirror", mirror,
+        "--no-pinned-hash",
+    ]  # fmt: skip
 
 
 def test_help_is_fast_and_version_is_printed(tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutErr
 from gan.errors import ChecksumError, StorageError
 from gan.files import CHUNK, sha256_bytes, verified
 from gan.storage.base import ObjectInfo, Versioned, check_key, read_verified
+from gan.storage.s3_credentials import open_session
 from gan.storage.s3_errors import BOTO_ERRORS, Location, code_of, masked, storage_error
 
 PART_BYTES = 64 << 20  # a larger file is sent in parts of this size; two of them are in memory at a time
@@ -53,8 +54,8 @@ class S3Store:
         self._root = f"{prefix}/" if prefix else ""
         self._part_bytes = part_bytes
         try:
-            session = boto3.session.Session()
-            self._client = session.client("s3", config=_config(session))
+            self._session = open_session(self.address)
+            self._client = self._session.client("s3", config=_config(self._session))
         except BOTO_ERRORS as error:
             raise storage_error(error, Location(bucket, self._root, "no endpoint yet"), "reached") from error
         except ValueError as error:  # from botocore: the endpoint is not a URL
@@ -158,7 +159,7 @@ class S3Store:
             self._client.head_object(Bucket=self._bucket, Key=name)
             client = self._client
             if public:
-                client = boto3.client("s3", config=client.meta.config, endpoint_url=public)
+                client = self._session.client("s3", config=client.meta.config, endpoint_url=public)
             wanted = {"Bucket": self._bucket, "Key": name}
             return client.generate_presigned_url("get_object", wanted, ExpiresIn=MAX_LINK_SECONDS)
 

@@ -13,9 +13,10 @@ import botocore.session
 from botocore.exceptions import BotoCoreError, ClientError, CredentialRetrievalError
 
 from gan.errors import StorageError
-from gan.storage.s3_errors import masked
-from gan.storage.s3_settings import check_variables
+from gan.storage.masking import masked, remember
+from gan.storage.s3_settings import check_variables, fault_of_credential
 
+MIN_KEY_ID = 16  # characters; a shorter key id is a name like "admin", which messages need
 SOURCES = {
     "custom-process": (
         "credential_process of the profile",
@@ -97,11 +98,20 @@ class _Credentials:
         return getattr(self._found, name)
 
     def get_frozen_credentials(self) -> Any:
-        """Return key id, secret and token. Raises StorageError where they cannot be had."""
+        """Return key id, secret and token. Raises StorageError where they cannot be had, or cannot be right."""
         try:
-            return self._found.get_frozen_credentials()
+            frozen = self._found.get_frozen_credentials()
         except Exception as error:  # noqa: BLE001 - any, see above
             raise _failure(self._address, self._found.method, error) from None
+        parts = {"access key id": frozen.access_key, "secret access key": frozen.secret_key}
+        if frozen.token is not None:
+            parts["session token"] = frozen.token
+        source, remedy = SOURCES.get(self._found.method, OTHER_SOURCE)
+        for part, value in parts.items():
+            if fault := fault_of_credential(value):
+                raise StorageError(f"{self._address} cannot be used: the {part} of {source} {fault}. {remedy}")
+        remember(frozen.secret_key, frozen.token, frozen.access_key if len(frozen.access_key) >= MIN_KEY_ID else None)
+        return frozen
 
 
 def _failure(address: str, method: str, error: Exception) -> StorageError:

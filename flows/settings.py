@@ -11,6 +11,7 @@ from prefect.runtime import flow_run
 from gan.data.download import mirrors_from_env
 from gan.runs.manifest import check_run_id
 from gan.storage.address import is_remote, open_store
+from gan.storage.s3_settings import check_public_endpoint
 
 DEFAULT_STORE = "store"
 DEFAULT_DATA_DIR = Path("data")
@@ -33,12 +34,15 @@ class Settings:
         """Read the environment.
 
         Raises:
-            StorageError: GAN_RUN_ID cannot be a folder's name, or GAN_STORE is not the address of a store.
+            StorageError: GAN_RUN_ID cannot be a folder's name, or GAN_STORE is not the address of a store, or
+                S3_PUBLIC_ENDPOINT_URL is not an address.
         """
         run_id = os.environ.get("GAN_RUN_ID") or str(flow_run.id)
         check_run_id(run_id)
         store = store_from_env()
         open_store(store)
+        if is_remote(store):
+            check_public_endpoint()
         return cls(
             run_id=run_id,
             store=store,

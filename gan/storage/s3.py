@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import logging
 import mimetypes
-import os
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -24,6 +23,7 @@ from gan.storage.base import ObjectInfo, Versioned, check_key, read_verified
 from gan.storage.masking import cause_without_secrets, masked, masked_url, remember_url
 from gan.storage.s3_credentials import open_session
 from gan.storage.s3_errors import BOTO_ERRORS, Location, code_of, storage_error
+from gan.storage.s3_settings import check_public_endpoint
 
 PART_BYTES = 64 << 20  # a larger file is sent in parts of this size; two of them are in memory at a time
 CONNECT_SECONDS = 5
@@ -157,9 +157,9 @@ class S3Store:
         The address has the endpoint in S3_PUBLIC_ENDPOINT_URL where that is set, for browsers on other machines.
 
         Raises:
-            StorageError: there is no such object, or there are no credentials to sign with.
+            StorageError: there is no such object, there are no credentials to sign with, or the variable is no address.
         """
-        name, public = self._name(key), os.environ.get("S3_PUBLIC_ENDPOINT_URL")
+        name, public = self._name(key), check_public_endpoint()
         with self._translated(key, "linked to"):
             self._client.head_object(Bucket=self._bucket, Key=name)
             client = self._client

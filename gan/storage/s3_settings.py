@@ -1,9 +1,12 @@
 """Are the variables that lead to a bucket usable?"""
 
 import os
+from urllib.parse import urlsplit
 
 from gan.errors import StorageError
+from gan.storage.masking import masked_url
 
+PUBLIC_ENDPOINT = "S3_PUBLIC_ENDPOINT_URL"
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
 NOT_EMPTY = ("AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_DEFAULT_PROFILE")
 COUNTS = ("AWS_METADATA_SERVICE_TIMEOUT", "AWS_METADATA_SERVICE_NUM_ATTEMPTS")
@@ -23,18 +26,30 @@ def check_variables() -> None:
             raise StorageError(f"{name} {fault}. Set it again, or unset it.")
 
 
+def check_public_endpoint() -> str | None:
+    """Return the address of the bucket as browsers see it; None where the variable is not set.
+
+    Raises:
+        StorageError: it is not http(s)://HOST[:PORT][/PATH], or it has a password, which a link would show.
+    """
+    url = os.environ.get(PUBLIC_ENDPOINT)
+    if url and (fault := control_character(url) or _fault_of_url(url)):
+        raise StorageError(f"{PUBLIC_ENDPOINT} {fault}. Set it to http(s)://HOST[:PORT].")
+    return url or None
+
+
 def fault_of_credential(value: object) -> str | None:
     """Return what is wrong with a key id, a secret or a token, as the predicate of a sentence."""
     if not isinstance(value, str):
         return "is not a text"
-    if fault := _control_character(value):
+    if fault := control_character(value):
         return fault
     if value != value.strip():
         return "begins or ends with a blank"
     return None if value.isascii() else "has a character that is not ASCII"
 
 
-def _control_character(value: str) -> str | None:
+def control_character(value: str) -> str | None:
     """Return where a text has a line end or another control character."""
     if value.endswith(("\r", "\n")):
         return "ends with a line end"
@@ -48,4 +63,15 @@ def _fault_of(name: str, value: str) -> str | None:
         return "is empty"
     if name in COUNTS and not (value.isdecimal() and int(value)):
         return "is not a whole number above 0"
-    return _control_character(value)
+    return control_character(value)
+
+
+def _fault_of_url(url: str) -> str | None:
+    try:
+        parts = urlsplit(url)
+        valid = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and " " not in url
+    except ValueError:
+        valid = False
+    if "@" in url:
+        return "has a user or a password in it, which each link would show"
+    return None if valid and not (parts.query or parts.fragment) else f"is not an address: {masked_url(url)!r}"

@@ -162,3 +162,9 @@ def test_an_endpoint_is_shown_without_its_secrets(
     )
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3")
     assert sentence in explain()
+
+
+@pytest.mark.parametrize("scheme", ["s3", "https"])
+def test_a_password_in_the_address_of_a_store_is_not_printed(tmp_path: Path, scheme: str) -> None:
+    ended = run_gan(tmp_path, "verify", f"{scheme}://me:{CANARY}@bucket/runs/mine")
+    assert ended.returncode == 1 and ended.stderr.startswith(f"error: {scheme}://***@bucket/runs/mine ")

@@ -15,6 +15,7 @@ from gan.data.web import DEFAULT_LIMITS
 from gan.errors import SettingError
 from gan.runs.manifest import check_run_id
 from gan.storage.address import is_remote, open_store
+from gan.storage.s3_settings import check_public_endpoint
 
 DEFAULT_STORE = "store"
 DEFAULT_DATA_DIR = Path("data")
@@ -37,7 +38,8 @@ class Settings:
         """Read the environment.
 
         Raises:
-            StorageError: GAN_RUN_ID cannot be a folder's name, or GAN_STORE is not the address of a store.
+            StorageError: GAN_RUN_ID cannot be a folder's name, GAN_STORE is not the address of a store, or
+                S3_PUBLIC_ENDPOINT_URL is not an address.
             SettingError: a switch is neither 1 nor 0.
             DataError: GAN_MNIST_MIRRORS names something else than a mirror.
         """
@@ -45,6 +47,8 @@ class Settings:
         check_run_id(run_id)
         store = store_from_env()
         open_store(store)
+        if is_remote(store):
+            check_public_endpoint()
         mirrors = tuple(mirrors_from_env())
         with ExitStack() as cleanup:
             for mirror in mirrors:

@@ -180,8 +180,16 @@ def publish_run(settings: Settings) -> str:
         ) from error
     address = f"{stored.address}/"
     if settings.is_remote:
-        show_report(address, link_to(address, layout.REPORT))
+        _show_link(address)
     return address
+
+
+def _show_link(address: str) -> None:
+    """Show a link to the report of a published run, or log a warning where none can be made."""
+    try:
+        show_report(address, link_to(address, layout.REPORT))
+    except StorageError as error:
+        log.warning("the run is published, but there is no link to its report: %s", error)
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)

@@ -6,6 +6,7 @@ from pathlib import Path
 from gan.errors import StorageError
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
+from gan.storage.masking import masked_url
 from gan.storage.s3 import S3Store
 
 S3 = "s3://"
@@ -26,11 +27,13 @@ def open_store(address: str | Path) -> Store:
     text = str(address)
     if text.startswith(S3):
         bucket, _, prefix = text.removeprefix(S3).partition("/")
-        if not bucket:
-            raise StorageError(f"{text} has no bucket in it. Give the store as s3://BUCKET or s3://BUCKET/PREFIX.")
+        if not bucket or "@" in bucket:
+            fault = "has a user or a password in it" if bucket else "has no bucket in it"
+            raise StorageError(f"{masked_url(text)} {fault}. Give the store as s3://BUCKET or s3://BUCKET/PREFIX.")
         return S3Store(bucket, prefix.rstrip("/"))
     if is_remote(text) or (Path(text).exists() and not Path(text).is_dir()):
-        raise StorageError(f"{text} is neither a directory nor s3://BUCKET[/PREFIX]. Give one of these two.")
+        shown = masked_url(text) if is_remote(text) else text
+        raise StorageError(f"{shown} is neither a directory nor s3://BUCKET[/PREFIX]. Give one of these two.")
     return LocalStore(Path(text))
 
 

@@ -4,7 +4,6 @@ import hashlib
 import itertools
 import logging
 import mimetypes
-import os
 import time
 from base64 import b64encode
 from collections.abc import Iterator
@@ -21,7 +20,10 @@ from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutErr
 from gan.errors import ChecksumError, StorageError
 from gan.files import CHUNK, sha256_bytes, verified
 from gan.storage.base import ObjectInfo, Versioned, check_key, read_verified
-from gan.storage.s3_errors import BOTO_ERRORS, Location, code_of, masked, storage_error
+from gan.storage.masking import cause_without_secrets, masked, masked_url, remember_url
+from gan.storage.s3_credentials import open_session
+from gan.storage.s3_errors import BOTO_ERRORS, Location, code_of, storage_error
+from gan.storage.s3_settings import check_public_endpoint
 
 PART_BYTES = 64 << 20  # a larger file is sent in parts of this size; two of them are in memory at a time
 CONNECT_SECONDS = 5
@@ -53,15 +55,19 @@ class S3Store:
         self._root = f"{prefix}/" if prefix else ""
         self._part_bytes = part_bytes
         try:
-            session = boto3.session.Session()
-            self._client = session.client("s3", config=_config(session))
+            self._session = open_session(self.address)
+            self._client = self._session.client("s3", config=_config(self._session))
         except BOTO_ERRORS as error:
-            raise storage_error(error, Location(bucket, self._root, "no endpoint yet"), "reached") from error
+            where = Location(bucket, self._root, "no endpoint yet")
+            raise storage_error(error, where, "reached") from cause_without_secrets(error)
         except ValueError as error:  # from botocore: the endpoint is not a URL
+            what, colon, url = str(error).partition(": ")
+            reason = masked(f"{what}{colon}{masked_url(url)}").strip()
             raise StorageError(
-                f"{self.address} cannot be reached: {masked(str(error))}. Correct AWS_ENDPOINT_URL_S3, or the "
+                f"{self.address} cannot be reached: {reason}. Correct AWS_ENDPOINT_URL_S3, or the "
                 "profile's endpoint_url: http(s)://HOST[:PORT]."
-            ) from error
+            ) from None
+        remember_url(self._client.meta.endpoint_url)
 
     @property
     def address(self) -> str:
@@ -151,14 +157,14 @@ class S3Store:
         The address has the endpoint in S3_PUBLIC_ENDPOINT_URL where that is set, for browsers on other machines.
 
         Raises:
-            StorageError: there is no such object, or there are no credentials to sign with.
+            StorageError: there is no such object, there are no credentials to sign with, or the variable is no address.
         """
-        name, public = self._name(key), os.environ.get("S3_PUBLIC_ENDPOINT_URL")
+        name, public = self._name(key), check_public_endpoint()
         with self._translated(key, "linked to"):
             self._client.head_object(Bucket=self._bucket, Key=name)
             client = self._client
             if public:
-                client = boto3.client("s3", config=client.meta.config, endpoint_url=public)
+                client = self._session.client("s3", config=client.meta.config, endpoint_url=public)
             wanted = {"Bucket": self._bucket, "Key": name}
             return client.generate_presigned_url("get_object", wanted, ExpiresIn=MAX_LINK_SECONDS)
 
@@ -262,7 +268,7 @@ class S3Store:
         try:
             yield
         except BOTO_ERRORS as error:
-            raise storage_error(error, self._location(self._root + key), done) from error
+            raise storage_error(error, self._location(self._root + key), done) from cause_without_secrets(error)
 
 
 def _config(session: boto3.session.Session) -> Config:

@@ -3,16 +3,14 @@
 Every exception of botocore is listed here. A test fails when a new version of botocore has one that is not.
 """
 
-import os
-import re
 from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, UndefinedModelAttributeError
 
 from gan.errors import StorageError
+from gan.storage.masking import masked, masked_url
 
 BOTO_ERRORS = (BotoCoreError, ClientError, UndefinedModelAttributeError)
-SECRETS = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
 MAX_QUOTED = 300  # characters of a message of boto3 or the server
 
 
@@ -24,7 +22,7 @@ class Location(NamedTuple):
     endpoint: str
 
     def __str__(self) -> str:
-        return f"s3://{self.bucket}/{self.key} at {masked(self.endpoint)}"
+        return f"s3://{self.bucket}/{self.key} at {masked(masked_url(self.endpoint))}"
 
 
 class Meaning(NamedTuple):
@@ -179,15 +177,6 @@ def storage_error(error: Exception, location: Location, done: str) -> StorageErr
     return StorageError(f"{location} cannot be {done}: {meaning.reason}{quoted}. {meaning.remedy}")
 
 
-def masked(text: str) -> str:
-    """Remove credentials from a text: those in a URL, and those in the environment."""
-    text = re.sub(r"//[^/\s]*@", "//***@", text)
-    for name in SECRETS:
-        if secret := os.environ.get(name):
-            text = text.replace(secret, "***")
-    return text
-
-
 def _quoted(error: Exception) -> str:
     """Return the message of boto3 or the server in one line; for a wrong clock or region, add the right one."""
     text = str(error)
@@ -200,5 +189,5 @@ def _quoted(error: Exception) -> str:
         region = answer.get("Region") or headers.get("x-amz-bucket-region")
         if meaning_of(error) is REGION and region:
             text += f" It is in {region}"
-    text = masked(" ".join(text.split())).rstrip(".")
+    text = " ".join(masked(text).split()).rstrip(".")
     return text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "..."

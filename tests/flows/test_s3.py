@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from flows.settings import Settings
+from flows.tasks import publish_run
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
+from gan.errors import StorageError
 from gan.runs.runner import open_run
 from gan.storage.address import open_store
 from gan.sync.lease import hold
@@ -92,6 +95,27 @@ def test_a_stopped_run_is_uploaded_up_to_its_last_step(tmp_path: Path, data_dir:
     [step] = [line.split("step ")[1].split()[0] for line in log.splitlines() if line.startswith("stopped and saved")]
     key = f"runs/mine/checkpoints/step-{int(step):06d}.safetensors"
     assert key in {info.key for info in open_store(address).list("runs/mine/")}
+
+
+def test_a_public_endpoint_is_checked_at_the_start_and_is_only_a_warning_at_the_end(
+    tmp_path: Path,
+    undisturbed: Path,
+    address: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(undisturbed, "store/runs/mine")
+    monkeypatch.setenv("GAN_STORE", address)
+    monkeypatch.setenv("GAN_RUN_ID", "mine")
+    settings = Settings.from_env()
+    monkeypatch.setenv("S3_PUBLIC_ENDPOINT_URL", "localhost:9000")
+    with pytest.raises(
+        StorageError, match="S3_PUBLIC_ENDPOINT_URL is not an address: 'localhost:9000'. Set it to http"
+    ):
+        Settings.from_env()
+    assert publish_run.fn(settings) == f"{address}/runs/mine/"
+    assert "published, but there is no link to its report: S3_PUBLIC_ENDPOINT_URL is not an address" in caplog.text
 
 
 @pytest.mark.kill

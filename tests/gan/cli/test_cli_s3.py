@@ -78,6 +78,24 @@ def test_a_link_opens_the_report_without_credentials(tmp_path: Path, store: str,
     )
 
 
+@pytest.mark.parametrize(
+    ("public", "fault"),
+    [
+        ("localhost:9000", "is not an address: 'localhost:9000'"),
+        ("http://", "is not an address: 'http://'"),
+        ("http://h:port", "is not an address: 'http://h:port'"),
+        ("http://h\r", "ends with a line end"),
+        ("http://me:canary@h", "has a user or a password in it, which each link would show"),
+    ],
+)
+def test_a_public_endpoint_that_is_no_address_is_one_sentence(
+    tmp_path: Path, store: str, public: str, fault: str
+) -> None:
+    made = gan(tmp_path, "report", "--link", f"{store}/runs/mine", S3_PUBLIC_ENDPOINT_URL=public)
+    assert (made.returncode, made.stdout) == (1, "")
+    assert made.stderr == f"error: S3_PUBLIC_ENDPOINT_URL {fault}. Set it to http(s)://HOST[:PORT].\n"
+
+
 def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in (folder / "cache").rglob("*") if path.is_file())
 

@@ -2,23 +2,21 @@
 
 import os
 import shlex
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from prefect.runtime import flow_run
 
+from gan.cli.common_options import DEFAULT_DATA_DIR, data_words
 from gan.data.download import mirrors_from_env
-from gan.data.mirrors import open_mirror
-from gan.data.web import DEFAULT_LIMITS
+from gan.data.mirrors import check_mirrors
 from gan.errors import SettingError
 from gan.runs.manifest import check_run_id
 from gan.storage.address import is_remote, open_store
 from gan.storage.s3_settings import check_public_endpoint
 
 DEFAULT_STORE = "store"
-DEFAULT_DATA_DIR = Path("data")
 
 
 @dataclass(frozen=True)
@@ -50,9 +48,7 @@ class Settings:
         if is_remote(store):
             check_public_endpoint()
         mirrors = tuple(mirrors_from_env())
-        with ExitStack() as cleanup:
-            for mirror in mirrors:
-                open_mirror(mirror, DEFAULT_LIMITS, cleanup)
+        check_mirrors(mirrors)  # before `command` shows them: what is no mirror may have a password in it
         return cls(
             run_id=run_id,
             store=store,
@@ -79,13 +75,7 @@ class Settings:
         words = ["gan-train", "--run-id", self.run_id]
         if self.store != DEFAULT_STORE:
             words += ["--store", self.store]
-        if self.data_dir != DEFAULT_DATA_DIR:
-            words += ["--data-dir", str(self.data_dir)]
-        for mirror in self.mirrors:
-            words += ["--mirror", mirror]
-        if not self.pinned:
-            words.append("--no-pinned-hash")
-        return shlex.join(words)
+        return shlex.join([*words, *data_words(self.data_dir, self.mirrors, self.pinned)])
 
 
 def store_from_env() -> str:

@@ -1,5 +1,6 @@
 """Which options do several commands share?"""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import click
@@ -30,3 +31,11 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the resolved confi
 MNIST_ONLY = "This command measures with MNIST alone: name a directory that has it with --data-dir."
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 STORE = click.argument("store", default="store")
+
+
+def data_words(data_dir: Path, mirrors: Iterable[str], pinned: bool) -> list[str]:
+    """Return the options about data with which a command resumes a run: config.json does not keep them."""
+    words = [] if data_dir == DEFAULT_DATA_DIR else ["--data-dir", str(data_dir)]
+    for mirror in mirrors:
+        words += ["--mirror", mirror]
+    return words if pinned else [*words, "--no-pinned-hash"]

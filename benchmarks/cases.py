@@ -1,4 +1,7 @@
-"""Which ways to train does the speed benchmark compare?"""
+"""Which ways to train does the speed benchmark compare?
+
+A case is one of these ways.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass

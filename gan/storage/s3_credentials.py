@@ -1,8 +1,8 @@
-"""Where do the credentials for a bucket come from, and what is said where they cannot be had?
+"""Where do the credentials for a bucket come from?
 
-boto3 asks its providers one after the other: variables, profiles, processes, files, services. What a provider raises
-can be any exception, and can have the output of a process in it. Here each becomes a StorageError without it. That is
-so for the first request, and when a thread that uploads or renews a lease needs new credentials.
+boto3 asks its providers one after the other: variables, profiles, processes, files, services. A provider may raise any
+exception, with the output of a process in it. This module turns each into a StorageError without that output. It does
+so for every request, also in the threads that upload and that renew a lease.
 """
 
 import logging
@@ -47,7 +47,7 @@ for _name in ("botocore.credentials", "botocore.tokens"):  # they log the traceb
 
 
 def open_session(address: str) -> boto3.session.Session:
-    """Return a session of boto3 whose credentials fail with a StorageError that names the address.
+    """Return a boto3 session. Where its credentials fail, it raises a StorageError that names the address.
 
     Raises:
         StorageError: a variable cannot be right.
@@ -69,14 +69,14 @@ def open_session(address: str) -> boto3.session.Session:
 
 
 class _Resolver:
-    """Ask the providers for credentials; the first who has some wins."""
+    """Ask the providers for credentials in boto3's order."""
 
     def __init__(self, address: str, providers: list[Any]) -> None:
         self._address = address
         self._providers = providers
 
     def load_credentials(self) -> "_Credentials | None":
-        """Return the credentials of the first provider who has some."""
+        """Return the credentials of the first provider that has some."""
         for provider in self._providers:
             try:
                 found = provider.load()
@@ -98,7 +98,7 @@ class _Credentials:
         return getattr(self._found, name)
 
     def get_frozen_credentials(self) -> Any:
-        """Return key id, secret and token. Raises StorageError where they cannot be had, or cannot be right."""
+        """Return key id, secret and token. Raises StorageError if there are none, or they are malformed."""
         try:
             frozen = self._found.get_frozen_credentials()
         except Exception as error:  # noqa: BLE001 - any, see above

@@ -84,7 +84,7 @@ def test_bad_nights_are_told_only_where_an_address_is_set(
         ("GAN_NOTIFY_URL", "https://hooks.example:99999/s3cret", "GAN_NOTIFY_URL is not a web address"),
     ],
 )
-def test_a_wrong_variable_is_said_before_anything_is_registered(
+def test_a_wrong_variable_is_reported_before_anything_is_registered(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str, message: str
 ) -> None:
     """No server is needed for that."""

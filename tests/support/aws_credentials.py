@@ -1,4 +1,4 @@
-"""How does a test get credentials that fail, and the sentence in which that ends?"""
+"""How does a test make credentials fail, and read the error?"""
 
 import json
 import logging
@@ -52,7 +52,7 @@ def process_output(**more: str) -> str:
 
 @pytest.fixture
 def explain(capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> Explain:
-    """Return a function that reads an object and returns the sentence in which that ends."""
+    """Return a function that reads an object and returns the message of the error."""
 
     def explanation() -> str:
         with pytest.raises(StorageError) as caught:

@@ -1,4 +1,4 @@
-"""Is every way in which credentials fail one sentence, with no secret in it?"""
+"""Does an error of credentials say its cause in one sentence, without a secret?"""
 
 import logging
 from datetime import UTC, datetime, timedelta

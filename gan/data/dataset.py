@@ -80,5 +80,10 @@ def _read_file(data_dir: Path, spec: FileSpec) -> tuple[Path, FileContent]:
                 return path, content
     except (IdxFormatError, ChecksumError) as error:
         hint = " To use another set of 28x28 images, add `--no-pinned-hash`." if spec.sha256 else ""
-        raise type(error)(f"{error}. `gan download` renames it and downloads it again.{hint}") from error
-    raise DataError(f"{data_dir}: found neither {spec.name}.gz nor {spec.name}. `gan download` downloads it.")
+        raise type(error)(f"{error}. {_download_of(spec)} renames it and downloads it again.{hint}") from error
+    raise DataError(f"{data_dir}: found neither {spec.name}.gz nor {spec.name}. {_download_of(spec)} downloads it.")
+
+
+def _download_of(spec: FileSpec) -> str:
+    """Return the command that gets a file. `gan download` alone gets MNIST's, which do not match another data set."""
+    return "`gan download`" if spec.sha256 else "`gan download --no-pinned-hash --mirror URL-OF-THIS-DATA-SET`"

@@ -54,7 +54,7 @@ def test_validate_says_what_the_files_are(data_dir: Path) -> None:
         (
             IMAGES,
             HTML,
-            r"begins with b'<!DO' \(an HTML or XML page.* `gan download` renames it and downloads it again\.",
+            r"begins with b'<!DO' \(an HTML or XML page.* `gan download .*` renames it and downloads it again\.",
         ),
         (IMAGES, gz(raw(IMAGES)) * 2, "found 736 bytes after the gzip member"),
         (IMAGES, raw(IMAGES)[:-1], "is truncated: found 3,151 bytes, expected 3,152"),

@@ -202,7 +202,9 @@ def _load_or_warn(run_path: Path, step: int) -> Checkpoint | None:
 
 def _orphaned_sidecars(run_path: Path) -> Iterator[Path]:
     for sidecar in (run_path / layout.CHECKPOINTS).glob("*.safetensors.sha256"):
-        if not sidecar.with_suffix("").exists():
+        checkpoint = sidecar.with_suffix("")
+        is_ours = layout.checkpoint_step(f"{layout.CHECKPOINTS}{checkpoint.name}") is not None
+        if is_ours and not checkpoint.exists():
             yield sidecar
 
 

@@ -225,7 +225,7 @@ def _prepare(run_dir: RunDir, existing: bool) -> None:
 
 def _remove_temporary_files(path: Path) -> None:
     for file in path.rglob(".*"):
-        if is_temporary(file.name):
+        if is_temporary(file.name) and not file.is_dir():
             file.unlink()
 
 

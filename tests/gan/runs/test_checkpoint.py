@@ -1,5 +1,6 @@
 """Is a checkpoint written completely, checked when it is read, and deleted in time?"""
 
+import hashlib
 import logging
 import subprocess
 from pathlib import Path
@@ -15,6 +16,14 @@ CONFIG: dict[str, object] = {"recipe": "tuned", "num_steps": 100}
 
 def save(run_path: Path, step: int) -> Path:
     return checkpoint.save(run_path, {"step": torch.tensor(step), "w": torch.arange(4.0)}, CONFIG)
+
+
+def put(path: Path, data: bytes) -> Path:
+    """Write a file and a sidecar with its SHA-256."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    checkpoint.sidecar_of(path).write_text(hashlib.sha256(data).hexdigest())
+    return path
 
 
 def flip_bit(path: Path, position: int) -> None:
@@ -165,3 +174,20 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
         save(tmp_path, 2000)
     assert not list(tmp_path.rglob(".*"))
     checkpoint.load(checkpoint.path_of(tmp_path, 1000))
+
+
+def test_files_that_only_look_like_checkpoints_are_left_alone(tmp_path: Path) -> None:
+    theirs = [
+        tmp_path / "checkpoints" / name
+        for name in ("step-000100-2.safetensors", "step-000100 copy 2.safetensors", "step-\u096600100.safetensors")
+    ]
+    for path in theirs:
+        put(path, b"theirs")
+    lost = put(tmp_path / "checkpoints/best.safetensors", b"theirs")
+    lost.unlink()
+    for step in (100, 200, 300, 400):
+        save(tmp_path, step)
+        checkpoint.prune(tmp_path, snapshot_steps=100, last_step=9000)
+    assert layout.checkpoint_steps_in(tmp_path) == [400, 300, 200]
+    assert all(path.read_bytes() == b"theirs" and checkpoint.sidecar_of(path).exists() for path in theirs)
+    assert checkpoint.sidecar_of(lost).exists()

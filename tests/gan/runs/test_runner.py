@@ -154,6 +154,13 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
     assert differing(tmp_path / "run", undisturbed) == []
 
 
+def test_a_folder_with_the_name_of_a_temporary_file_stays(tmp_path: Path) -> None:
+    train(tmp_path / "run", stop_at=1)
+    (tmp_path / "run/.notes.tmp").mkdir()
+    train(tmp_path / "run", stop_at=2, resume=True)
+    assert (tmp_path / "run/.notes.tmp").is_dir()
+
+
 def test_where_no_checkpoint_verifies_only_from_scratch_continues(tmp_path: Path, undisturbed: Path) -> None:
     path = tmp_path / "run"
     train(path, stop_at=25)

@@ -13,6 +13,7 @@ from flows.recovery import is_cancelling, put_back
 from flows.settings import Settings
 from flows.tasks import (
     Stopped,
+    check_run,
     download_mnist,
     evaluate_gan,
     promote_champion,
@@ -38,6 +39,7 @@ def gan_train(config: Annotated[TrainConfig, DescribedByRecipes()] = DEFAULTS) -
     enable_info()
     settings = Settings.from_env()
     try:
+        check_run(settings)
         download_mnist(settings)
         validate_mnist(settings)
         train_gan(config, settings, return_state=True).result()  # only .result() raises for a Cancelled state

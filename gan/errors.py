@@ -13,8 +13,10 @@ GanError
 ├── TrainingCollapsedError       a training that has failed, although every number is finite
 └── StorageError                 a store, or the disk under a run, that cannot be used
 
-Every message says what went wrong, where (file, key or step) and what to do.
+Every message says what went wrong, where (file, key or step) and what to do. It shows no secret.
 """
+
+import re
 
 
 class GanError(Exception):
@@ -72,3 +74,14 @@ class TrainingCollapsedError(GanError):
 
 class StorageError(GanError):
     """A store or disk that cannot be read or written. Trying again may help."""
+
+
+def masked_url(text: str) -> str:
+    """Return a URL as messages may show it: without what can be secret, the credentials, the query and the fragment.
+
+    A password may have a slash, a question mark or a number sign in it, so all before the last @ counts as credentials.
+    """
+    if text.startswith("npm:") and "//" not in text:  # the @ is before the version
+        return text
+    text = re.sub(r"^([a-z][a-z0-9+.-]*:(?=/))?(/*).*@", r"\1\2***@", text, flags=re.IGNORECASE | re.DOTALL)
+    return re.sub(r"([?#]).*", r"\1***", text, flags=re.DOTALL)

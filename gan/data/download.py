@@ -13,7 +13,7 @@ from gan.data.idx import GZIP_MAGIC
 from gan.data.mirrors import Mirror, fetch, open_mirror
 from gan.data.mnist import FileContent, FileSpec
 from gan.data.web import DEFAULT_LIMITS, Limits
-from gan.errors import ChecksumError, DataError, DownloadError, IdxFormatError
+from gan.errors import ChecksumError, DataError, DownloadError, IdxFormatError, masked_url
 from gan.files import atomic_write, locked, storage_error
 
 log = logging.getLogger(__name__)
@@ -122,12 +122,12 @@ def _fetch(data_dir: Path, spec: FileSpec, sources: dict[str, Mirror], progress:
             data = fetch(mirror, spec.name, spec.max_bytes, partial(progress, spec.name))
             content = spec.check(data, spec.name)
         except DataError as error:
-            log.warning("%s: mirror %s: %s", spec.name, url, error)
-            reasons.append(f"\n  {url}: {error}")
+            log.warning("%s: mirror %s: %s", spec.name, masked_url(url), error)
+            reasons.append(f"\n  {masked_url(url)}: {error}")
             # Each request to a mirror that does not respond takes until its time-out, and three more files follow.
             sources[url] = sources.pop(url)
         else:
-            log.info("%s: %s bytes from %s", spec.name, f"{len(data):,}", url)
+            log.info("%s: %s bytes from %s", spec.name, f"{len(data):,}", masked_url(url))
             return data, content
     names = ", ".join(file.name for file in mnist.FILES)
     raise DownloadError(

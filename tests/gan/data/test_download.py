@@ -165,6 +165,13 @@ def test_without_a_named_mirror_mnist_itself_is_completed(data_dir: Path, monkey
     assert len(download_dataset(data_dir, pinned=False)) == 4
 
 
+def test_a_mirrors_password_is_not_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    url = "http://localhost:1/secret@mirror.example"  # a URL of a path with an @, or a password that begins with 1/
+    with pytest.raises(DownloadError, match=r"http://\*\*\*@mirror.example: cannot be reached") as caught:
+        download_dataset(tmp_path, [url])
+    assert "secret" not in str(caught.value) + caplog.text
+
+
 def test_without_a_network_the_error_says_how_to_copy_the_files(mirror: MirrorServer, tmp_path: Path) -> None:
     mirror.close()
     with pytest.raises(DownloadError) as caught:

@@ -3,6 +3,7 @@
 import base64
 import contextvars
 import logging
+import re
 import shlex
 import threading
 from collections.abc import Callable, Iterator
@@ -24,6 +25,11 @@ from gan.runs.runner import Run
 
 UPDATE_SECONDS = 2.0
 LAST_UPDATE_SECONDS = 5.0
+# What has a meaning in Markdown and HTML, also as a part of an address that the UI would turn into a link. The ids of
+# runs of older versions, and paths, can have all of it.
+MARKUP = re.compile(
+    r"[\\`*\[\]<>|&~#!@$]|^[-+]|(?<![^\W_])_|_(?![^\W_])|(?<=http):|(?<=https):|(?<=ftp):|(?<=www)\.", re.IGNORECASE
+)
 MAX_FILM_BYTES = 1_000_000  # before base64; a larger artifact makes the UI slow
 
 PROGRESS_KEY = "gan-train-progress"
@@ -67,19 +73,22 @@ def show_film(run_dir: RunDir, report: Path | None) -> None:
         picture = _picture(f"{step:,} steps", "gif", film)
     else:
         picture = _picture(f"step {step:,}", "png", last_grid.read_bytes())
-    link = f"[Report]({report.as_uri()}): `{report}`" if report else ""
+    link = f"[Report]({report.as_uri()}): {_code(report)}" if report else ""
     _Live(FILM_KEY).show(_paragraphs(picture, evaluation_table(run_dir), link))
 
 
 def show_report(address: str, link: str) -> None:
     """Show a link to the report of a run in a bucket. It opens without credentials for a week."""
-    again = shlex.join(["gan", "report", "--link", address])
-    _Live(REPORT_KEY).show(f"[Report of {address}]({link})\n\nThe link works for seven days; `{again}` makes another.")
+    command = _code(f"gan report --link {shlex.quote(address)}")
+    _Live(REPORT_KEY).show(
+        f"[Report of {_text(address)}]({link})\n\nThe link works for seven days; {command} makes another."
+    )
 
 
 def show_decision(decision: Decision) -> None:
     """Show the run's figures beside those of the champion and of real images, and the decision."""
-    _Live(CHAMPION_KEY).show(decision.rows(), str(decision))
+    rows = [{column: _text(cell) for column, cell in row.items()} for row in decision.rows()]
+    _Live(CHAMPION_KEY).show(rows, _text(decision))
 
 
 def _update_until(done: threading.Event, run: Run, backlog: Callable[[], str]) -> None:
@@ -136,6 +145,17 @@ def evaluation_table(run_dir: RunDir) -> str:
 
 def _paragraphs(*texts: str) -> str:
     return "\n\n".join(filter(None, texts))
+
+
+def _text(text: object) -> str:
+    """Return Markdown that shows a text as it is."""
+    return MARKUP.sub(lambda found: f"\\{found[0]}", str(text))
+
+
+def _code(text: object) -> str:
+    """Return Markdown that shows a text as code, with more backticks around it than it has in a row."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", str(text))), default=0))
+    return f"{fence} {text} {fence}" if len(fence) > 1 else f"{fence}{text}{fence}"
 
 
 def _picture(title: str, kind: str, data: bytes) -> str:

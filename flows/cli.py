@@ -67,8 +67,9 @@ def gan_train(invocation: Invocation, /, dry_run: bool, as_json: bool, **options
     os.environ.update({name: os.environ.get(name, value) for name, value in PREFECT_SETTINGS.items()})
     settings = _settings(config, **options)
     from flows.command import run_flow
-    from flows.tasks import Stopped
+    from flows.tasks import Stopped, check_run
 
+    check_run(settings)
     click.echo(f"run {settings.run_id} in {settings.run_path}", err=True)
     outcome, error = run_flow(config, settings)
     for line in outcome.health:

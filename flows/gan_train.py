@@ -13,6 +13,7 @@ from flows.recovery import is_cancelling, put_back
 from flows.settings import Settings
 from flows.tasks import (
     Stopped,
+    check_run,
     download_mnist,
     evaluate_gan,
     promote_champion,
@@ -41,6 +42,7 @@ def gan_train(config: Annotated[TrainConfig, DescribedByRecipes()] = DEFAULTS) -
     except GanError as error:
         return Failed(message=str(error), data=error)
     try:
+        check_run(settings)
         download_mnist(settings)
         validate_mnist(settings)
         train_gan(config, settings, return_state=True).result()  # only .result() raises for a Cancelled state

@@ -44,7 +44,7 @@ from gan.storage.address import link_to, open_store
 from gan.sync.lease import hold
 from gan.sync.publish import publish
 from gan.sync.resume import fetch_run
-from gan.sync.stored_run import StoredRun
+from gan.sync.stored_run import StoredRun, check_id
 from gan.sync.uploader import Uploader, uploading
 
 FLUSH_SECONDS = 60.0  # at the end of a training; publish_run then sends what is still missing
@@ -211,6 +211,11 @@ def promote_champion(settings: Settings, challenger: Challenger) -> None:
         decision = promote(store, challenger, compare_with, f"gan-train, {me()}")
     log.info("%s", decision)
     show_decision(decision)
+
+
+def check_run(settings: Settings) -> None:
+    """Raise RunError where the run would be a new one, and a new run cannot have its id."""
+    check_id(_stored_run(settings), settings.run_path)
 
 
 def _stored_run(settings: Settings) -> StoredRun:

@@ -14,7 +14,7 @@ GanError
 ├── TrainingCollapsedError       a training that has failed, although every number is finite
 └── StorageError                 a store, or the disk under a run, that cannot be used
 
-Every message says what went wrong, where (file, key or step) and what to do.
+Every message says what went wrong, where (file, key or step) and what to do. It shows no secret.
 """
 
 

@@ -15,6 +15,7 @@ from gan.data.mnist import FileContent, FileSpec
 from gan.data.web import DEFAULT_LIMITS, Limits
 from gan.errors import ChecksumError, DataError, DownloadError, IdxFormatError
 from gan.files import atomic_write, locked, storage_error
+from gan.storage.masking import masked_url
 
 log = logging.getLogger(__name__)
 
@@ -43,31 +44,36 @@ def download_dataset(
     """Put the four files into a folder, checked as by validate_dataset(), and return their paths.
 
     A good file causes no request. A damaged file is renamed to NAME.damaged-N when it is replaced. The mirrors given
-    are used, or else those of GAN_MNIST_MIRRORS; then DEFAULT_MIRRORS. If mirrors are named and the set is not
-    `pinned`, DEFAULT_MIRRORS are not used, because MNIST's files would not match the other set.
+    are used, or else those of GAN_MNIST_MIRRORS; then DEFAULT_MIRRORS. If the set is not `pinned`, DEFAULT_MIRRORS are
+    used only where no mirrors are named and the folder has no file of another set: MNIST's files would not match it.
 
     Raises:
         DownloadError: no mirror has a good copy of a file; lists each mirror with its reason. The file is not written.
-        DataError: a mirror's name is malformed, or an existing file cannot be read.
+        DataError: a mirror's name is malformed, an existing file cannot be read, or no mirror is named for a file of a
+            set that is not MNIST.
         StorageError: the folder cannot be written.
     """
-    urls = list(mirrors) or mirrors_from_env()
-    if pinned or not urls:
-        urls += DEFAULT_MIRRORS
+    named = list(mirrors) or mirrors_from_env()
+    urls = [*named, *DEFAULT_MIRRORS] if pinned or not named else named
+    check_source = _no_check if pinned or named else _check_only_mnist
     with ExitStack() as cleanup:
         sources = {url: open_mirror(url, limits, cleanup) for url in urls}
         paths = []
         num_items = None
         for file in mnist.FILES:
             spec = FileSpec.of(file, pinned, num_items)
-            path, content = _find_or_fetch(data_dir, spec, sources, progress or _no_progress)
+            path, content = _find_or_fetch(data_dir, spec, sources, check_source, progress or _no_progress)
             num_items = len(content.array)
             paths.append(path)
     return paths
 
 
 def _find_or_fetch(
-    data_dir: Path, spec: FileSpec, sources: dict[str, Mirror], progress: Progress
+    data_dir: Path,
+    spec: FileSpec,
+    sources: dict[str, Mirror],
+    check_source: Callable[[Path, FileSpec], None],
+    progress: Progress,
 ) -> tuple[Path, FileContent]:
     """Return a good file of the folder, or download it. Damaged files at its paths are renamed."""
     damaged: list[Path] = []
@@ -82,11 +88,31 @@ def _find_or_fetch(
             log.info("%s is good, no download needed", path)
             _rename_damaged(damaged, spec)
             return path, content
+    check_source(data_dir, spec)
     data, content = _fetch(data_dir, spec, sources, progress)
     _rename_damaged(damaged, spec)
     path = data_dir / (f"{spec.name}.gz" if data.startswith(GZIP_MAGIC) else spec.name)
     atomic_write(path, data)
     return path, content
+
+
+def _check_only_mnist(data_dir: Path, wanted: FileSpec) -> None:
+    """Raise DataError where a folder has a file that is not MNIST's: then no file of MNIST's may complete it."""
+    for file in mnist.FILES:
+        spec = FileSpec.of(file, True, None)
+        for path in spec.paths(data_dir):
+            try:
+                spec.read(path)
+            except (IdxFormatError, ChecksumError) as error:
+                raise DataError(
+                    f"{data_dir}: {wanted.name} is missing or damaged. MNIST's own file would not match {path.name}, "
+                    "which is not MNIST's. Name a mirror of this data set with --mirror or GAN_MNIST_MIRRORS, or copy "
+                    "the file into the folder. If the set is to be MNIST, leave out --no-pinned-hash."
+                ) from error
+
+
+def _no_check(data_dir: Path, wanted: FileSpec) -> None:
+    """Accept every folder."""
 
 
 def _fetch(data_dir: Path, spec: FileSpec, sources: dict[str, Mirror], progress: Progress) -> tuple[bytes, FileContent]:
@@ -97,12 +123,12 @@ def _fetch(data_dir: Path, spec: FileSpec, sources: dict[str, Mirror], progress:
             data = fetch(mirror, spec.name, spec.max_bytes, partial(progress, spec.name))
             content = spec.check(data, spec.name)
         except DataError as error:
-            log.warning("%s: mirror %s: %s", spec.name, url, error)
-            reasons.append(f"\n  {url}: {error}")
+            log.warning("%s: mirror %s: %s", spec.name, masked_url(url), error)
+            reasons.append(f"\n  {masked_url(url)}: {error}")
             # Each request to a mirror that does not respond takes until its time-out, and three more files follow.
             sources[url] = sources.pop(url)
         else:
-            log.info("%s: %s bytes from %s", spec.name, f"{len(data):,}", url)
+            log.info("%s: %s bytes from %s", spec.name, f"{len(data):,}", masked_url(url))
             return data, content
     names = ", ".join(file.name for file in mnist.FILES)
     raise DownloadError(

@@ -48,9 +48,8 @@ def open_mirror(text: str, limits: web.Limits, cleanup: ExitStack) -> Mirror:
         is_bare = not (parts.query or parts.fragment or "@" in parts.netloc)
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and is_bare:
             return HttpMirror(text.rstrip("/"), limits)
-    shown = text if text.startswith("npm:") else masked_url(text)  # the @ of npm is before the version
     raise DataError(
-        f"{shown!r} is not a mirror. Name one as http(s)://HOST/PATH (no credentials, "
+        f"{masked_url(text)!r} is not a mirror. Name one as http(s)://HOST/PATH (no credentials, "
         "no query), file:///PATH or npm:PACKAGE@VERSION, in GAN_MNIST_MIRRORS or with --mirror."
     )
 

@@ -2,12 +2,13 @@
 
 import ipaddress
 import os
+import socket
 import ssl
 from collections.abc import Callable
 from typing import NamedTuple
 
 import httpx
-from anyio import fail_after
+from anyio import fail_after, getaddrinfo
 from anyio.from_thread import start_blocking_portal
 
 from gan.errors import DownloadError
@@ -34,7 +35,8 @@ DEFAULT_LIMITS = Limits()
 def get(url: str, max_bytes: int, limits: Limits, report: Report) -> bytes | None:
     """Return the content of a URL, or None if the server has no such file.
 
-    A redirect may lead to https or to loopback. It may lead to plain http only if `url` is plain http itself.
+    A redirect may lead to https or to loopback. It may lead to plain http only if `url` is plain http itself. It may
+    lead to a private address, or to loopback, only if `url` has such an address itself.
 
     Raises:
         DownloadError: the download failed; the message is the reason.
@@ -65,18 +67,26 @@ async def _get_in_time(url: str, max_bytes: int, limits: Limits, report: Report)
         raise DownloadError(f"broke off: {_reason(error)}") from error
 
 
-async def _follow(url: httpx.URL, max_bytes: int, limits: Limits, report: Report) -> bytes | None:
+async def _follow(mirror: httpx.URL, max_bytes: int, limits: Limits, report: Report) -> bytes | None:
     """Follow redirects and read the file that they lead to."""
-    plain_http_allowed = not _is_private(url)
+    url = mirror
     for _ in range(MAX_REDIRECTS + 1):
         # Closing the client at each redirect leaves the redirect's own body unread.
         async with _client(url, limits) as client, client.stream("GET", url) as response:
             if response.next_request is None:
                 return await _read(response, max_bytes, report)
             url = response.next_request.url
-        if not (_is_private(url) or (plain_http_allowed and url.scheme == "http")):
-            raise DownloadError(f"redirects to {url.scheme}://{url.host}, expected https or loopback")
+        await _check_redirect(mirror, url)
     raise DownloadError(f"redirects more than {MAX_REDIRECTS} times")
+
+
+async def _check_redirect(mirror: httpx.URL, url: httpx.URL) -> None:
+    """Raise DownloadError unless a mirror may redirect to this URL."""
+    if not (_is_safe(url) or (url.scheme == "http" and not _is_safe(mirror))):
+        raise DownloadError(f"redirects to {url.scheme}://{url.host}, expected https or loopback")
+    # Else anyone who runs a public mirror could send requests to services that only this machine can reach.
+    if await _is_private(url) and not await _is_private(mirror):
+        raise DownloadError(f"redirects to {url.scheme}://{url.host}, a private address, from a public one")
 
 
 def _client(url: httpx.URL, limits: Limits) -> httpx.AsyncClient:
@@ -144,9 +154,18 @@ def _reason(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _is_private(url: httpx.URL) -> bool:
+def _is_safe(url: httpx.URL) -> bool:
     """Return whether nobody on the way can change the content of this URL."""
     return url.scheme == "https" or (url.scheme == "http" and _is_loopback(url))
+
+
+async def _is_private(url: httpx.URL) -> bool:
+    """Return whether a URL's host has an address that is not one of the public internet."""
+    try:
+        found = await getaddrinfo(url.host, url.port, type=socket.SOCK_STREAM)
+    except OSError:  # a name that only the proxy knows, or that nobody knows
+        return False
+    return any(not ipaddress.ip_address(address[0]).is_global for *_, address in found)
 
 
 def _is_loopback(url: httpx.URL) -> bool:

@@ -5,6 +5,7 @@ from typing import Self
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from gan.config import RunConfig
@@ -16,6 +17,7 @@ from gan.recipes.networks import make_networks
 from gan.seeds import derive_seed, make_rng
 
 NUM_FIXED = 25  # the 5x5 grid
+ADVICE = "Restore it from a copy, or use the gan-train that wrote it."
 
 
 class TrainState:
@@ -72,26 +74,28 @@ class TrainState:
         """Read the state from tensors that `tensors()` made under the same config. Return the state.
 
         Raises:
-            CheckpointError: names, shapes or dtypes differ. The state may then be half overwritten.
+            CheckpointError: names, shapes, dtypes or what they hold differ. The state may then be half overwritten.
         """
         targets = self._named_tensors()
         expected = targets.keys() | {"step", "random", "g_losses", "d_losses", "health"}
         differing = sorted(expected ^ (tensors.keys() | {"health"}))  # older checkpoints have no "health"
         if differing:
             raise CheckpointError(
-                f"the checkpoint does not fit this version: missing or unknown tensors {', '.join(differing[:5])}"
+                f"the checkpoint does not fit this version: missing or unknown tensors "
+                f"{', '.join(differing[:5])}. {ADVICE}"
             )
         for name, target in targets.items():
-            source = tensors[name]
-            if (source.shape, source.dtype) != (target.shape, target.dtype):
-                raise CheckpointError(
-                    f"the checkpoint does not fit this version: {name} is {source.dtype} {tuple(source.shape)}, "
-                    f"expected {target.dtype} {tuple(target.shape)}"
-                )
-            target.data.copy_(source)
+            _check_fits(name, tensors[name], target.dtype, target.shape)
+            target.data.copy_(tensors[name])
+        _check_fits("random", tensors["random"], torch.uint8, self.rng.get_state().shape)
+        try:
+            self.rng.set_state(tensors["random"].clone())
+        except RuntimeError as error:
+            raise CheckpointError(
+                f"the checkpoint is damaged: random is no state of a generator ({error}). {ADVICE}"
+            ) from error
+        self.g_losses, self.d_losses = read_losses(tensors)
         self.step = int(tensors["step"])
-        self.rng.set_state(tensors["random"].clone())
-        self.g_losses, self.d_losses = tensors["g_losses"].numpy().copy(), tensors["d_losses"].numpy().copy()
         self.health = read_health(tensors)
         return self
 
@@ -108,6 +112,38 @@ class TrainState:
         return named
 
 
+def read_losses(tensors: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the losses in a state's tensors: g_loss and d_loss, float32 (step,). Raises CheckpointError."""
+    for name in ("step", "g_losses", "d_losses"):
+        if name not in tensors:
+            raise CheckpointError(f"the checkpoint does not fit this version: {name} is missing. {ADVICE}")
+    _check_fits("step", tensors["step"], torch.int64, torch.Size(()))
+    for name in ("g_losses", "d_losses"):
+        _check_fits(name, tensors[name], torch.float32, torch.Size((int(tensors["step"]),)))
+    return tensors["g_losses"].numpy().copy(), tensors["d_losses"].numpy().copy()
+
+
 def read_health(tensors: dict[str, Tensor]) -> Health:
-    """Return what the monitor remembers in a state's tensors. A state of a version without a monitor has nothing."""
-    return Health.model_validate_json(tensors["health"].numpy().tobytes()) if "health" in tensors else Health()
+    """Return what the monitor remembers in a state's tensors. A state of a version without a monitor has nothing.
+
+    Raises:
+        CheckpointError: the tensor holds something else.
+    """
+    if "health" not in tensors:
+        return Health()
+    content = tensors["health"]
+    _check_fits("health", content, torch.uint8, torch.Size((content.numel(),)))
+    try:
+        return Health.model_validate_json(content.numpy().tobytes())
+    except ValidationError as error:
+        raise CheckpointError(
+            f"the checkpoint is damaged, or another version wrote it: health: {error.errors()[0]['msg']}. {ADVICE}"
+        ) from error
+
+
+def _check_fits(name: str, found: Tensor, dtype: torch.dtype, shape: torch.Size) -> None:
+    if (found.dtype, found.shape) != (dtype, shape):
+        raise CheckpointError(
+            f"the checkpoint does not fit this version: {name} is {found.dtype} {tuple(found.shape)}, "
+            f"expected {dtype} {tuple(shape)}. {ADVICE}"
+        )

@@ -2,21 +2,31 @@
 
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import safetensors.torch
+import torch
+from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from safetensors import SafetensorError
 from torch import Tensor
 
+from gan.config import RunConfig
 from gan.errors import CheckpointError
 from gan.files import atomic_write, sha256_bytes
+from gan.recipes.resolve import stored_config
 from gan.runs import layout
+from gan.runs.config_file import faults_in
 
 VERSION = 1
 KEEP_LAST = 3
 KEEP_EVERY = 10  # snapshots
 HEAD_BYTES = 1 << 16  # more than any header of ours has
+# What reading a header can raise. safetensors and torch name no errors of their own for some damaged headers.
+DAMAGED = (SafetensorError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RuntimeError)
+
+Used = TypeVar("Used")
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +41,16 @@ class Checkpoint(NamedTuple):
     def step(self) -> int:
         """Return the last trained step."""
         return int(self.tensors["step"])
+
+
+class Metadata(BaseModel):
+    """What `save` writes into the header of a checkpoint."""
+
+    model_config = ConfigDict(strict=True)
+
+    version: int
+    config: dict[str, object]
+    rewinds: list[NonNegativeInt] = []
 
 
 class Position(NamedTuple):
@@ -86,30 +106,58 @@ def load(path: Path) -> Checkpoint:
     """Read a checkpoint after checking its SHA-256 against its sidecar.
 
     Raises:
-        CheckpointError: it is missing, damaged, has no sidecar, or has another version.
+        CheckpointError: it is missing, damaged, has no sidecar, has another version, or is another kind of file.
     """
     data = _read_verified(path)
-    metadata = _metadata(data)
-    if metadata.get("version") != VERSION:
+    try:
+        metadata = _metadata(data)
+        tensors = safetensors.torch.load(data) if metadata.version == VERSION else {}
+    except DAMAGED as error:
         raise CheckpointError(
-            f"{path}: checkpoint version {metadata.get('version')}, expected {VERSION}. "
-            "Use the gan-train that wrote it."
+            f"{path}: not a checkpoint of gan-train, although its SHA-256 is right ({_first_line(error)}). "
+            "Restore it from a copy."
+        ) from error
+    if metadata.version != VERSION:
+        raise CheckpointError(
+            f"{path}: checkpoint version {metadata.version}, expected {VERSION}. Use the gan-train that wrote it."
         )
-    return Checkpoint(safetensors.torch.load(data), metadata["config"])
+    if not _is_count(tensors.get("step")):
+        raise CheckpointError(f"{path}: its tensor `step` is not the number of a step. Restore it from a copy.")
+    return Checkpoint(tensors, metadata.config)
+
+
+def use(path: Path, use_as: Callable[[Checkpoint], Used]) -> Used:
+    """Return what `use_as` makes of a checkpoint. Its CheckpointError says what is wrong; here the path is added.
+
+    Raises:
+        CheckpointError: as `load` and `use_as` do.
+    """
+    found = load(path)
+    try:
+        return use_as(found)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
 
 
 def load_newest(run_path: Path) -> Checkpoint | None:
-    """Load the newest checkpoint of a run that verifies; None when the run has no checkpoints.
+    """Load the newest checkpoint of a run that verifies. Returns and raises as `use_newest` does."""
+    return use_newest(run_path, lambda found: found)
 
-    A warning names each damaged one that is passed over.
+
+def use_newest(run_path: Path, use_as: Callable[[Checkpoint], Used]) -> Used | None:
+    """Return what `use_as` makes of the newest good checkpoint of a run; None when the run has no checkpoints.
+
+    A checkpoint that does not verify, or for which `use_as` raises CheckpointError, is passed over with a warning.
 
     Raises:
-        CheckpointError: the run has checkpoints, but none verifies.
+        CheckpointError: the run has checkpoints, but none is good.
     """
     steps = layout.checkpoint_steps_in(run_path)
     for step in steps:
-        if found := _load_or_warn(run_path, step):
-            return found
+        try:
+            return _use_step(run_path, step, use_as)
+        except CheckpointError as error:
+            _warn(error)
     if steps:
         raise CheckpointError(
             f"{run_path / layout.CHECKPOINTS}: none of the {len(steps)} checkpoints verifies. "
@@ -118,14 +166,36 @@ def load_newest(run_path: Path) -> Checkpoint | None:
     return None
 
 
-def newest_good_snapshot(run_path: Path, before_step: int, snapshot_steps: int) -> int:
-    """Return the step of the newest snapshot's checkpoint before a step that verifies; 0 when there is none.
+def config_in(found: Checkpoint) -> RunConfig:
+    """Return the config of a checkpoint's run. Raises CheckpointError where it is none of this version."""
+    try:
+        return stored_config(found.config)
+    except ValueError as error:
+        raise CheckpointError(
+            f"no run can have its config ({faults_in(error)}). Use the gan-train that wrote it."
+        ) from error
+
+
+def check_config(found: Checkpoint, run: RunConfig) -> None:
+    """Raise CheckpointError, with the fields that differ, where a checkpoint is of a run of another config."""
+    config = config_in(found)
+    differing = [name for name in RunConfig.model_fields if getattr(config, name) != getattr(run, name)]
+    if differing:
+        raise CheckpointError(f"its config is of another run: it differs in {', '.join(differing)}. Remove the file.")
+
+
+def newest_good_snapshot(
+    run_path: Path, before_step: int, snapshot_steps: int, use_as: Callable[[Checkpoint], object] = lambda found: found
+) -> int:
+    """Return the step of the newest snapshot's good checkpoint before a step; 0 when there is none.
+
+    Good is what `use_newest` takes.
 
     A checkpoint that an interruption has saved between two snapshots is passed over: an uninterrupted run does not
     have it, and both must go back to the same step.
     """
     for step in layout.checkpoint_steps_in(run_path):
-        if step < before_step and step % snapshot_steps == 0 and _load_or_warn(run_path, step):
+        if step < before_step and step % snapshot_steps == 0 and _is_good(run_path, step, use_as):
             return step
     return 0
 
@@ -180,29 +250,54 @@ def read_position(chunks: Iterator[bytes], step: int) -> Position | None:
         head += chunk
     try:
         metadata = _metadata(head)
-        return Position(tuple(metadata.get("rewinds", ())), step) if metadata["version"] == VERSION else None
-    except (ValueError, KeyError, AttributeError):
+    except DAMAGED:
         return None
+    return Position(tuple(metadata.rewinds), step) if metadata.version == VERSION else None
 
 
-def _metadata(data: bytes) -> dict[str, Any]:
-    """Return what `save` has written into the header of a safetensors file."""
-    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    metadata: dict[str, Any] = json.loads(header.get("__metadata__", {}).get("gan", "{}"))
-    return metadata
+def _metadata(data: bytes) -> Metadata:
+    """Return what `save` has written into the header of a safetensors file. Raises one of DAMAGED."""
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])  # RecursionError is a RuntimeError
+    return Metadata.model_validate(json.loads(header["__metadata__"]["gan"]))
 
 
-def _load_or_warn(run_path: Path, step: int) -> Checkpoint | None:
+def _is_count(tensor: Tensor | None) -> bool:
+    return tensor is not None and (tensor.dtype, tensor.shape) == (torch.int64, ()) and int(tensor) >= 0
+
+
+def _use_step(run_path: Path, step: int, use_as: Callable[[Checkpoint], Used]) -> Used:
+    """Return what `use_as` makes of the checkpoint of a step. Raises CheckpointError where it is of another step."""
+
+    def use_as_named(found: Checkpoint) -> Used:
+        if found.step != step:
+            raise CheckpointError(f"it holds step {found.step}. Restore it from a copy, or remove it.")
+        return use_as(found)
+
+    return use(path_of(run_path, step), use_as_named)
+
+
+def _is_good(run_path: Path, step: int, use_as: Callable[[Checkpoint], object]) -> bool:
     try:
-        return load(path_of(run_path, step))
+        _use_step(run_path, step, use_as)
     except CheckpointError as error:
-        log.warning("%s Trying the checkpoint before it.", error)
-        return None
+        _warn(error)
+        return False
+    return True
+
+
+def _warn(error: CheckpointError) -> None:
+    log.warning("%s Trying the checkpoint before it.", error)
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), type(error).__name__)
 
 
 def _orphaned_sidecars(run_path: Path) -> Iterator[Path]:
     for sidecar in (run_path / layout.CHECKPOINTS).glob("*.safetensors.sha256"):
-        if not sidecar.with_suffix("").exists():
+        checkpoint = sidecar.with_suffix("")
+        is_ours = layout.checkpoint_step(f"{layout.CHECKPOINTS}{checkpoint.name}") is not None
+        if is_ours and not checkpoint.exists():
             yield sidecar
 
 

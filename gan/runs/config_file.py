@@ -3,6 +3,8 @@
 import json
 from typing import Any
 
+from pydantic import ValidationError
+
 from gan.config import RunConfig
 from gan.errors import RunError
 from gan.recipes.resolve import stored_config
@@ -33,5 +35,17 @@ def parse_config(content: bytes, where: str) -> RunConfig:
     """Return the config in a config.json. Raises RunError where it is damaged or of another version."""
     try:
         return stored_config(parse_fields(content, where))
-    except ValueError as error:  # pydantic's ValidationError among them
-        raise RunError(f"{where}: cannot be read ({error}). Restore it from a copy.") from error
+    except ValueError as error:
+        raise RunError(
+            f"{where}: no run can have this config ({faults_in(error)}). "
+            "Restore it from a copy, or use the gan-train that wrote it."
+        ) from error
+
+
+def faults_in(error: ValueError) -> str:
+    """Return what is wrong with the fields of a config, in one line."""
+    if not isinstance(error, ValidationError):
+        return str(error)
+    faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
+    more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
+    return "; ".join(faults[:3]) + more

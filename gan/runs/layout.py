@@ -24,7 +24,7 @@ FILM = "report/training.gif"
 
 WRITTEN_ONCE = (CONFIG, PROVENANCE, REALS)  # before the first step; never changed
 
-_STEP = r"step-(\d{6}|[1-9]\d{6,})"  # as f"step-{step:06d}" writes it
+_STEP = r"step-([0-9]{6}|[1-9][0-9]{6,})"  # as f"step-{step:06d}" writes it
 _GRID = re.compile(rf"grids/{_STEP}\.png")
 _CHECKPOINT = re.compile(rf"checkpoints/{_STEP}\.safetensors")
 

@@ -1,6 +1,7 @@
 """Which files does a run have, and with which content?"""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -8,11 +9,12 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from gan.errors import CheckpointError, StorageError
+from gan.errors import CheckpointError, RunError, StorageError
 from gan.files import HashedStream, read_chunks, sha256_bytes, walk
 from gan.runs import layout
 from gan.storage.base import check_key
 
+NEW_RUN_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$", description="SHA-256 in hex.")]
 
 
@@ -127,6 +129,18 @@ def check_run_id(run_id: str) -> None:
     check_key(run_id, "run id")
     if "/" in run_id:
         raise StorageError(f"run id: {run_id!r} has a slash in it. Choose an id that can be the name of a folder.")
+
+
+def check_new_run_id(run_id: str) -> None:
+    """Raise RunError unless a new run may have this id. Runs of older versions can have others, and keep them.
+
+    Such an id needs no quotes in a shell, and no command takes it for an option.
+    """
+    if not NEW_RUN_ID.fullmatch(run_id):
+        raise RunError(
+            f"a new run cannot have the id {run_id!r}: expected at most 128 letters, digits, '.', '_' and '-', and "
+            "neither '-' nor '.' at the beginning. Give it another id, or its directory another name."
+        )
 
 
 def best_of(measured: Iterable[Best]) -> Best | None:

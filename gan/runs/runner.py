@@ -21,6 +21,8 @@ from gan.health import Health, HealthEvent
 from gan.images import grid_png
 from gan.recipes.resolve import resolve
 from gan.runs import checkpoint, layout
+from gan.runs.checkpoint import Checkpoint
+from gan.runs.manifest import check_new_run_id
 from gan.runs.neighbours import write_neighbours
 from gan.runs.provenance import Provenance
 from gan.runs.run_dir import RunDir, SnapshotMetrics
@@ -51,11 +53,15 @@ class Run:
         self.last_evaluated: SnapshotMetrics | None = None  # of the last one with an evaluation
         self.periodic_evaluator = PeriodicEvaluator(config, data)
         # No method of this run: the cycle of references would keep data and state in memory after training.
-        newest_good = partial(checkpoint.newest_good_snapshot, run_dir.path, snapshot_steps=config.snapshot_steps)
+        newest_good = partial(
+            checkpoint.newest_good_snapshot,
+            run_dir.path,
+            snapshot_steps=config.snapshot_steps,
+            use_as=partial(_check_usable, config),
+        )
         self.monitor = Monitor(config, data, newest_good)
-        newest = checkpoint.load_newest(run_dir.path)
-        tensors = newest.tensors if newest else {}
-        self._begin_attempt(tensors, len(read_health(tensors).rewinds))
+        if checkpoint.use_newest(run_dir.path, self._continue) is None:
+            self._begin_attempt({}, 0)
 
     @property
     def finished(self) -> bool:
@@ -149,6 +155,12 @@ class Run:
             self.state.rng = make_rng(self.attempt_config.seed, "steps", len(rewinds), self.state.device)
         self.state.health = Health(rewinds=rewinds, signs=self.state.health.signs, events=health.events)
 
+    def _continue(self, found: Checkpoint) -> Checkpoint:
+        """Take the state from a checkpoint. Raises CheckpointError where it is not one of this run."""
+        checkpoint.check_config(found, self.config)
+        self._begin_attempt(found.tensors, len(read_health(found.tensors).rewinds))
+        return found
+
     def _begin_attempt(self, tensors: dict[str, Tensor], num_rewinds: int) -> None:
         """Take an attempt's state from the tensors of a checkpoint; from none, begin at step 0."""
         self.attempt_config = config_of_attempt(self.config, num_rewinds)
@@ -157,6 +169,12 @@ class Run:
         self.state = TrainState(self.attempt_config)
         if tensors:
             self.state.load(tensors)
+
+
+def _check_usable(config: RunConfig, found: Checkpoint) -> None:
+    """Raise CheckpointError where a run with this config cannot continue from a checkpoint."""
+    checkpoint.check_config(found, config)
+    TrainState(config).load(found.tensors)
 
 
 @contextmanager
@@ -175,7 +193,8 @@ def open_run(
     `resume` an existing run continues. `from_scratch` discards all that it has trained, and keeps its config.
 
     Raises:
-        RunError: the run exists and `resume` is not set; it is in use or published; the path is not a run directory.
+        RunError: the run exists and `resume` is not set; it is in use or published; the path is not a run directory;
+            or its name cannot be the id of a new run.
         ConfigMismatchError: the run has another config than the one asked for, or other data.
         CheckpointError: it has checkpoints, but none verifies.
         DeviceError: the device cannot be used.
@@ -220,12 +239,14 @@ def _prepare(run_dir: RunDir, existing: bool) -> None:
         if not existing:
             raise RunError(f"{path} exists already. Use --resume to continue it, or choose another directory.")
         run_dir.read_config()  # raises where the folder is not a run's
+    else:
+        check_new_run_id(path.resolve().name)
     path.mkdir(parents=True, exist_ok=True)
 
 
 def _remove_temporary_files(path: Path) -> None:
     for file in path.rglob(".*"):
-        if is_temporary(file.name):
+        if is_temporary(file.name) and not file.is_dir():
             file.unlink()
 
 

@@ -12,8 +12,8 @@ from gan.errors import CheckpointError
 from gan.images import grid_png
 from gan.recipes.generator import Generator
 from gan.recipes.networks import make_networks
-from gan.recipes.resolve import stored_config
 from gan.runs import checkpoint
+from gan.runs.checkpoint import Checkpoint
 
 
 def load_sampler(path: Path) -> tuple[Generator, RunConfig, int]:
@@ -24,15 +24,25 @@ def load_sampler(path: Path) -> tuple[Generator, RunConfig, int]:
     Raises:
         CheckpointError: there is no checkpoint, or none verifies.
     """
-    loaded = checkpoint.load_newest(path) if path.is_dir() else checkpoint.load(path)
-    if loaded is None:
+    found = checkpoint.use_newest(path, _sampler) if path.is_dir() else checkpoint.use(path, _sampler)
+    if found is None:
         raise CheckpointError(f"{path}: there is no checkpoint yet. Train the run first, or give a run directory.")
-    config = stored_config(loaded.config)
+    return found
+
+
+def _sampler(found: Checkpoint) -> tuple[Generator, RunConfig, int]:
+    """Return the generator in a checkpoint, its config and its step. Raises CheckpointError where it has none."""
+    config = checkpoint.config_in(found)
     network, _ = make_networks(config)
     prefix = "ema." if config.ema_decay else "generator."
-    weights = {name.removeprefix(prefix): tensor for name, tensor in loaded.tensors.items() if name.startswith(prefix)}
-    network.load_state_dict(weights)
-    return network.eval(), config, loaded.step
+    weights = {name.removeprefix(prefix): tensor for name, tensor in found.tensors.items() if name.startswith(prefix)}
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"its generator is not the one of its config ({error}). Restore it from a copy."
+        ) from error
+    return network.eval(), config, found.step
 
 
 def encode(images: Tensor, suffix: str) -> bytes:

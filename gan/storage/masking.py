@@ -32,6 +32,8 @@ def masked(text: str) -> str:
 
 def masked_url(url: str) -> str:
     """Remove the user, the password, the query and the fragment from a URL; a password may have any character."""
+    if url.startswith("npm:") and "//" not in url:  # a package: the @ is before its version
+        return url
     before, at, after = url.rpartition("@")
     if at:
         scheme, slashes, _ = before.partition("//")

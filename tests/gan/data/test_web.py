@@ -53,6 +53,7 @@ def test_a_missing_file_is_none(mirror: MirrorServer, code: int) -> None:
     ("answer", "reason"),
     [
         (status(500), "HTTP 500 Internal Server Error"),
+        (body(b"x", X="\r\nContent-Length: -5"), "broke off: bad Content-Length"),
         (status(401), "HTTP 401 Unauthorized"),
         (truncated(DATA), "broke off: found 128,000 bytes, expected 256,000"),
         (reset(DATA), "broke off: .*Connection reset by peer"),
@@ -109,6 +110,27 @@ def test_plain_http_may_redirect_to_plain_http(mirror: MirrorServer, monkeypatch
     monkeypatch.delenv("no_proxy", raising=False)
     assert fetch("http://a.example/file") == b"x"
     assert mirror.requests == ["http://a.example/file", "http://b.example/file"]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1", "[::1]", "10.0.0.1", "169.254.169.254", "0.0.0.0"])
+def test_a_public_mirror_may_not_redirect_to_a_private_address(
+    mirror: MirrorServer, monkeypatch: pytest.MonkeyPatch, host: str
+) -> None:
+    mirror.answers["http://mirror.example/file"] = redirect(f"http://{host}:8080/admin")
+    monkeypatch.setenv("http_proxy", mirror.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(DownloadError, match="redirects to http://.*, a private address, from a public one"):
+        fetch("http://mirror.example/file")
+    assert mirror.requests == ["http://mirror.example/file"]
+
+
+def test_a_mirror_at_a_private_address_may_redirect_to_another_one(
+    mirror: MirrorServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror.answers |= {"http://10.0.0.1/file": redirect("http://10.0.0.2/file"), "http://10.0.0.2/file": body(b"x")}
+    monkeypatch.setenv("http_proxy", mirror.url)
+    monkeypatch.delenv("no_proxy", raising=False)
+    assert fetch("http://10.0.0.1/file") == b"x"
 
 
 def test_no_proxy_is_used_for_loopback(mirror: MirrorServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -183,3 +183,11 @@ def test_an_age_is_parsed(text: str, hours: int) -> None:
 def test_an_invalid_age_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match="is not an age; expected"):
         parse_age(text)
+
+
+@pytest.mark.parametrize("run_id", ["-x", "$(id)", "[x](http:"])
+def test_a_run_with_an_odd_id_is_deleted(store: LocalStore, run_id: str) -> None:
+    add_run(store, run_id)
+    assert pruned(plan(store, 0)) == [run_id]
+    prune(store, run_id)
+    assert list_runs(store) == []

@@ -1,6 +1,9 @@
 """Is a checkpoint written completely, checked when it is read, and deleted in time?"""
 
+import hashlib
+import io
 import logging
+import random
 import subprocess
 from pathlib import Path
 
@@ -9,12 +12,21 @@ import torch
 
 from gan.errors import CheckpointError, StorageError
 from gan.runs import checkpoint, layout
+from tests.support.configs import run_config
 
 CONFIG: dict[str, object] = {"recipe": "tuned", "num_steps": 100}
 
 
 def save(run_path: Path, step: int) -> Path:
     return checkpoint.save(run_path, {"step": torch.tensor(step), "w": torch.arange(4.0)}, CONFIG)
+
+
+def put(path: Path, data: bytes) -> Path:
+    """Write a file and a sidecar with its SHA-256."""
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
+    checkpoint.sidecar_of(path).write_text(hashlib.sha256(data).hexdigest())
+    return path
 
 
 def flip_bit(path: Path, position: int) -> None:
@@ -165,3 +177,87 @@ def test_a_failed_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
         save(tmp_path, 2000)
     assert not list(tmp_path.rglob(".*"))
     checkpoint.load(checkpoint.path_of(tmp_path, 1000))
+
+
+SWAPS = [
+    (b'"F32"', b'"F4"'), (b'"F32"', b'"C64"'), (b'"I64"', b'"BOOL"'), (b'"I64"', b'"F64"'), (b"[4]", b"[2,2]"),
+    (b"[4]", b"[-4]"), (b"[]", b"[1]"), (b'"step"', b'"stop"'), (b'"gan"', b'"gin"'), (b"version", b"versions"),
+    (b'\\"version\\": 1', b'\\"version\\": null'), (b"[7]", b"7"), (b"[7]", b"[{}]"), (b"[7]", b"[-7]"),
+    (b'{\\"config', b'[[[{\\"config'), (b"__metadata__", b"__metadata"), (b'{"__m', b"[" * 3000 + b'{"__m'),
+]  # fmt: skip
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """Return a checkpoint with a header that is damaged, or that somebody has written to do damage."""
+    end = 8 + int.from_bytes(data[:8], "little")
+    header, at = bytearray(data[8:end]), rng.randrange(8, end)
+    kind = rng.randrange(4)
+    if kind == 0:
+        return data[:at] + bytes([rng.randrange(256)]) + data[at + 1 :]
+    if kind == 1:
+        return data[: rng.randrange(end)] if rng.random() < 0.3 else rng.randbytes(8) + data[8:]
+    if kind == 2:
+        del header[at - 8 : at - 8 + rng.randrange(1, 9)]
+    else:
+        header = header.replace(*rng.choice(SWAPS))
+    header += b" " * (-len(header) % 8)
+    return len(header).to_bytes(8, "little") + header + data[end:]
+
+
+def test_no_header_is_loaded_wrongly_or_stops_the_fall_back(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Each of the mutations has a sidecar with its SHA-256."""
+    save(tmp_path, 1000)
+    newest = checkpoint.save(tmp_path, {"step": torch.tensor(2000), "w": torch.arange(4.0)}, CONFIG, (7,))
+    good, rng, taken = newest.read_bytes(), random.Random(0), []
+    for _ in range(300):
+        put(newest, mutated(good, rng))
+        found = checkpoint.load_newest(tmp_path)
+        assert found is not None
+        taken.append(found.step)
+        assert checkpoint.position_of(tmp_path, 2000) in (None, *(checkpoint.Position(r, 2000) for r in ((), (7,))))
+    assert set(taken) == {1000, 2000} and taken.count(1000) > 200
+    assert "step-002000.safetensors: not a checkpoint of gan-train, although its SHA-256 is right" in caplog.text
+
+
+def test_a_file_of_another_kind_is_not_a_checkpoint(tmp_path: Path) -> None:
+    pickled = io.BytesIO()
+    torch.save({"w": torch.arange(4.0)}, pickled)
+    for name, data in (("model.pt", pickled.getvalue()), ("notes.txt", b"notes" * 100), ("empty.safetensors", b"")):
+        with pytest.raises(CheckpointError, match=f"{name}: not a checkpoint of gan-train.*Restore it from a copy"):
+            checkpoint.load(put(tmp_path / name, data))
+
+
+def test_a_checkpoint_under_the_name_of_another_step_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(checkpoint.path_of(tmp_path, 3000), save(tmp_path, 2000).read_bytes())
+    newest = checkpoint.load_newest(tmp_path)
+    assert newest is not None and newest.step == 2000
+    assert "step-003000.safetensors: it holds step 2000" in caplog.text
+
+
+def test_a_checkpoint_of_another_config_is_refused(tmp_path: Path) -> None:
+    ours, other = run_config(num_steps=100), run_config(num_steps=100, latent_dim=64, seed=5)
+    found = checkpoint.load(checkpoint.save(tmp_path, {"step": torch.tensor(1)}, other.model_dump(mode="json")))
+    checkpoint.check_config(found, other)
+    with pytest.raises(CheckpointError, match="its config is of another run: it differs in seed, latent_dim"):
+        checkpoint.check_config(found, ours)
+    with pytest.raises(CheckpointError, match="no run can have its config .num_steps: Input should be a valid integer"):
+        checkpoint.config_in(found._replace(config={**found.config, "num_steps": None}))
+
+
+def test_files_that_only_look_like_checkpoints_are_left_alone(tmp_path: Path) -> None:
+    theirs = [
+        tmp_path / "checkpoints" / name
+        for name in ("step-000100-2.safetensors", "step-000100 copy 2.safetensors", "step-\u096600100.safetensors")
+    ]
+    for path in theirs:
+        put(path, b"theirs")
+    lost = put(tmp_path / "checkpoints/best.safetensors", b"theirs")
+    lost.unlink()
+    for step in (100, 200, 300, 400):
+        save(tmp_path, step)
+        checkpoint.prune(tmp_path, snapshot_steps=100, last_step=9000)
+    assert layout.checkpoint_steps_in(tmp_path) == [400, 300, 200]
+    assert all(path.read_bytes() == b"theirs" and checkpoint.sidecar_of(path).exists() for path in theirs)
+    assert checkpoint.sidecar_of(lost).exists()

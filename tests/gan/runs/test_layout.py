@@ -19,7 +19,9 @@ def test_names_and_steps_belong_together() -> None:
 @pytest.mark.parametrize(
     "name",
     ["config.json", "step-001000.safetensors", "checkpoints/step-1000.safetensors", "checkpoints/step-x.safetensors",
-     "checkpoints/step-001000.safetensors.sha256", "a/checkpoints/step-001000.safetensors"],
+     "checkpoints/step-001000.safetensors.sha256", "a/checkpoints/step-001000.safetensors",
+     "checkpoints/step-001000-2.safetensors", "checkpoints/step-\u096601000.safetensors",
+     "grids/step-001000 copy 2.png", "grids/step-\u096601000.png"],
 )  # fmt: skip
 def test_other_names_have_no_step(name: str) -> None:
     assert layout.checkpoint_step(name) is layout.grid_step(name) is None

@@ -1,5 +1,6 @@
 """Are a run's own files read back, and damaged ones named?"""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from gan.engine.state import TrainState
 from gan.errors import RunError
 from gan.runs import layout
+from gan.runs.config_file import config_bytes
 from gan.runs.manifest import Best, Manifest
 from gan.runs.run_dir import RunDir
 from gan.runs.tensorboard import EventLog
@@ -32,6 +34,26 @@ def test_a_damaged_config_is_named(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(RunError, match=r"config\.json"):
         RunDir(tmp_path).read_config()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("num_steps", None, "num_steps: Input should be a valid integer"),
+        ("device", "auto", "device: Input should be 'cpu' or 'cuda'"),
+        ("precision", "auto", "precision: Input should be 'float32' or 'bfloat16'"),
+        ("of_a_newer_version", 1, "of_a_newer_version: Extra inputs are not permitted"),
+    ],
+)
+def test_a_field_that_no_run_has_is_named(tmp_path: Path, field: str, value: object, message: str) -> None:
+    fields = json.loads(config_bytes(CONFIG))
+    (tmp_path / "config.json").write_text(json.dumps({**fields, field: value}))
+    with pytest.raises(RunError) as caught:
+        RunDir(tmp_path).read_config()
+    assert str(caught.value) == (
+        f"{tmp_path}/config.json: no run can have this config ({message}). "
+        "Restore it from a copy, or use the gan-train that wrote it."
+    )
 
 
 def test_a_metrics_line_cut_short_is_left_out(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ def test_an_evaluated_run_resumes_to_the_same_bytes_and_values(tmp_path: Path, m
     config = TrainConfig(num_steps=70, snapshot_steps=10, batch_size=25, num_threads=1)
     known = replace(DATA, sha256={file.name: file.sha256 for file in FILES})  # evaluated as if it were MNIST
     runs: dict[str, Run] = {}
-    for name, stops in {"once": [None], "stopped at 50": [50, None], "stopped at 57": [57, None]}.items():
+    for name, stops in {"once": [None], "stopped-at-50": [50, None], "stopped-at-57": [57, None]}.items():
         for stop in stops:
             with open_run(tmp_path / name, config, known, resume=True) as run:
                 list(run.train(lambda stop=stop, run=run: run.state.step == stop))
@@ -166,6 +166,39 @@ def test_a_damaged_checkpoint_costs_only_the_steps_since_the_one_before(
     assert differing(tmp_path / "run", undisturbed) == []
 
 
+def test_checkpoints_that_are_not_of_this_run_are_passed_over(
+    tmp_path: Path, undisturbed: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "run"
+    train(path, stop_at=15)
+    tensors, config = checkpoint.load(checkpoint.path_of(path, 15))
+    checkpoint.save(path, {**tensors, "step": torch.tensor(20)}, {**config, "learning_rate": 0.5})
+    checkpoint.save(path, {**tensors, "step": torch.tensor(25)}, config)  # with the losses of 15 steps
+    with caplog.at_level(logging.INFO):
+        train(path, resume=True)
+    assert "step-000020.safetensors: its config is of another run: it differs in learning_rate" in caplog.text
+    assert "step-000025.safetensors: the checkpoint does not fit this version: g_losses is" in caplog.text
+    assert "training steps 16 to 40" in caplog.text
+    assert differing(path, undisturbed) == []
+
+
+@pytest.mark.parametrize("name", ["-x", ".hidden", "$(id)", "[x](http:", "a b", "é", "a" * 129])
+def test_a_new_run_has_a_plain_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RunError, match="a new run cannot have the id .*Give it another id, or its directory another"):
+        train(tmp_path / name, resume=True)
+    assert list(tmp_path.iterdir()) == []
+    train(tmp_path / "run", stop_at=1)
+    (tmp_path / "run").rename(tmp_path / name)  # of a version that took such names
+    assert train(tmp_path / name, stop_at=2, resume=True).state.step == 2
+
+
+def test_a_folder_with_the_name_of_a_temporary_file_stays(tmp_path: Path) -> None:
+    train(tmp_path / "run", stop_at=1)
+    (tmp_path / "run/.notes.tmp").mkdir()
+    train(tmp_path / "run", stop_at=2, resume=True)
+    assert (tmp_path / "run/.notes.tmp").is_dir()
+
+
 def test_where_no_checkpoint_verifies_only_from_scratch_continues(tmp_path: Path, undisturbed: Path) -> None:
     path = tmp_path / "run"
     train(path, stop_at=25)
@@ -189,7 +222,6 @@ LEFT_OUT: dict[str, Callable[[str], bool]] = {
     "D's first moments": lambda name: name.startswith("d_adam") and name.endswith("exp_avg"),
     "D's second moments": lambda name: name.startswith("d_adam") and name.endswith("exp_avg_sq"),
     "D's Adam steps": lambda name: name.startswith("d_adam") and name.endswith("step"),
-    "step": lambda name: name == "step",
     "random stream": lambda name: name == "random",
     "g_losses": lambda name: name == "g_losses",
     "d_losses": lambda name: name == "d_losses",
@@ -207,7 +239,10 @@ def stopped_at_15(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_leaving_out_any_item_of_the_state_shows(
     tmp_path: Path, undisturbed: Path, stopped_at_15: Path, item: str | None
 ) -> None:
-    """The control of every resume test: with one item not restored, the bytes differ; with all, they do not."""
+    """The control of every resume test: with one item not restored, the bytes differ; with all, they do not.
+
+    A step that does not match the number of losses is refused, see above.
+    """
     shutil.copytree(stopped_at_15, tmp_path / "run")
     with open_run(tmp_path / "run", CONFIG, DATA, resume=True) as run:
         fresh = type(run.state)(run.config).tensors()

@@ -1,11 +1,16 @@
-"""Do samples have the requested count, seed and digit?"""
+"""Do samples have the requested count, seed and digit, and come from a good checkpoint?"""
+
+from pathlib import Path
 
 import pytest
 import torch
 
-from gan.errors import ConfigMismatchError
+from gan.engine.state import TrainState
+from gan.errors import CheckpointError, ConfigMismatchError
 from gan.recipes.draw import draw
 from gan.recipes.networks import make_networks
+from gan.runs import checkpoint
+from gan.runs.sampling import load_sampler
 from tests.support.configs import run_config
 
 
@@ -29,3 +34,18 @@ def test_a_generator_without_classes_cannot_draw_a_chosen_digit() -> None:
     generator, _ = make_networks(run_config(recipe="published"))
     with pytest.raises(ConfigMismatchError, match="--digit: the run is not class-conditional"):
         draw(generator, 100, 25, seed=0, digit=7)
+
+
+def test_a_checkpoint_without_the_generator_of_its_config_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    config = run_config(num_steps=100)
+    tensors = TrainState(config).tensors()
+    fields = config.model_dump(mode="json")
+    checkpoint.save(tmp_path, {**tensors, "step": torch.tensor(10)}, fields)
+    checkpoint.save(tmp_path, {**tensors, "step": torch.tensor(20)}, {**fields, "latent_dim": 64})
+    newest = checkpoint.save(tmp_path, {**tensors, "step": torch.tensor(30)}, {**fields, "latent_dim": None})
+    assert load_sampler(tmp_path)[2] == 10
+    assert "step-000020.safetensors: its generator is not the one of its config" in caplog.text
+    with pytest.raises(CheckpointError, match=r"step-000030\.safetensors: no run can have its config .latent_dim: "):
+        load_sampler(newest)

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from gan.errors import StorageError
+from gan.errors import RunError, StorageError
 from gan.storage.local import LocalStore
 from gan.sync.publish import publish
-from gan.sync.stored_run import StoredRun
+from gan.sync.stored_run import StoredRun, check_id
 from tests.support.small_run import NAMES, write_run
 
 
@@ -31,3 +31,15 @@ def test_a_run_at_its_own_address_has_the_same_files_and_manifest(tmp_path: Path
     assert sorted(info.key for info in same.files()) == sorted(info.key for info in run.files())
     assert {info.key for info in run.files()} == {*NAMES, "manifest.json"}
     assert same.read("config.json") == b"".join(run.get("config.json"))
+
+
+def test_only_a_run_that_exists_may_have_an_odd_id(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "store")
+    for run_id in ("mine", "20261128-030000-tuned-0a1b", "_.-", "a" * 128):
+        check_id(StoredRun(store, run_id), tmp_path / "none")
+    for run_id in ("-x", ".x", "$(id)", "[x](http:", "a b", "é", "a" * 129):
+        with pytest.raises(RunError, match="a new run cannot have the id"):
+            check_id(StoredRun(store, run_id), tmp_path / "none")
+        check_id(StoredRun(store, run_id), write_run(tmp_path / run_id))
+        publish(tmp_path / run_id, StoredRun(store, run_id))
+        check_id(StoredRun(store, run_id), tmp_path / "none")

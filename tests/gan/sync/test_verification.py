@@ -47,6 +47,13 @@ def test_a_flipped_bit_in_the_manifest_is_found_and_named(sealed: LocalStore) ->
         verify(StoredRun(sealed))
 
 
+def test_a_manifest_that_is_a_link_is_not_a_file_of_the_run(sealed: LocalStore, tmp_path: Path) -> None:
+    manifest = (sealed.root / "manifest.json").rename(tmp_path / "elsewhere.json")
+    (sealed.root / "manifest.json").symlink_to(manifest)
+    [problem] = verify(StoredRun(sealed)).problems
+    assert problem == Problem(file="manifest.json", problem="missing", expected=manifest.stat().st_size, found=None)
+
+
 def test_all_problems_are_reported(sealed: LocalStore) -> None:
     (sealed.root / "config.json").unlink()
     (sealed.root / "grids/step-001000.png").write_bytes(b"\x89PNG uno")

@@ -22,6 +22,7 @@ from flows.tasks import (
     train_gan,
     validate_mnist,
 )
+from gan.cli.streams import drop_unwritable_output
 from gan.config import TrainConfig
 from gan.errors import GanError
 from gan.recipes.describe import DescribedByRecipes
@@ -36,6 +37,7 @@ def gan_train(config: Annotated[TrainConfig, DescribedByRecipes()] = DEFAULTS) -
     The run becomes the store's champion if it is better. Store, data and run are read from the environment: see
     Settings. An existing run is resumed.
     """
+    drop_unwritable_output()  # under a worker no command has done so
     enable_info()
     try:
         settings = Settings.from_env()

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from gan.cli.streams import GONE, drop_unwritable_output, failure_of
 from gan.errors import GanError
 
 Command = TypeVar("Command", bound=Callable[..., Any] | click.Command)
@@ -23,10 +24,11 @@ class Invocation:
     """Hold what one call of a console script was asked for, apart from its command's own options."""
 
     debug: bool = False
+    prints_result: bool = True  # False: the result is on the disk, and is there without a reader of the output
 
 
 def open_standard_streams() -> None:
-    """Connect each standard stream that is closed with /dev/null.
+    """Connect each standard stream that is closed with /dev/null, and drop output that cannot be written.
 
     Otherwise the next file or socket takes its number, and a child process that prints writes into that.
     """
@@ -36,6 +38,7 @@ def open_standard_streams() -> None:
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_RDWR), mode, errors="backslashreplace"))
+    drop_unwritable_output()
 
 
 def run_command(command: click.Command) -> int:
@@ -49,7 +52,7 @@ def run_command(command: click.Command) -> int:
     invocation = Invocation()
     try:
         code = command.main(standalone_mode=False, obj=invocation)
-        return code if isinstance(code, int) else 0
+        return (code if isinstance(code, int) else 0) or _code_of_output(invocation)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -60,9 +63,16 @@ def run_command(command: click.Command) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 130
-    except BrokenPipeError:  # the program that read our output has ended, as `head` does
-        sys.stderr.close()
-        return 1
+
+
+def _code_of_output(invocation: Invocation) -> int:
+    """Return 1 where the output of a command was dropped and is all its result, else 0. Only `head` ends silently."""
+    failure = failure_of(sys.stdout)
+    if failure is None or not invocation.prints_result:
+        return 0
+    if failure.errno not in GONE:
+        click.echo(f"error: the output cannot be written ({failure.strerror}). Write it to another place.", err=True)
+    return 1
 
 
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

@@ -6,7 +6,7 @@ import click
 
 from gan import __version__
 from gan.cli.champion_commands import champion
-from gan.cli.entry import DebugGroup, debug_option, run_command
+from gan.cli.entry import DebugGroup, debug_option, open_standard_streams, run_command
 from gan.cli.run_commands import evaluate, report, sample, verify
 from gan.cli.store_commands import cache, prune, runs
 from gan.cli.train_commands import download, train, validate
@@ -14,6 +14,7 @@ from gan.cli.train_commands import download, train, validate
 
 def main() -> int:
     """Run `gan` and return its exit code."""
+    open_standard_streams()  # first: the handler of the log keeps the stream that it finds
     logging.basicConfig(format="%(message)s")
     logging.getLogger("gan").setLevel(logging.INFO)  # only ours: boto3 logs where it finds credentials
     return run_command(gan)

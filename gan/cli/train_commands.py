@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from gan.cli.common_options import DATA_DIR, DRY_RUN, FROM_SCRATCH, JSON, MIRROR, NO_PINNED_HASH, PATH, data_words
+from gan.cli.entry import Invocation, pass_invocation
 from gan.cli.options import TrainCommand, config_from, config_options
 
 
@@ -53,7 +54,10 @@ def validate(data_dir: Path, no_pinned_hash: bool, as_json: bool) -> None:
 )
 @FROM_SCRATCH
 @DRY_RUN
+@pass_invocation
 def train(
+    invocation: Invocation,
+    /,
     run_dir: Path,
     data_dir: Path,
     mirrors: tuple[str, ...],
@@ -76,6 +80,7 @@ def train(
     if dry_run:
         click.echo(resolve_here(config)[0].model_dump_json(indent=2))
         return 0
+    invocation.prints_result = False
     with stop_on_signals() as stop:
         with show_download() as progress:
             download_dataset(data_dir, mirrors, pinned=not no_pinned_hash, progress=progress)

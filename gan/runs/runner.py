@@ -7,6 +7,7 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -159,14 +160,24 @@ class Run:
         """Take the state from a checkpoint. Raises CheckpointError where it is not one of this run."""
         checkpoint.check_config(found, self.config)
         self._begin_attempt(found.tensors, len(read_health(found.tensors).rewinds))
+        self._warn_of_missing_classes()
         return found
+
+    def _warn_of_missing_classes(self) -> None:
+        """Say so where the generator is asked for classes without a training image, as older versions did."""
+        asked = self.state.generator.class_counts.cpu().numpy() > 0
+        missing = np.flatnonzero(asked & (self.data.class_counts == 0)).tolist()
+        if missing and self.config.conditional:
+            log.warning("the training images have no %s, and this run of an older version draws %s: these samples "
+                        "are noise. Start another run.", ", ".join(map(str, missing)),
+                        "it" if len(missing) == 1 else "them")  # fmt: skip
 
     def _begin_attempt(self, tensors: dict[str, Tensor], num_rewinds: int) -> None:
         """Take an attempt's state from the tensors of a checkpoint; from none, begin at step 0."""
         self.attempt_config = config_of_attempt(self.config, num_rewinds)
         images, labels = self.data.train_images, self.data.train_labels
         self.batches = Batches(images, labels, self.config.batch_size, self.attempt_config.seed, self.config.device)
-        self.state = TrainState(self.attempt_config)
+        self.state = TrainState(self.attempt_config, class_counts=torch.from_numpy(self.data.class_counts))
         if tensors:
             self.state.load(tensors)
 

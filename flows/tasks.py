@@ -41,6 +41,7 @@ from gan.runs import layout
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import Run, open_run
 from gan.storage.address import link_to, open_store
+from gan.storage.local import LocalStore
 from gan.sync.lease import hold
 from gan.sync.publish import publish
 from gan.sync.resume import fetch_run
@@ -199,7 +200,8 @@ def evaluate_gan(settings: Settings) -> Challenger | None:
         log.info("not evaluated: the judge knows only MNIST, and --no-pinned-hash accepts other data")
         return None
     with _is_published(settings):
-        return measure(StoredRun.at(settings.run_path), _evaluator(settings))
+        run = StoredRun(LocalStore(settings.run_path.parents[1]), settings.run_id)  # the copy on this machine
+        return measure(run, _evaluator(settings))
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)

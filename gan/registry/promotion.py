@@ -116,7 +116,8 @@ def measure(
     seen = classify(evaluator.classifier, images)
     known = champion.evaluation if champion and champion.evaluation.judge == WEIGHTS_SHA256 else None
     evaluation = known or evaluator.evaluate(images, seen)
-    return Challenger(manifest.run_id, step, manifest.files[name].sha256, evaluation, seen)
+    # A copy of a run directory has the manifest of the first one: the address names the run.
+    return Challenger(run.run_id or manifest.run_id, step, manifest.files[name].sha256, evaluation, seen)
 
 
 def best_checkpoint(manifest: Manifest) -> str:

@@ -14,9 +14,9 @@ from torch import Tensor
 from gan.config import RunConfig, TrainConfig
 from gan.data.batches import Batches
 from gan.data.dataset import Dataset
-from gan.device import Device, choose_device, choose_num_threads, choose_precision
+from gan.device import Device, choose_device, choose_num_threads, choose_precision, cuda_fault
 from gan.engine.state import NUM_FIXED, TrainState, read_health
-from gan.errors import ConfigMismatchError, RunError, TrainingDivergedError
+from gan.errors import ConfigMismatchError, DeviceError, RunError, TrainingDivergedError
 from gan.files import atomic_write, is_temporary, storage_error
 from gan.health import Health, HealthEvent
 from gan.images import grid_png
@@ -85,8 +85,9 @@ class Run:
                 while event is not None:
                     self._go_back(event)
                     event = yield from self._train_attempt(should_stop, is_next=True)
-            except OSError as error:  # from TensorBoard's writer; our own writes raise StorageError
-                raise storage_error(self.run_dir.tensorboard_dir, 0, error) from error
+            except OSError as error:  # from TensorBoard's writer or a library; our own writes raise StorageError
+                path = Path(error.filename) if isinstance(error.filename, str) else self.run_dir.tensorboard_dir
+                raise storage_error(path, 0, error) from error
         # A manifest lists what is there; nothing is added to a published run.
         if self.finished and not self.run_dir.manifest_path.exists():
             write_neighbours(self.run_dir, self.num_steps, self.data.train_images)
@@ -224,7 +225,7 @@ def open_run(
         if run_dir.config_path.exists():
             config = run_dir.read_config()
             asked.check_resumes(config, path)
-            device = choose_device(config.device)
+            device = _device_of(config, path)
             if from_scratch:
                 _discard_training(run_dir)
         else:
@@ -232,6 +233,16 @@ def open_run(
             run_dir.write_config(config)
         _write_description(run_dir, device, data)
         yield Run(run_dir, config, device, data)
+
+
+def _device_of(config: RunConfig, path: Path) -> Device:
+    """Return the device of an existing run. Raises DeviceError when it cannot be used here."""
+    if config.device == "cuda" and (fault := cuda_fault()):
+        raise DeviceError(
+            f"{path} was made on cuda, which cannot be used here: {fault}. "
+            "A run keeps its device: resume it on a machine with a GPU, or start another run."
+        )
+    return choose_device(config.device)
 
 
 def resolve_here(asked: TrainConfig, default_seed: int = 0) -> tuple[RunConfig, Device]:

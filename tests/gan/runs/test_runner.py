@@ -16,7 +16,7 @@ from gan.cli.progress import distance_note
 from gan.config import TrainConfig
 from gan.data.dataset import Dataset
 from gan.data.mnist import FILES
-from gan.errors import CheckpointError, ConfigMismatchError, RunError
+from gan.errors import CheckpointError, ConfigMismatchError, DeviceError, RunError
 from gan.evaluation.results import QuickEvaluation
 from gan.runs import checkpoint, layout, runner
 from gan.runs.run_dir import RunDir
@@ -24,6 +24,7 @@ from gan.runs.runner import Run, open_run
 from gan.runs.sampling import load_sampler
 from gan.sync.publish import seal
 from gan.training import periodic as quick
+from tests.support.configs import run_config
 from tests.support.digits import mnist
 from tests.support.killing import differing
 
@@ -353,3 +354,16 @@ def test_a_run_that_asks_for_classes_without_images_is_resumed_with_a_warning(
     with open_run(tmp_path / "run", CONFIG, ONE_DIGIT, resume=True) as run:
         assert asked_classes(run) == [*range(10)]
     assert "the training images have no 0, 1, 2, 4, 5, 6, 7, 8, 9, and this run of an older version" in caplog.text
+
+
+def test_a_run_of_a_gpu_is_not_resumed_without_one_and_no_option_is_advised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", None)
+    run = RunDir(tmp_path / "run")
+    run.write_config(run_config(num_steps=40).model_copy(update={"device": "cuda"}))
+    with pytest.raises(
+        DeviceError, match=r"run was made on cuda, which cannot .*: resume it on a machine with a GPU"
+    ) as e:
+        train(run.path, TrainConfig(), resume=True)
+    assert "--device" not in str(e.value)

@@ -112,7 +112,7 @@ def _progress_line(run: Run) -> str:
     metrics = run.metrics
     if metrics is None:
         return line
-    minutes = (run.num_steps - run.state.step) / metrics.steps_per_second / 60
+    minutes = metrics.minutes_for(run.num_steps - run.state.step)
     return f"{line}, {metrics.steps_per_second:,.0f} steps/s, {minutes:.0f} min left"
 
 

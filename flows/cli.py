@@ -6,6 +6,7 @@ import secrets
 import signal
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -15,7 +16,7 @@ from gan import __version__
 from gan.cli.common_options import DRY_RUN, FROM_SCRATCH, MIRROR, NO_PINNED_HASH
 from gan.cli.entry import Invocation, debug_option, pass_invocation, run_command
 from gan.cli.options import TrainCommand, config_from, config_options
-from gan.errors import StorageError
+from gan.errors import SettingError, StorageError
 from gan.runs.manifest import check_run_id
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def gan_train(invocation: Invocation, /, dry_run: bool, as_json: bool, **options
         click.echo(resolve_here(config)[0].model_dump_json(indent=2))
         return 0
     invocation.prints_result = as_json
+    _check_home()
     os.environ.update({name: os.environ.get(name, value) for name, value in PREFECT_SETTINGS.items()})
     settings = _settings(config, **options)
     from flows.command import run_flow
@@ -101,6 +103,14 @@ def _log_to_stderr(debug: bool) -> None:
         os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
         for name in LOGGERS:
             logging.getLogger(name).addHandler(_EchoHandler())
+
+
+def _check_home() -> None:
+    """Raise SettingError where this user has no home directory: Prefect cannot be imported then."""
+    try:
+        Path.home()
+    except RuntimeError as error:
+        raise SettingError("this user has no home directory, which Prefect needs. Set HOME to a folder.") from error
 
 
 def _check_names(run_id: str | None, store: str | None, **_others: object) -> None:

@@ -2,7 +2,10 @@
 
 import os
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -44,14 +47,15 @@ def open_standard_streams() -> None:
 def run_command(command: click.Command) -> int:
     """Run a click command on sys.argv and return its exit code.
 
-    An error of ours, or a wrong option, is one message on stderr. With --debug an error of ours keeps its traceback.
+    An error of ours, or a wrong option, is one message on stderr. Any other error is, too, and its traceback is in a
+    file. With --debug an error keeps its traceback.
     """
     open_standard_streams()
     for name, value in WAITING.items():
         os.environ.setdefault(name, value)  # torch reads it when it is imported, which is later
     invocation = Invocation()
     try:
-        code = command.main(standalone_mode=False, obj=invocation)
+        code = _call(command, invocation)
         return (code if isinstance(code, int) else 0) or _code_of_output(invocation)
     except click.ClickException as error:
         error.show()
@@ -63,6 +67,13 @@ def run_command(command: click.Command) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 130
+    except BaseException as error:
+        if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code:
+            return error.code
+        if invocation.debug:
+            raise
+        click.echo(_unexpected(error), err=True)
+        return 1
 
 
 def _code_of_output(invocation: Invocation) -> int:
@@ -73,6 +84,45 @@ def _code_of_output(invocation: Invocation) -> int:
     if failure.errno not in GONE:
         click.echo(f"error: the output cannot be written ({failure.strerror}). Write it to another place.", err=True)
     return 1
+
+
+def _call(command: click.Command, invocation: Invocation) -> object:
+    """Call click's main function, and return what the command returns.
+
+    click takes every EOFError for Ctrl-C, and ends at every closed pipe in silence. So it does not get to see them.
+    """
+    raised: list[Exception] = []
+    seen_by_click = copy(command)
+
+    def invoke(context: click.Context) -> object:
+        try:
+            return command.invoke(context)
+        except (EOFError, OSError) as error:
+            raised.append(error)
+            return None
+
+    seen_by_click.invoke = invoke  # type: ignore[assignment]
+    code: object = seen_by_click.main(standalone_mode=False, obj=invocation)
+    if raised:
+        raise raised[0]
+    return code
+
+
+def _unexpected(error: BaseException) -> str:
+    """Return the message for an error that nobody has foreseen. Its traceback is in a file, or the message has it."""
+    from gan.storage.masking import masked
+
+    lines = "".join(traceback.format_exception_only(error)).splitlines()
+    # The lines before a SyntaxError's own are indented.
+    what = masked(next((line for line in lines if line[:1].strip()), type(error).__name__)).rstrip(".")
+    trace = masked("".join(traceback.format_exception(error)))
+    try:
+        handle, path = tempfile.mkstemp(prefix="gan-error-", suffix=".txt")
+        with os.fdopen(handle, "w", errors="backslashreplace") as file:
+            file.write(trace)
+    except OSError as full:
+        return f"{trace}unexpected: {what}. The traceback is above: no file can hold it ({full})."
+    return f"unexpected: {what}. The traceback is in {path}. If it happens again, report that file."
 
 
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

@@ -90,10 +90,9 @@ def _figures(run: Run, steps_per_second: float | None, note: str) -> str:
 def _plain_line(run: Run) -> str:
     metrics = run.metrics
     assert metrics is not None
-    seconds = (run.num_steps - metrics.step) / metrics.steps_per_second
     return (
         f"step {metrics.step}/{run.num_steps}  g_loss {metrics.g_loss:.4f}  d_loss {metrics.d_loss:.4f}  "
-        f"{metrics.steps_per_second:.1f} steps/s  {seconds / 60:.1f} min left"
+        f"{metrics.steps_per_second:.1f} steps/s  {metrics.minutes_for(run.num_steps - metrics.step):.1f} min left"
     ) + (f"  {distance_note(run)}" if metrics.evaluation else "")
 
 

@@ -20,6 +20,7 @@ NUM_QUICK = 2_000
 NUM_MEMORISED = 2_000  # samples, and test images, that are searched for among all training images
 RESAMPLES = 50
 CLOSE_SHARE = 0.01  # a sample counts as memorised if it is closer to a training image than 99 % of the test images
+MIN_IMAGES = metrics.NEIGHBOURS + 1  # fewer test images have no covariance or no such neighbours
 KNOWN_ACCURACY = 0.9  # of the classifier on the test images of a data set that it knows
 
 
@@ -30,7 +31,8 @@ class Evaluator:
         """Load the classifier, and MNIST's stored reference or compute that of another data set.
 
         Raises:
-            DataError: the classifier does not know these images, because they are not MNIST's digits.
+            DataError: the classifier does not know these images, because they are not MNIST's digits; or the test
+                images are too few.
         """
         self.device = device
         self.classifier = load_classifier(device)
@@ -39,6 +41,11 @@ class Evaluator:
         if data.is_mnist:
             self.reference = load_reference()
             return
+        if len(self.test_images) < MIN_IMAGES:
+            raise DataError(
+                f"samples of this data set cannot be evaluated: it has {len(self.test_images)} test images, and "
+                f"{MIN_IMAGES} are needed"
+            )
         self.reference = Reference.of(self.test)
         accuracy = np.mean(self.test.probabilities.argmax(1).numpy() == data.test_labels)
         if accuracy < KNOWN_ACCURACY:

@@ -12,6 +12,8 @@ from torch import Tensor
 CHUNK = 100  # rows of a distance matrix at a time: with 10,000 columns of float32 these are 4 MB
 NUM_OTHERS = 1000  # images at a time, as its columns: 3 MB of float32
 
+NEIGHBOURS = 3  # of a point, for precision and recall
+
 
 class Gaussian(NamedTuple):
     """A normal distribution fitted to a set of features, as the Fréchet distance needs it."""
@@ -60,7 +62,7 @@ def total_variation(shares: Tensor, others: Tensor) -> float:
     return float((shares - others).abs().sum() / 2)
 
 
-def precision_recall(real: Tensor, fake: Tensor, neighbours: int = 3) -> PrecisionRecall:
+def precision_recall(real: Tensor, fake: Tensor, neighbours: int = NEIGHBOURS) -> PrecisionRecall:
     """Return precision and recall of features (N, D) of real images and (M, D) of fakes (Kynkaanniemi et al. 2019).
 
     Each member of a set has a radius: its distance to its k-th nearest neighbour in the set. A point lies among the

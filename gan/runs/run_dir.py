@@ -33,6 +33,10 @@ class SnapshotMetrics(BaseModel):
     time: str  # ISO 8601, UTC
     evaluation: QuickEvaluation | None = Field(None, description="Of the samples; gan.training.periodic says when.")
 
+    def minutes_for(self, num_steps: int) -> float:
+        """Return how long some more steps take. A speed that is rounded to 0, as after a pause, counts as 0.01."""
+        return num_steps / max(self.steps_per_second, 0.01) / 60
+
     def scalars(self) -> dict[str, float]:
         """Return what TensorBoard shows of a snapshot, by tag."""
         found = {"steps_per_second": self.steps_per_second}

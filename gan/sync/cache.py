@@ -22,8 +22,19 @@ CHECKPOINT_ADDRESS = re.compile(rf"(?P<run>.*)/(?P<name>{layout.CHECKPOINTS}[^/]
 
 
 def cache_dir() -> Path:
-    """Return the cache's folder: gan-train in XDG_CACHE_HOME, which is ~/.cache by default."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gan-train"
+    """Return the cache's folder: gan-train in XDG_CACHE_HOME, which is ~/.cache by default.
+
+    Raises:
+        StorageError: there is neither XDG_CACHE_HOME nor a home directory.
+    """
+    if folder := os.environ.get("XDG_CACHE_HOME"):
+        return Path(folder) / "gan-train"
+    try:
+        return Path.home() / ".cache" / "gan-train"
+    except RuntimeError as error:
+        raise StorageError(
+            "this user has no home directory, in which copies of files are kept. Set XDG_CACHE_HOME to a folder."
+        ) from error
 
 
 def checkpoint_copy(address: str) -> Path:

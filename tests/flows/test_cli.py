@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,8 +19,10 @@ from gan.runs.runner import open_run
 from tests.support.digits import write_mnist
 from tests.support.flow_command import run_gan_train
 from tests.support.killing import Command, differing
+from tests.support.raising import each_exception, expected
 from tests.support.tcp_proxy import proxy_to
 
+ROOT = Path(__file__).parents[2]
 GAN_TRAIN = str(Path(sys.executable).with_name("gan-train"))
 CONFIG = TrainConfig(num_steps=60, snapshot_steps=10, num_threads=1)
 OPTIONS = ["--num-steps", "60", "--snapshot-steps", "10", "--num-threads", "1"]
@@ -161,3 +164,29 @@ def test_a_failure_is_one_message_and_a_code(tmp_path: Path, data_dir: Path, api
     assert json.loads(done.stdout)["message"] == message
     assert done.stderr.endswith(f"error: {message}\n")
     assert "Traceback" not in done.stderr
+
+
+def test_an_error_that_nobody_has_foreseen_is_one_line_and_a_file(
+    api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for error in each_exception():
+
+        def fail(*_args: object, error: BaseException = error) -> None:
+            raise error
+
+        monkeypatch.setattr("flows.command.run_flow", fail)
+        code, said = expected(error)
+        done = run_gan_train(tmp_path, api, "--run-id", "mine")
+        assert (done.returncode, error) == (code, error)
+        lines = done.stderr.strip().splitlines()[1:]  # after the one that names the run
+        assert len(lines) == (1 if said else 0) and "".join(lines).startswith(said), done.stderr
+
+
+def test_a_user_without_a_home_directory_is_told_what_to_set(tmp_path: Path) -> None:
+    nobody = "import os, sys; os.getuid = lambda: 4_000_000; from flows.cli import main; sys.exit(main())"
+    environment = {name: value for name, value in os.environ.items() if name != "HOME"} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", nobody], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "error: this user has no home directory, which Prefect needs. Set HOME to a folder.\n"
+    assert not list(tmp_path.iterdir())

@@ -1,16 +1,20 @@
-"""Does a command say what went wrong, and show a traceback only with --debug?"""
+"""Does a command say what went wrong, whatever is raised in it, and show a traceback only with --debug?"""
 
 import os
+import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
 from gan.cli.entry import run_command
 from gan.cli.main import gan
 from gan.errors import GanError
+from tests.support.raising import each_exception, expected
 
 ROOT = Path(__file__).parents[3]
 
@@ -77,3 +81,79 @@ def test_a_closed_stream_is_no_file_of_ours(tmp_path: Path, closed: str) -> None
 def test_debug_is_listed_once() -> None:
     assert "--debug" in CliRunner().invoke(gan, ["--help"]).stdout
     assert "--debug" not in CliRunner().invoke(gan, ["verify", "--help"]).stdout
+
+
+# The words with which each command gets as far as its own function.
+COMMANDS = {
+    "download": "",
+    "validate": "",
+    "train": "--run-dir r",
+    "sample": "r --out samples.png",
+    "evaluate": "r",
+    "report": "r",
+    "verify": "r",
+    "runs": "",
+    "prune": "--keep-last 1",
+    "cache": "",
+    "champion show": "",
+    "champion history": "",
+    "champion rollback": "",
+    "champion promote": "store/runs/r",
+}
+
+
+def leaves(group: click.Group, *names: str) -> dict[str, click.Command]:
+    """Return the commands of a group and of the groups in it, by their words."""
+    found: dict[str, click.Command] = {}
+    for name, command in group.commands.items():
+        if isinstance(command, click.Group):
+            found |= leaves(command, *names, name)
+        else:
+            found[" ".join([*names, name])] = command
+    return found
+
+
+@pytest.mark.parametrize("name", leaves(gan))
+def test_an_error_that_nobody_has_foreseen_is_one_line_and_a_file(
+    run, name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for error in each_exception():
+
+        def fail(*_args: object, error: BaseException = error, **_options: object) -> None:
+            raise error
+
+        monkeypatch.setattr(leaves(gan)[name], "callback", fail)
+        code, said = expected(error)
+        assert (run(f"{name} {COMMANDS[name]}"), error) == (code, error)
+        err = capsys.readouterr().err.strip()
+        assert err.startswith(said) and len(err.splitlines()) == (1 if said else 0), err
+        if said:
+            [path] = tmp_path.glob("gan-error-*.txt")
+            assert str(path) in err and 'test_entry.py", line' in path.read_text()
+            path.unlink()
+
+
+def test_an_unforeseen_error_shows_no_secret(
+    run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(**_options: object) -> None:
+        raise ValueError("bad header: t0ken\nsecond line")
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "t0ken")
+    monkeypatch.setattr(leaves(gan)["cache"], "callback", fail)
+    assert run("cache") == 1
+    err = capsys.readouterr().err
+    [path] = tmp_path.glob("gan-error-*.txt")
+    assert err.startswith(f"unexpected: ValueError: bad header: ***. The traceback is in {path}.")
+    assert "t0ken" not in err + path.read_text() and path.stat().st_mode & 0o077 == 0
+
+
+def test_where_no_file_can_hold_it_the_traceback_is_printed(
+    run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", "/nowhere")
+    monkeypatch.setattr(leaves(gan)["cache"], "callback", lambda **_options: {}["key"])
+    assert run("cache") == 1
+    assert re.search(r"Traceback(?s:.*)\nunexpected: KeyError: 'key'\. The traceback is above", capsys.readouterr().err)

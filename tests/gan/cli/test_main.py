@@ -171,7 +171,7 @@ def test_a_failed_training_is_reported_at_its_end(tmp_path: Path, policy: str, c
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_and_says_how_to_resume(place: Path, tmp_path: Path, number: signal.Signals, code: int) -> None:
-    run_dir, data_dir, mirror = str(tmp_path / "my run"), str(place / "data"), "file:///no%20such/folder"
+    run_dir, data_dir, mirror = str(tmp_path / "my runs" / "run"), str(place / "data"), "file:///no%20such/folder"
     options = ["--run-dir", run_dir, "--data-dir", data_dir, "--mirror", mirror, *SHORT]
     command = [GAN, "train", *options, "--num-steps", "1000000", "--snapshot-steps", "5"]
     with subprocess.Popen(command, cwd=place, stderr=subprocess.PIPE, text=True, start_new_session=True) as process:

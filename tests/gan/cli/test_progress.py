@@ -37,6 +37,13 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+def test_a_pause_in_which_hardly_a_step_was_taken_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    paused = METRICS.model_copy(update={"steps_per_second": 0.0})  # as rounded, after minutes of SIGSTOP
+    with show_progress(SimpleNamespace(**{**vars(RUN), "metrics": paused})) as snapshot_done:  # type: ignore[arg-type]
+        snapshot_done()
+    assert "0.0 steps/s  16.7 min left" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"])
 def test_a_log_file_has_no_control_codes(environment: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     environment.setenv(name, "1")

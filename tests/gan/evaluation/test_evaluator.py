@@ -85,6 +85,16 @@ def test_a_data_set_that_the_classifier_does_not_know_is_refused() -> None:
         Evaluator(replace(DATA, test_images=255 - DATA.test_images))
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+def test_a_few_test_images_are_too_few(count: int) -> None:
+    few = replace(DATA, test_images=DATA.test_images[:count], test_labels=DATA.test_labels[:count])
+    if count < 4:
+        with pytest.raises(DataError, match=f"it has {count} test images, and 4 are needed"):
+            Evaluator(few)
+    else:
+        assert np.isfinite(Evaluator(few).evaluate(TEST[:50]).distance.value)
+
+
 def test_reference_values_are_computed_once() -> None:
     """Results left between the large blocks of the parts took up to 400 MB more in some runs, and none in others."""
     grown_kb = subprocess.run([sys.executable, "-c", MEASURE_TWICE], capture_output=True, check=True).stdout

@@ -1,5 +1,6 @@
 """Are files of published runs taken from a store once, checked, and found again?"""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from gan.storage.address import open_store
 from gan.sync import cache
 from gan.sync.publish import publish
 from gan.sync.stored_run import StoredRun
+from tests.support.command import run_gan
 from tests.support.s3_server import S3Server, new_address
 from tests.support.small_run import CHECKPOINTS, FILES, tree, write_run
 from tests.support.tcp_proxy import TcpProxy, proxy_to
@@ -100,3 +102,12 @@ def test_the_cache_is_cleared(address: str, cache_home: Path) -> None:
     assert cache.size() > 2_000_000
     assert cache.clear() > 2_000_000
     assert cache.size() == 0 and (cache_home / "other-program").exists()
+
+
+def test_a_user_without_a_home_directory_is_told_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HOME")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 4_000_000)  # is in no list of users
+    done = run_gan(tmp_path, "cache")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "no home directory" in done.stderr and "Set XDG_CACHE_HOME" in done.stderr

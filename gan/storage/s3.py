@@ -179,7 +179,8 @@ class S3Store:
         with self._translated(prefix, "swept"):
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._root + prefix):
                 for upload in page.get("Uploads", ()):
-                    self._abort(upload["Key"], upload["UploadId"])
+                    if upload["Key"].startswith(self._root + prefix):  # there are servers that list all
+                        self._abort(upload["Key"], upload["UploadId"])
 
     def _holds(self, name: str, sha256: str) -> bool:
         try:

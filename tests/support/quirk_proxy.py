@@ -80,10 +80,12 @@ def quirky(server: S3Server, quirk: Quirk) -> Iterator[QuirkProxy]:
             request = Request(self.command, self.path, dict(self.headers.items()), body)
             proxy.requests.append(request)
             answer = proxy.quirk(request, lambda changed: _forward(server, request, changed))
+            headers = {"Content-Length": str(len(answer.body)), **answer.headers}
             self.send_response_only(answer.status)
-            for name, text in {"Content-Length": str(len(answer.body)), **answer.headers}.items():
+            for name, text in headers.items():
                 self.send_header(name, text)
             self.end_headers()
+            self.close_connection = headers["Content-Length"] != str(len(answer.body))  # the answer breaks off
             self.wfile.write(answer.body)
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer

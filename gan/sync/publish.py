@@ -32,7 +32,7 @@ def publish(run_path: Path, run: StoredRun, progress: Progress | None = None) ->
     else:
         _upload(run_path, manifest, run, progress)
         _commit(manifest, run)
-    run.store.sweep(run.prefix)
+    run.sweep()
     _write_manifest(run_path, manifest)
     return manifest
 

@@ -65,6 +65,9 @@ def gan_train(invocation: Invocation, /, dry_run: bool, as_json: bool, **options
         click.echo(resolve_here(config)[0].model_dump_json(indent=2))
         return 0
     os.environ.update({name: os.environ.get(name, value) for name, value in PREFECT_SETTINGS.items()})
+    from flows.prefect_settings import check_settings
+
+    check_settings()
     settings = _settings(config, **options)
     from flows.command import run_flow
     from flows.tasks import Stopped

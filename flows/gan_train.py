@@ -28,7 +28,8 @@ from gan.recipes.describe import DescribedByRecipes
 DEFAULTS = TrainConfig()
 
 
-@flow(name="gan-train", persist_result=False, result_serializer="json")
+# What is not given here, Prefect takes from its settings: a flow that is tried again would not end with this error.
+@flow(name="gan-train", retries=0, persist_result=False, result_serializer="json")
 def gan_train(config: Annotated[TrainConfig, DescribedByRecipes()] = DEFAULTS) -> str | State[Any]:
     """Train a GAN on MNIST and publish the run; return its address.
 

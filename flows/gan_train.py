@@ -34,7 +34,8 @@ DESCRIPTION = (
 )
 
 
-@flow(name="gan-train", description=DESCRIPTION, persist_result=False, result_serializer="json")
+# What is not given here, Prefect takes from its settings: a flow that is tried again would not end with this error.
+@flow(name="gan-train", description=DESCRIPTION, retries=0, persist_result=False, result_serializer="json")
 def gan_train(config: Annotated[TrainConfig, RunForm()] = DEFAULTS) -> str | State[Any]:
     """Train a GAN on MNIST and publish the run; return its address.
 

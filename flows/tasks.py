@@ -94,7 +94,7 @@ def download_mnist(settings: Settings) -> None:
         upload_to_store(store, settings.data_dir)
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, retries=0)
 def validate_mnist(settings: Settings) -> None:
     """Read every byte of the four files and check them."""
     validate_dataset(settings.data_dir, pinned=settings.pinned)
@@ -156,7 +156,7 @@ def _flush(uploader: Uploader, seconds: float) -> None:
         log.warning("some files are not in the store yet; the run directory has all of them: %s", error)
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, retries=0)
 def render_report(settings: Settings) -> None:
     """Make the film and the report unless the run has a manifest, and show the film in Prefect's UI."""
     run_dir = RunDir(settings.run_path)

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows.deploy import main, make_automations
 from flows.worker import POOL
+from tests.support.answers import LOCKED, server
 from tests.support.deployment import deploy
 
 KILLED, FAILED, LATE = (
@@ -92,6 +94,16 @@ def test_a_wrong_variable_is_reported_before_anything_is_registered(
     with pytest.raises(SystemExit, match=message) as caught:
         main()
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_server_that_refuses_the_password_ends_the_deployment() -> None:
+    settings = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}
+    with (
+        server(LOCKED) as address,
+        temporary_settings({PREFECT_API_URL: f"{address}/api", **settings}),
+        pytest.raises(SystemExit, match="error: .* asks for a password"),
+    ):
+        main()
 
 
 def test_an_automation_that_was_disabled_stays_so(client: SyncPrefectClient) -> None:

@@ -160,7 +160,11 @@ class S3Store:
     def delete(self, key: str) -> None:
         """Delete an object; do nothing when there is no such object."""
         with self._translated(key, "deleted"):
-            self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
+            try:
+                self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
+            except ClientError as error:
+                if not is_missing(error):
+                    raise
 
     def link(self, key: str) -> str:
         """Return an address that opens an object in a browser without credentials, for seven days.
@@ -201,7 +205,8 @@ class S3Store:
             answer = self._client.head_object(Bucket=self._bucket, Key=name)
         except ClientError as error:
             # An answer to HEAD has no body with a reason; the request that follows gets the reason.
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status < 500 or status == 501:
                 return False
             raise
         return self._sha256_in(answer, name) == sha256

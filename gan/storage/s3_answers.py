@@ -29,8 +29,8 @@ ROOTS = {  # of the XML in an answer
     "CreateMultipartUpload": b"InitiateMultipartUploadResult",
     "CompleteMultipartUpload": b"CompleteMultipartUploadResult",
 }
-PAGE = re.compile(rb"\s*<(!doctype )?html", re.IGNORECASE)
 TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
+MAX_HEAD = 1000  # bytes in which a page says that it is one
 MAX_SHOWN = 80  # characters of a page
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ _warned: set[str] = set()  # addresses of stores
 
 def check_answers(client: Any) -> None:
     """Make a client of boto3 raise NotS3Error for an answer that is not one of S3, before boto3 reads it."""
-    for operation in (*NEEDED_HEADERS, *ROOTS, "DeleteObject", "AbortMultipartUpload"):
+    for operation in (*NEEDED_HEADERS, *ROOTS, "DeleteObject", "AbortMultipartUpload", "HeadBucket"):
         # The star puts us before a handler of boto3, which takes each text that is not XML for an error 500.
         client.meta.events.register(f"before-parse.*.{operation}", _check)
 
@@ -89,17 +89,19 @@ def _check(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> Non
     """Raise NotS3Error where the status, the headers and the body cannot be of S3."""
     status, headers, body = (response_dict[name] for name in ("status_code", "headers", "body"))
     text = body if isinstance(body, bytes) else b""  # a stream in an answer to GET
-    if status >= 500 or status in (304, 412):  # these need no body
+    if status >= 500 or status in (304, 412) or b"<Error" in text:  # of S3, or needs no body
         return
+    lacking = []
     if status >= 400:
-        is_s3 = not text or b"<Error" in text
+        is_s3 = not text
     elif status >= 300:
-        is_s3 = b"<Error" in text or "x-amz-bucket-region" in headers or "location" not in headers
+        is_s3 = "x-amz-bucket-region" in headers
     else:
-        is_s3 = _is_result(operation_model.name, headers, text)
+        lacking = [n for n in NEEDED_HEADERS.get(operation_model.name, ()) if not _is_usable(n, headers.get(n))]
+        is_s3 = not lacking and not _is_page(headers, text) and ROOTS.get(operation_model.name, b"") in text
     if not is_s3:
         _close(body)
-        raise NotS3Error(found=_shown(status, headers, text))
+        raise NotS3Error(found=_shown(status, headers, text, lacking))
 
 
 def _close(body: Any) -> None:
@@ -108,23 +110,22 @@ def _close(body: Any) -> None:
         body.close()
 
 
-def _is_result(operation: str, headers: Any, text: bytes) -> bool:
-    if not all(_is_usable(name, headers.get(name)) for name in NEEDED_HEADERS.get(operation, ())):
-        return False
-    # S3 may put an error into an answer with status 200; boto3 knows that.
-    return not PAGE.match(text) and (ROOTS.get(operation, b"") in text or b"<Error" in text)
+def _is_page(headers: Any, text: bytes) -> bool:
+    is_typed = text.strip() and headers.get("content-type", "").startswith("text/html")
+    return bool(is_typed) or b"<html" in text[:MAX_HEAD].lower() or b"<!doctype html" in text[:MAX_HEAD].lower()
 
 
 def _is_usable(name: str, text: str | None) -> bool:
     return text is not None and (name != "last-modified" or parsedate(text) is not None)
 
 
-def _shown(status: int, headers: Any, text: bytes) -> str:
+def _shown(status: int, headers: Any, text: bytes, lacking: list[str]) -> str:
     """Return what an answer is, in a few words."""
     if 300 <= status < 400:
-        return f"{status}, a redirect to {masked_url(headers['location'])}"
+        return f"{status}, a redirect to {masked_url(headers.get('location', 'no address'))}"
     page = text.decode(errors="replace")
     title = TITLE.search(page)
     words = title[1] if title else re.sub(r"<(script|style).*?</\1>|<[^>]*>", " ", page, flags=re.DOTALL)
     shown = " ".join(html.unescape(words).split())[:MAX_SHOWN]
-    return f"{status}, {headers.get('content-type', 'no type')}{': ' if shown else ''}{shown}"
+    missing = f", without a usable {' and '.join(lacking)}" if lacking else ""
+    return f"{status}, {headers.get('content-type', 'no type')}{missing}{': ' if shown else ''}{shown}"

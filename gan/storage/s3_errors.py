@@ -228,7 +228,7 @@ def _quoted(error: Exception) -> str:
         region = answer.get("Region") or headers.get("x-amz-bucket-region")
         if meaning_of(error) is REGION and region:
             text += f" It is in {region}"
-    text = " ".join(masked(text).split()).rstrip(".")
+    text = "".join(each if each.isprintable() else "?" for each in " ".join(masked(text).split())).rstrip(".")
     return text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "..."
 
 

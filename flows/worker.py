@@ -22,13 +22,19 @@ from uuid import uuid4
 
 import httpx
 from prefect.exceptions import PrefectException
-from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    temporary_settings,
+)
 
 from flows.api import check_api, wait_for_api
 from flows.logs import EXTRA_LOGGERS
 from flows.prefect_compat import ENGINE
 from flows.recovery import recover
 from flows.settings import store_from_env
+from flows.worker_metrics import metrics_server
 from gan.cli.entry import WAITING
 from gan.errors import GanError
 
@@ -42,6 +48,7 @@ ENVIRONMENT = {
     **WAITING,
     "PREFECT_CLIENT_MAX_RETRIES": "8",  # 2 + 4 + ... + 256 s: the state of a trained run must reach the server
     "PREFECT_LOGGING_EXTRA_LOGGERS": EXTRA_LOGGERS,
+    "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",  # its health is asked for on this machine alone
 }
 HASTE = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 10.0}  # it asks again soon; a stop must not wait
 MARK = f"FLOWS_WORKER={uuid4().hex}".encode()  # is in the environment of each process that this one starts
@@ -64,13 +71,20 @@ def main() -> int:
         signal.signal(number, on_signal)
     try:
         wait_for_api(lambda: stop.wait(RECOVER_SECONDS))
+        with metrics_server(os.environ.get("GAN_METRICS_ADDRESS")) as for_metrics:
+            os.environ.update(for_metrics)
+            _work(stop)
     except GanError as error:
         return 0 if stop.is_set() else _refused(error)
+    return 0
+
+
+def _work(stop: threading.Event) -> None:
+    log.info("the worker of the pool %s starts; it takes runs from %s in some seconds", POOL, PREFECT_API_URL.value())
     worker = _start()
     while not stop.wait(RECOVER_SECONDS):
         worker = _tend(worker)
     _end(worker)
-    return 0
 
 
 def _refused(error: GanError) -> int:

@@ -15,7 +15,7 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.deploy import make_pool
-from flows.worker import main
+from flows.worker import ENVIRONMENT, main
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
 from gan.runs.runner import open_run
@@ -59,6 +59,10 @@ def test_a_server_that_refuses_the_password_ends_the_worker(
     with server(LOCKED) as address, temporary_settings({PREFECT_API_URL: f"{address}/api"}):
         assert main() == 1
     assert "asks for a password (401), and none is set" in caplog.text
+
+
+def test_the_health_of_a_worker_is_served_to_its_machine_alone() -> None:
+    assert ENVIRONMENT["PREFECT_WORKER_WEBSERVER_HOST"] == "127.0.0.1"
 
 
 @pytest.mark.usefixtures("deployed")

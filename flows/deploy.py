@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
@@ -20,7 +21,7 @@ from prefect.events import EventTrigger
 from prefect.events.actions import CallWebhook, ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, Posture
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_UI_URL
 from prefect.workers.process import ProcessWorker
 from pydantic import SecretStr
 
@@ -29,9 +30,11 @@ from flows.worker import POOL
 from gan.cli.entry import open_standard_streams
 
 DEPLOY = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+REGISTERED = re.compile(r"Deployment '(.+?)' successfully (?:created|updated)")
 SERVER_SECONDS = 180.0
 MISSED_HEARTBEATS = 3
 LATE_SECONDS = 3600  # notify if a nightly run waits longer; see GAN_NOTIFY_LATE_SECONDS
+MIN_LATE_SECONDS = 10  # Prefect's own minimum
 MAX_LATE_SECONDS = 30 * 86_400
 TAG = "gan-train"  # our deployments' runs have it; the automation ignores other flows, which may send no heartbeats
 NOTIFY_BLOCK = "gan-train-notify"
@@ -52,7 +55,19 @@ def main() -> int:
         _wait_for(client)
         make_pool(client, Path(os.environ.get("GAN_WORK_DIR", ".")).resolve())
         make_automations(client)
-    return subprocess.run(DEPLOY, check=False).returncode
+    return _deploy()
+
+
+def _deploy() -> int:
+    """Register the deployments of prefect.yaml. Prefect's output is not shown: its advice names another worker."""
+    done = subprocess.run(DEPLOY, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        log.error("%s", done.stdout)
+    for name in REGISTERED.findall(done.stdout):
+        log.info("deployment: %s", name)
+    if not done.returncode and (url := PREFECT_UI_URL.value()):
+        log.info("Prefect's UI: %s", url)
+    return done.returncode
 
 
 def make_pool(client: SyncPrefectClient, work_dir: Path) -> None:
@@ -125,10 +140,9 @@ def notify_url() -> str | None:
 def late_seconds() -> int:
     """Return GAN_NOTIFY_LATE_SECONDS, or its default. Raises SystemExit if it is not a number of seconds."""
     text = os.environ.get("GAN_NOTIFY_LATE_SECONDS") or str(LATE_SECONDS)
-    if not (text.isdecimal() and 0 < int(text) <= MAX_LATE_SECONDS):
-        raise SystemExit(
-            f"GAN_NOTIFY_LATE_SECONDS is {text!r}. Set it to a whole number of seconds, 1 to {MAX_LATE_SECONDS}."
-        )
+    if not (text.isdecimal() and MIN_LATE_SECONDS <= int(text) <= MAX_LATE_SECONDS):
+        allowed = f"{MIN_LATE_SECONDS} to {MAX_LATE_SECONDS}"
+        raise SystemExit(f"GAN_NOTIFY_LATE_SECONDS is {text!r}. Set it to a whole number of seconds, {allowed}.")
     return int(text)
 
 

@@ -13,6 +13,7 @@ from prefect.runtime import task_run as this_task_run
 from prefect.states import Cancelled
 
 from flows.artifacts import publish_progress, show_decision, show_film, show_report
+from flows.run_metrics import write_metrics
 from flows.settings import Settings
 from gan.cli.progress import show_download, show_progress
 from gan.cli.signals import stop_on_signals
@@ -110,7 +111,11 @@ def train_gan(config: TrainConfig, settings: Settings) -> State[Any] | None:
         def backlog() -> str:
             return str(uploader.backlog) if uploader else ""
 
-        with show_progress(run, backlog) as snapshot_done, publish_progress(run, backlog):
+        with (
+            show_progress(run, backlog) as snapshot_done,
+            publish_progress(run, backlog),
+            write_metrics(run, uploader),
+        ):
             try:
                 for _ in run.train(lambda: stop() or (uploader is not None and uploader.lease_lost)):
                     if uploader:

@@ -19,14 +19,15 @@ from uuid import uuid4
 
 import httpx
 from prefect.exceptions import PrefectException
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows.logs import EXTRA_LOGGERS
 from flows.prefect_compat import ENGINE
 from flows.recovery import recover
 from flows.settings import store_from_env
+from flows.worker_metrics import metrics_server
 from gan.cli.entry import WAITING, open_standard_streams
-from gan.errors import GanError
+from gan.errors import GanError, SettingError
 
 POOL = "gpu"
 WORKER = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--limit", "1",
@@ -38,6 +39,7 @@ ENVIRONMENT = {
     **WAITING,
     "PREFECT_CLIENT_MAX_RETRIES": "8",  # 2 + 4 + ... + 256 s: the state of a trained run must reach the server
     "PREFECT_LOGGING_EXTRA_LOGGERS": EXTRA_LOGGERS,
+    "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",  # its health is asked for on this machine alone
 }
 MARK = f"FLOWS_WORKER={uuid4().hex}".encode()  # is in the environment of each process that this one starts
 
@@ -57,6 +59,17 @@ def main() -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+    try:
+        with metrics_server(os.environ.get("GAN_METRICS_ADDRESS")) as for_metrics:
+            os.environ.update(for_metrics)
+            _work(stop)
+    except SettingError as error:
+        raise SystemExit(f"Error: {error}") from error
+    return 0
+
+
+def _work(stop: threading.Event) -> None:
+    log.info("the worker of the pool %s starts; it takes runs from %s in some seconds", POOL, PREFECT_API_URL.value())
     worker = _start()
     while not stop.wait(RECOVER_SECONDS):
         if worker.poll() is not None:
@@ -64,7 +77,6 @@ def main() -> int:
             worker = _start()
         _recover()
     _end(worker)
-    return 0
 
 
 def _start() -> subprocess.Popen[bytes]:

@@ -5,6 +5,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -52,10 +53,15 @@ class Provenance(BaseModel):
 
 
 def git_commit() -> str | None:
-    """Return the commit of this code: GAN_GIT_COMMIT (set in a Docker image) or the checkout's; None if unknown."""
+    """Return the commit of this code; None if unknown.
+
+    It is GAN_GIT_COMMIT, the content of the file GIT_COMMIT (in a Docker image), or the commit of the checkout.
+    """
     if commit := os.environ.get("GAN_GIT_COMMIT"):
         return commit
     here = Path(__file__).resolve().parents[2]
+    with suppress(FileNotFoundError):
+        return (here / "GIT_COMMIT").read_text().strip() or None
     if not (here / ".git").exists():  # installed from a wheel: a repository around it is another project's
         return None
     try:

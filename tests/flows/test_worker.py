@@ -14,6 +14,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 
 from flows.deploy import make_pool
+from flows.worker import ENVIRONMENT
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
 from gan.runs.runner import open_run
@@ -47,6 +48,10 @@ def wait_until(condition: Callable[[], bool], what: str, log: Path) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"{what}\n{log.read_text()}"
         time.sleep(0.1)
+
+
+def test_the_health_of_a_worker_is_served_to_its_machine_alone() -> None:
+    assert ENVIRONMENT["PREFECT_WORKER_WEBSERVER_HOST"] == "127.0.0.1"
 
 
 @pytest.mark.usefixtures("deployed")

@@ -84,8 +84,8 @@ class Run:
                 while event is not None:
                     self._go_back(event)
                     event = yield from self._train_attempt(should_stop, is_next=True)
-            except OSError as error:  # from TensorBoard's writer; our own writes raise StorageError
-                raise storage_error(self.run_dir.tensorboard_dir, 0, error) from error
+            except OSError as error:  # from a read, or the removal of a file; a write raises StorageError
+                raise storage_error(Path(str(error.filename or self.run_dir.path)), 0, error) from error
         # A manifest lists what is there; nothing is added to a published run.
         if self.finished and not self.run_dir.manifest_path.exists():
             write_neighbours(self.run_dir, self.num_steps, self.data.train_images)

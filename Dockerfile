@@ -67,6 +67,17 @@ RUN install -d -o gan -g gan -m 700 /run/secrets/all /run/secrets/minio /run/sec
     install -d -o gan -g gan -m 755 /run/secrets/postgres
 
 
+# The commit of the checkout, for the provenance of runs. It is unknown where .git is no folder, as in a worktree of git.
+FROM ${GOLANG_IMAGE} AS commit
+ARG GAN_GIT_COMMIT=
+RUN --mount=type=bind,target=/src \
+    if [ -z "$GAN_GIT_COMMIT" ] && GAN_GIT_COMMIT=$(git -c safe.directory=/src -C /src rev-parse HEAD); then \
+      changed=$(git -c safe.directory=/src -c core.fileMode=false -C /src status --porcelain -- gan flows stack prefect.yaml) && \
+      GAN_GIT_COMMIT=$GAN_GIT_COMMIT${changed:+-dirty}; \
+    fi; \
+    printf %s "$GAN_GIT_COMMIT" >/GIT_COMMIT
+
+
 FROM dependencies AS app
 WORKDIR /app
 COPY prefect.yaml ./
@@ -75,13 +86,12 @@ COPY flows flows
 COPY gan gan
 # The root file system will be read-only, so compile now. A clone's umask may hide files from other users.
 RUN chmod -R a+rX . && python -m compileall -q --invalidation-mode unchecked-hash .
-ARG GAN_GIT_COMMIT=
+COPY --from=commit /GIT_COMMIT ./
 # PYTHONSAFEPATH: nothing is imported from the working directory, because runs write to it
-ENV GAN_GIT_COMMIT=${GAN_GIT_COMMIT} PYTHONSAFEPATH=1
+ENV PYTHONSAFEPATH=1
 LABEL org.opencontainers.image.title="gan-train" \
       org.opencontainers.image.description="Train a GAN on MNIST as a real workflow, orchestrated by Prefect" \
-      org.opencontainers.image.licenses="MIT" \
-      org.opencontainers.image.revision="${GAN_GIT_COMMIT}"
+      org.opencontainers.image.licenses="MIT"
 USER 1000:1000
 WORKDIR /work
 HEALTHCHECK --interval=10s --timeout=5s --start-period=120s --retries=6 \

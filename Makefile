@@ -8,7 +8,7 @@ COMMIT  = $(shell git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev
 COMPOSE = GAN_GIT_COMMIT=$(COMMIT) docker compose -f docker-compose.yml $(if $(GPU),-f docker-compose.gpu.yml)
 COMPILE = uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
-.PHONY: help setup train test test-kill e2e bench lint format lock build up down credentials clean
+.PHONY: help setup train test test-kill e2e bench lint format lock build up down credentials backup restore clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -62,13 +62,20 @@ build:           ## build the three images of the stack
 	@$(COMPOSE) build $(ARGS)
 
 up:              ## start the stack and wait until it works; on a GPU by GPU=1
-	@$(COMPOSE) up --build --detach --wait $(ARGS)
+	@$(COMPOSE) up --build --detach --wait $(ARGS) || \
+	  { $(COMPOSE) config --format json | $(PYTHON) -m stack.ports $$($(COMPOSE) ps --services --status running); exit 1; }
 
 down:            ## stop the stack; its data stays, unless ARGS=--volumes
 	@$(COMPOSE) down $(ARGS)
 
 credentials:     ## show the stack's passwords, and the lines that point a shell on this machine at it
 	@$(COMPOSE) run --rm --no-deps secrets python -m stack.credentials show
+
+backup:          ## save the stack's data in a new folder: make backup DIR=/backups/monday
+	@$(PYTHON) -m stack.backup save $(DIR)
+
+restore:         ## put saved data into a stack that has none: make restore DIR=/backups/monday
+	@$(PYTHON) -m stack.backup restore $(DIR)
 
 clean:           ## remove what make has made; data/ and store/ stay
 	@rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -68,6 +68,9 @@ def gan_train(invocation: Invocation, /, dry_run: bool, as_json: bool, **options
     invocation.prints_result = as_json
     _check_home()
     os.environ.update({name: os.environ.get(name, value) for name, value in PREFECT_SETTINGS.items()})
+    from flows.prefect_settings import check_settings
+
+    check_settings()
     settings = _settings(config, **options)
     from flows.command import run_flow
     from flows.tasks import Stopped, check_run

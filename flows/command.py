@@ -1,6 +1,6 @@
 """How does `gan-train` run the flow, and what does it report at the end?"""
 
-from typing import Literal
+from typing import Literal, cast, get_args
 
 from prefect import tags
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,6 +15,8 @@ from gan.errors import RunError
 from gan.runs import layout
 from gan.runs.run_dir import RunDir
 
+EndState = Literal["completed", "failed", "cancelled", "crashed"]
+
 
 class Outcome(BaseModel):
     """Report how a run ended. `gan-train --json` prints it as one line."""
@@ -23,9 +25,7 @@ class Outcome(BaseModel):
 
     version: Literal[1] = 1
     run_id: str
-    state: Literal["completed", "failed", "cancelled", "crashed"] = Field(
-        description="Prefect's state of the flow run."
-    )
+    state: EndState = Field(description="Prefect's state of the flow run.")
     step: int = Field(description="Step of the newest checkpoint; 0 if there is none.")
     run_dir: str
     address: str | None = Field(description="Where the run is published; null unless completed.")
@@ -45,7 +45,7 @@ def run_flow(config: TrainConfig, settings: Settings) -> tuple[Outcome, BaseExce
     error = result if isinstance(result, BaseException) else None
     outcome = Outcome(
         run_id=settings.run_id,
-        state=state.type.value.lower(),
+        state=_end_state(state.type.value, error),
         step=_saved_step(settings),
         run_dir=str(settings.run_path),
         address=None if error else result,
@@ -53,6 +53,13 @@ def run_flow(config: TrainConfig, settings: Settings) -> tuple[Outcome, BaseExce
         message=str(error) if error else None,
     )
     return outcome, error
+
+
+def _end_state(name: str, error: BaseException | None) -> EndState:
+    """Return Prefect's state as an end. Somebody may have put another one, such as Scheduled, on the flow run."""
+    if name.lower() in get_args(EndState):
+        return cast(EndState, name.lower())
+    return "failed" if error else "completed"
 
 
 def _health(settings: Settings) -> list[str]:

@@ -1,17 +1,18 @@
 """How does a Prefect server get the work pool, deployments and automations? Running this again changes nothing else."""
 
+import flows.first  # isort: skip  # noqa: F401  # before anything else of Prefect
+
 import logging
 import os
+import re
 import subprocess
 import sys
 import time
-from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import httpx
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
@@ -20,18 +21,21 @@ from prefect.events import EventTrigger
 from prefect.events.actions import CallWebhook, ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, Posture
 from prefect.exceptions import ObjectNotFound
-from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_UI_URL
 from prefect.workers.process import ProcessWorker
 from pydantic import SecretStr
 
+from flows.api import wait_for_api
 from flows.prefect_compat import set_working_dir
 from flows.worker import POOL
-from gan.cli.entry import open_standard_streams
+from gan.errors import GanError
 
 DEPLOY = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+REGISTERED = re.compile(r"Deployment '(.+?)' successfully (?:created|updated)")
 SERVER_SECONDS = 180.0
 MISSED_HEARTBEATS = 3
 LATE_SECONDS = 3600  # notify if a nightly run waits longer; see GAN_NOTIFY_LATE_SECONDS
+MIN_LATE_SECONDS = 10  # Prefect's own minimum
 MAX_LATE_SECONDS = 30 * 86_400
 TAG = "gan-train"  # our deployments' runs have it; the automation ignores other flows, which may send no heartbeats
 NOTIFY_BLOCK = "gan-train-notify"
@@ -43,16 +47,38 @@ log = logging.getLogger(__name__)
 
 def main() -> int:
     """Register everything with the server of Prefect's settings."""
-    open_standard_streams()
     notify_url()  # a wrong value is reported before anything is registered
     late_seconds()
+    _heartbeat_seconds()
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
+    give_up_at = time.monotonic() + SERVER_SECONDS
+    try:
+        wait_for_api(lambda: _sleep_until(give_up_at))
+    except GanError as error:
+        raise SystemExit(f"error: {error}") from error
     with get_client(sync_client=True) as client:
-        _wait_for(client)
         make_pool(client, Path(os.environ.get("GAN_WORK_DIR", ".")).resolve())
         make_automations(client)
-    return subprocess.run(DEPLOY, check=False).returncode
+    return _deploy()
+
+
+def _deploy() -> int:
+    """Register the deployments of prefect.yaml. Prefect's output is not shown: its advice names another worker."""
+    done = subprocess.run(DEPLOY, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        log.error("%s", done.stdout)
+    for name in REGISTERED.findall(done.stdout):
+        log.info("deployment: %s", name)
+    if not done.returncode and (url := PREFECT_UI_URL.value()):
+        log.info("Prefect's UI: %s", url)
+    return done.returncode
+
+
+def _sleep_until(deadline: float) -> bool:
+    """Sleep for a second. Return whether the deadline is over."""
+    time.sleep(1)
+    return time.monotonic() > deadline
 
 
 def make_pool(client: SyncPrefectClient, work_dir: Path) -> None:
@@ -72,10 +98,7 @@ def make_pool(client: SyncPrefectClient, work_dir: Path) -> None:
 
 def make_automations(client: SyncPrefectClient) -> None:
     """Make the automation that finds killed runs and, if GAN_NOTIFY_URL is set, those that report bad nightly runs."""
-    heartbeat_seconds = PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value()
-    if not heartbeat_seconds:
-        raise SystemExit("PREFECT_FLOWS_HEARTBEAT_FREQUENCY is not set. Set it here and for the worker, to 30 say.")
-    within = timedelta(seconds=MISSED_HEARTBEATS * heartbeat_seconds)
+    within = timedelta(seconds=MISSED_HEARTBEATS * _heartbeat_seconds())
     alive = {"prefect.flow-run.heartbeat", "prefect.flow-run.Running"}
     _put(
         client,
@@ -125,11 +148,17 @@ def notify_url() -> str | None:
 def late_seconds() -> int:
     """Return GAN_NOTIFY_LATE_SECONDS, or its default. Raises SystemExit if it is not a number of seconds."""
     text = os.environ.get("GAN_NOTIFY_LATE_SECONDS") or str(LATE_SECONDS)
-    if not (text.isdecimal() and 0 < int(text) <= MAX_LATE_SECONDS):
-        raise SystemExit(
-            f"GAN_NOTIFY_LATE_SECONDS is {text!r}. Set it to a whole number of seconds, 1 to {MAX_LATE_SECONDS}."
-        )
+    if not (text.isdecimal() and MIN_LATE_SECONDS <= int(text) <= MAX_LATE_SECONDS):
+        allowed = f"{MIN_LATE_SECONDS} to {MAX_LATE_SECONDS}"
+        raise SystemExit(f"GAN_NOTIFY_LATE_SECONDS is {text!r}. Set it to a whole number of seconds, {allowed}.")
     return int(text)
+
+
+def _heartbeat_seconds() -> int:
+    seconds: int | None = PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value()
+    if not seconds:
+        raise SystemExit("PREFECT_FLOWS_HEARTBEAT_FREQUENCY is not set. Set it here and for the worker, to 30 say.")
+    return seconds
 
 
 def _is_web_address(text: str) -> bool:
@@ -162,16 +191,6 @@ def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
     else:
         client.create_automation(automation)
     log.info("automation: %s", automation.name)
-
-
-def _wait_for(client: SyncPrefectClient) -> None:
-    deadline = time.monotonic() + SERVER_SECONDS
-    while time.monotonic() < deadline:
-        with suppress(httpx.TransportError):
-            client.hello().raise_for_status()
-            return
-        time.sleep(1)
-    raise SystemExit(f"{client.api_url} does not answer. Start the Prefect server, or correct PREFECT_API_URL.")
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from prefect.states import Cancelled, Failed
 from flows.logs import enable_info
 from flows.prefect_compat import STOPPED, signal_of
 from flows.recovery import is_cancelling, put_back
+from flows.run_form import RunForm
 from flows.settings import Settings
 from flows.tasks import (
     Stopped,
@@ -25,13 +26,17 @@ from flows.tasks import (
 from gan.cli.streams import drop_unwritable_output
 from gan.config import TrainConfig
 from gan.errors import GanError
-from gan.recipes.describe import DescribedByRecipes
 
-DEFAULTS = TrainConfig()
+DEFAULTS: Any = TrainConfig().model_dump(exclude_none=True)  # a dict, because the Run form submits it as it is
+DESCRIPTION = (
+    "Train a GAN on MNIST, publish the run in the store, and make it the champion if it is better. "
+    "The run page shows its progress, newest samples, film and figures."
+)
 
 
-@flow(name="gan-train", persist_result=False, result_serializer="json")
-def gan_train(config: Annotated[TrainConfig, DescribedByRecipes()] = DEFAULTS) -> str | State[Any]:
+# What is not given here, Prefect takes from its settings: a flow that is tried again would not end with this error.
+@flow(name="gan-train", description=DESCRIPTION, retries=0, persist_result=False, result_serializer="json")
+def gan_train(config: Annotated[TrainConfig, RunForm()] = DEFAULTS) -> str | State[Any]:
     """Train a GAN on MNIST and publish the run; return its address.
 
     The run becomes the store's champion if it is better. Store, data and run are read from the environment: see

@@ -14,12 +14,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
-from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_URL,
+    PREFECT_SERVER_API_AUTH_STRING,
+    get_current_settings,
+    temporary_settings,
+)
 
+from flows.api import ServerError, check_api
 from flows.prefect_compat import SERVER_APP, SERVER_ENVIRONMENT, send_pending
 from flows.server_process import GRACE_SECONDS
-from gan.errors import GanError
 
 EMBEDDED = "embedded"
 HOST = "127.0.0.1"
@@ -37,10 +42,6 @@ ENVIRONMENT = {
 log = logging.getLogger(__name__)
 
 
-class ServerError(GanError):
-    """A Prefect API that does not answer."""
-
-
 @contextmanager
 def prefect_api() -> Iterator[str]:
     """Use the API that the environment or a Prefect profile names, or else start a server for this block.
@@ -48,19 +49,14 @@ def prefect_api() -> Iterator[str]:
     Yields a name for the API's database: the API's address, or EMBEDDED.
 
     Raises:
-        ServerError: the API does not answer.
+        ServerError: the API does not answer, or refuses what it is sent.
     """
     configured = PREFECT_API_URL.value()
     if not configured:
         with embedded_server():
             yield EMBEDDED
         return
-    with get_client(sync_client=True) as client:
-        if error := client.api_healthcheck():
-            raise ServerError(
-                f"Prefect's API at {configured} does not answer ({error}). "
-                "Start that server, or unset PREFECT_API_URL: the command then starts its own server."
-            )
+    check_api()
     yield configured
 
 
@@ -82,7 +78,11 @@ def embedded_server() -> Iterator[str]:
                 server.start()
                 _wait_until_healthy(server, port)
             threading.Thread(target=server.keep_alive, name="server", daemon=True).start()
-            with _proxies_bypassed(), temporary_settings({PREFECT_API_URL: f"http://{HOST}:{port}/api"}):
+            ours = {
+                PREFECT_API_URL: f"http://{HOST}:{port}/api",
+                PREFECT_API_AUTH_STRING: PREFECT_SERVER_API_AUTH_STRING.value(),  # the process inherits it
+            }
+            with _proxies_bypassed(), temporary_settings(ours):
                 try:
                     yield f"http://{HOST}:{port}/api"
                 finally:

@@ -13,6 +13,7 @@ from prefect.runtime import task_run as this_task_run
 from prefect.states import Cancelled
 
 from flows.artifacts import publish_progress, show_decision, show_film, show_report
+from flows.run_metrics import write_metrics
 from flows.settings import Settings
 from gan.cli.progress import show_download, show_progress
 from gan.cli.signals import stop_on_signals
@@ -41,6 +42,7 @@ from gan.runs import layout
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import Run, open_run
 from gan.storage.address import link_to, open_store
+from gan.storage.local import LocalStore
 from gan.sync.lease import hold
 from gan.sync.publish import publish
 from gan.sync.resume import fetch_run
@@ -93,7 +95,7 @@ def download_mnist(settings: Settings) -> None:
         upload_to_store(store, settings.data_dir)
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, retries=0)
 def validate_mnist(settings: Settings) -> None:
     """Read every byte of the four files and check them."""
     validate_dataset(settings.data_dir, pinned=settings.pinned)
@@ -109,7 +111,11 @@ def train_gan(config: TrainConfig, settings: Settings) -> State[Any] | None:
         def backlog() -> str:
             return str(uploader.backlog) if uploader else ""
 
-        with show_progress(run, backlog) as snapshot_done, publish_progress(run, backlog):
+        with (
+            show_progress(run, backlog) as snapshot_done,
+            publish_progress(run, backlog),
+            write_metrics(run, uploader),
+        ):
             try:
                 for _ in run.train(lambda: stop() or (uploader is not None and uploader.lease_lost)):
                     if uploader:
@@ -155,7 +161,7 @@ def _flush(uploader: Uploader, seconds: float) -> None:
         log.warning("some files are not in the store yet; the run directory has all of them: %s", error)
 
 
-@task(cache_policy=NO_CACHE)
+@task(cache_policy=NO_CACHE, retries=0)
 def render_report(settings: Settings) -> None:
     """Make the film and the report unless the run has a manifest, and show the film in Prefect's UI."""
     run_dir = RunDir(settings.run_path)
@@ -199,7 +205,8 @@ def evaluate_gan(settings: Settings) -> Challenger | None:
         log.info("not evaluated: the judge knows only MNIST, and --no-pinned-hash accepts other data")
         return None
     with _is_published(settings):
-        return measure(StoredRun.at(settings.run_path), _evaluator(settings))
+        run = StoredRun(LocalStore(settings.run_path.parents[1]), settings.run_id)  # the copy on this machine
+        return measure(run, _evaluator(settings))
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)

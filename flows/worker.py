@@ -5,6 +5,8 @@ the queue (flows.recovery). On SIGTERM it sends SIGTERM to the run in training a
 put itself back. It is the first process of the worker's container, so it must wait: its end ends the container.
 """
 
+import flows.first  # isort: skip  # noqa: F401  # before anything else of Prefect
+
 import logging
 import os
 import signal
@@ -12,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -19,13 +22,20 @@ from uuid import uuid4
 
 import httpx
 from prefect.exceptions import PrefectException
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+    temporary_settings,
+)
 
+from flows.api import check_api, wait_for_api
 from flows.logs import EXTRA_LOGGERS
 from flows.prefect_compat import ENGINE
 from flows.recovery import recover
 from flows.settings import store_from_env
-from gan.cli.entry import WAITING, open_standard_streams
+from flows.worker_metrics import metrics_server
+from gan.cli.entry import WAITING
 from gan.errors import GanError
 
 POOL = "gpu"
@@ -38,17 +48,19 @@ ENVIRONMENT = {
     **WAITING,
     "PREFECT_CLIENT_MAX_RETRIES": "8",  # 2 + 4 + ... + 256 s: the state of a trained run must reach the server
     "PREFECT_LOGGING_EXTRA_LOGGERS": EXTRA_LOGGERS,
+    "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",  # its health is asked for on this machine alone
 }
+HASTE = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 10.0}  # it asks again soon; a stop must not wait
 MARK = f"FLOWS_WORKER={uuid4().hex}".encode()  # is in the environment of each process that this one starts
 
 log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Work until SIGTERM or SIGINT; return 0."""
-    open_standard_streams()
+    """Work until SIGTERM or SIGINT; return 0. Return an error's code if the API refuses us at the start."""
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
+    log.addFilter(_differs_from_the_last())
     stop = threading.Event()
 
     def on_signal(number: int, _frame: FrameType | None) -> None:
@@ -57,14 +69,39 @@ def main() -> int:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+    try:
+        wait_for_api(lambda: stop.wait(RECOVER_SECONDS))
+        with metrics_server(os.environ.get("GAN_METRICS_ADDRESS")) as for_metrics:
+            os.environ.update(for_metrics)
+            _work(stop)
+    except GanError as error:
+        return 0 if stop.is_set() else _refused(error)
+    return 0
+
+
+def _work(stop: threading.Event) -> None:
+    log.info("the worker of the pool %s starts; it takes runs from %s in some seconds", POOL, PREFECT_API_URL.value())
     worker = _start()
     while not stop.wait(RECOVER_SECONDS):
-        if worker.poll() is not None:
-            log.warning("the worker ended with code %s; starting it again", worker.returncode)
-            worker = _start()
-        _recover()
+        worker = _tend(worker)
     _end(worker)
-    return 0
+
+
+def _refused(error: GanError) -> int:
+    log.error("error: %s", error)
+    return error.exit_code
+
+
+def _differs_from_the_last() -> Callable[[logging.LogRecord], bool]:
+    """Return a filter for a log that would say the same thing every ten seconds."""
+    said = ""
+
+    def differs(record: logging.LogRecord) -> bool:
+        nonlocal said
+        before, said = said, record.getMessage()
+        return said != before
+
+    return differs
 
 
 def _start() -> subprocess.Popen[bytes]:
@@ -73,13 +110,19 @@ def _start() -> subprocess.Popen[bytes]:
     return subprocess.Popen(WORKER, env={**ENVIRONMENT, **os.environ, name: value}, start_new_session=True)
 
 
-def _recover() -> None:
+def _tend(worker: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
+    """Start the worker again if it has ended, and put killed runs back; return the worker."""
     try:
-        with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}):  # it runs again soon, and a stop must not wait for it
+        with temporary_settings(HASTE):
+            check_api()
             for line in recover(POOL, store_from_env()):
                 log.info("%s", line)
+        if worker.poll() is not None:
+            log.warning("the worker ended with code %s; starting it again", worker.returncode)
+            return _start()
     except (httpx.HTTPError, PrefectException, GanError) as error:
-        log.warning("cannot put killed runs back at present; trying again in %.0f s: %s", RECOVER_SECONDS, error)
+        log.warning("cannot put killed runs back at present; trying again every %.0f s: %s", RECOVER_SECONDS, error)
+    return worker
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:

@@ -33,11 +33,9 @@ class TrainConfig(BaseModel):
 
     recipe: RecipeName = Field("tuned", description="The networks and the defaults.")
     num_steps: int | None = Field(
-        None, ge=1, le=100_000_000, description="Steps to train. A step is one update of each network."
+        None, ge=1, le=100_000_000, description="Steps to train; a step is one update of each network."
     )
-    seed: int | None = Field(
-        None, ge=0, le=2**63 - 1, description="Seed of the weights, the batches and the latents. Default 0."
-    )
+    seed: int | None = Field(None, ge=0, le=2**63 - 1, description="Seed of the weights, the batches and the latents.")
     batch_size: int = Field(64, ge=25, le=10_000, description="Real images in a step, and as many fakes.")
     latent_dim: int = Field(100, ge=1, le=10_000, description="Size of z, which is standard normal.")
     conditional: bool | None = Field(None, description="Condition both networks on the class of the image.")
@@ -55,7 +53,7 @@ class TrainConfig(BaseModel):
         gt=0,
         le=1,
         allow_inf_nan=False,
-        description="Learning rate at the last step; it decays linearly from --lr-decay-from.",
+        description="Learning rate at the last step, at the end of the linear decay.",
     )
     beta1: float | None = Field(None, ge=0, lt=1, description="Adam's decay rate of the first moment.")
     beta2: float | None = Field(None, ge=0, lt=1, description="Adam's decay rate of the second moment.")
@@ -86,22 +84,21 @@ class TrainConfig(BaseModel):
     )
     on_collapse: OnCollapse | None = Field(
         None,
-        description="What to do when training has collapsed or a network no longer learns. ignore: train on; fail: end "
+        description="What to do when training has collapsed or a network no longer learns; ignore: train on; fail: end "
         "the run; rollback: return to the last healthy checkpoint, with fresh latents; restart: start over with a "
-        "derived seed. After 3 more attempts the run fails.",
+        "derived seed; after 3 more attempts the run fails.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: cuda if it is usable, else cpu.")
     precision: Literal["float32", "bfloat16", "auto"] = Field(
         "float32",
-        description="Precision of matrix products and activations; weights and sums stay float32. auto: bfloat16 where "
+        description="Precision of matrix products and activations; weights and sums stay float32; auto: bfloat16 where "
         "it is faster (a CPU with AMX, an AMD CPU with AVX512-bf16, a GPU since Ampere), else float32.",
     )
     num_threads: int | None = Field(
         None,
         ge=1,
         le=256,
-        description="CPU threads. Another number gives other bits, so a run keeps it. Default: the usable cores, at "
-        "most 8.",
+        description="CPU threads; a run keeps their number, because another one gives other bits.",
     )
 
     @model_validator(mode="before")

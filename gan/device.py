@@ -29,7 +29,7 @@ def choose_device(asked: Literal["auto", "cpu", "cuda"]) -> Device:
     """
     if asked == "cpu":
         return Device("cpu", f"cpu, as asked: {cpu_name()}")
-    fault = _cuda_fault()
+    fault = cuda_fault()
     if fault is None:
         return Device("cuda", f"cuda: {torch.cuda.get_device_name()}")
     if asked == "cuda":
@@ -37,7 +37,7 @@ def choose_device(asked: Literal["auto", "cpu", "cuda"]) -> Device:
     return Device("cpu", f"cpu, since cuda cannot be used: {fault}; {cpu_name()}")
 
 
-def _cuda_fault() -> str | None:
+def cuda_fault() -> str | None:
     """Return why CUDA cannot be used, or None if an addition on it gives the right result."""
     if torch.version.cuda is None:
         return "this torch was built without CUDA"

@@ -5,6 +5,7 @@ GanError
 │   ├── IdxFormatError           bytes that are not an idx file of the expected kind
 │   ├── ChecksumError            content whose SHA-256 is not the expected one
 │   └── DownloadError            no mirror has a good copy of the file
+│       └── TooLargeError        a mirror's file has more bytes than the file may have
 ├── CheckpointError              no checkpoint, or only damaged ones
 ├── ConfigMismatchError          a run was resumed with another config
 ├── DeviceError                  the requested device cannot be used
@@ -38,6 +39,14 @@ class ChecksumError(DataError):
 
 class DownloadError(DataError):
     """A file of which no mirror has a good copy. Trying again may help."""
+
+
+class TooLargeError(DownloadError):
+    """A mirror's file with more bytes than the file may have. `head` are its first bytes."""
+
+    def __init__(self, message: str, head: bytes) -> None:
+        super().__init__(message)
+        self.head = head
 
 
 class CheckpointError(GanError):

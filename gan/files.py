@@ -5,14 +5,15 @@ import fcntl
 import hashlib
 import os
 import secrets
-import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from gan.errors import StorageError
 
 CHUNK = 1 << 20
+LITTLE_BYTES = 1 << 20  # a disk with less free counts as full
 
 
 class HashedStream:
@@ -140,17 +141,67 @@ def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
         os.close(handle)
 
 
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """Make a folder for the length of the block. Raises StorageError where there is no place for it."""
+    try:
+        folder = TemporaryDirectory(prefix="gan-")
+    except OSError as error:
+        raise storage_error(Path(_temporary_place(), "gan-"), 0, error) from error
+    with folder as name:
+        yield Path(name)
+
+
 def storage_error(path: Path, num_bytes: int, error: OSError) -> StorageError:
     """Return the StorageError for a failed write of `num_bytes` or more; 0: the size is not known."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        folder = next(parent for parent in path.parents if parent.exists())
-        free = shutil.disk_usage(folder).free
-        needed = f"at least {num_bytes:,} bytes are needed, " if num_bytes else ""
-        return StorageError(
-            f"{path}: the disk is full: {needed}{free:,} are free. "
-            "Make room and run the same command again. The earlier files are intact."
-        )
+        return StorageError(f"{path}: {_shortage(path, num_bytes, error.errno)} The earlier files are intact.")
     return StorageError(f"{path}: cannot be written ({error.strerror}). Check the folder's permissions and mount.")
+
+
+def _shortage(path: Path, num_bytes: int, number: int) -> str:
+    """Say what there is too little of, where, and what to do."""
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    needed = f"at least {num_bytes:,} bytes are needed, " if num_bytes else ""
+    again = "and run the same command again."
+    if number == errno.EDQUOT:
+        return f"your quota on this disk is used up. Delete files of yours there, or ask for more, {again}"
+    disk = os.statvfs(folder)
+    if disk.f_files and not disk.f_favail:
+        return f"the disk has room, but cannot hold more files (no inode is free). Delete files there, {again}"
+    free = disk.f_bavail * disk.f_frsize
+    others = [] if free < max(num_bytes, LITTLE_BYTES) else _full_places()
+    if others:
+        return (
+            f"no space is left, although this disk has {free:,} bytes free: {others[0]} is full. "
+            f"Make room there, or set that variable to a folder on another disk, {again}"
+        )
+    is_temporary_file = Path(_temporary_place()) in path.parents
+    or_elsewhere = ", or set TMPDIR to a folder on another disk, " if is_temporary_file else " "
+    return f"the disk is full: {needed}{free:,} are free. Make room{or_elsewhere}{again}"
+
+
+def _full_places() -> list[str]:
+    """List the folders outside of runs and stores, for temporary files and caches, whose disks are full."""
+    home = os.environ.get("HOME", "/")
+    folders = {
+        "TMPDIR": _temporary_place(),
+        "XDG_CACHE_HOME": os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache",
+        "NUMBA_CACHE_DIR": os.environ.get("NUMBA_CACHE_DIR", ""),
+    }
+    return [f"{folder} ({name})" for name, folder in folders.items() if folder and _is_full(folder)]
+
+
+def _temporary_place() -> str:
+    return os.environ.get("TMPDIR") or "/tmp"
+
+
+def _is_full(folder: str) -> bool:
+    try:
+        disk = os.statvfs(folder)
+    except OSError:  # there is no such folder
+        return False
+    return disk.f_bavail * disk.f_frsize < LITTLE_BYTES or (disk.f_files > 0 and not disk.f_favail)
 
 
 def _remove(temporary: str | None) -> None:

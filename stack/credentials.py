@@ -4,11 +4,14 @@ They are created once, on a volume that only this one-shot service sees. Each se
 volume of its own. If such a volume is lost, it is filled again with the same credentials.
 """
 
+import base64
+import hmac
 import json
 import os
 import secrets
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import click
 
@@ -20,7 +23,10 @@ POSTGRES_USER = "prefect"
 MINIO_ROOT_USER = "minio-root"
 S3_USER = "gan-train"
 PREFECT_USER = "admin"
+ADDRESSES = ("PREFECT_PUBLIC_URL", "S3_PUBLIC_ENDPOINT_URL")  # for people and browsers
+EVERY_INTERFACE = ("0.0.0.0", "::")
 PRIVATE = 0o400
+YEAR_2100 = 4_102_444_800
 SHARED = 0o444  # Postgres' user id is not known here, and no other service mounts its volume
 
 
@@ -37,6 +43,16 @@ class Credentials:
     def prefect_auth(self) -> str:
         """Return Prefect's auth string. Its UI asks for the same string."""
         return f"{PREFECT_USER}:{self.prefect_password}"
+
+    @property
+    def minio_metrics_token(self) -> str:
+        """Return the bearer token with which Prometheus reads MinIO's metrics: a JWT signed with the root password."""
+        claims: tuple[dict[str, object], ...] = (
+            {"alg": "HS512", "typ": "JWT"},
+            {"exp": YEAR_2100, "iss": "prometheus", "sub": MINIO_ROOT_USER},
+        )
+        signed = ".".join(_base64(json.dumps(part).encode()) for part in claims)
+        return f"{signed}.{_base64(hmac.digest(self.minio_root_password.encode(), signed.encode(), 'sha512'))}"
 
     def files(self) -> dict[str, tuple[str, int]]:
         """Return the files of each service, as content and mode by path. A path begins with the volume's name."""
@@ -60,6 +76,10 @@ class Credentials:
                 PRIVATE,
             ),
         }
+
+
+def _base64(content: bytes) -> str:
+    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
 
 
 def profile(**settings: str) -> str:
@@ -101,6 +121,32 @@ def write(path: Path, content: str, mode: int) -> None:
     path.chmod(mode)
 
 
+def check_addresses(addresses: dict[str, str]) -> None:
+    """Check the addresses of the stack that people are told, given by the variable that holds each.
+
+    Raises:
+        GanError: a browser cannot open one.
+    """
+    for name, address in addresses.items():
+        host = _host(address)
+        if host in EVERY_INTERFACE:
+            raise GanError(
+                f"BIND_ADDRESS is {host}: every address of this machine, but none that a browser can open. "
+                "Set PUBLIC_HOST in .env to the name or the address of this machine."
+            )
+        if host is None:
+            raise GanError(f"{name} is {address!r}. Set it in .env to an address such as http://HOST:PORT.")
+
+
+def _host(address: str) -> str | None:
+    """Return the host of a web address, or None if it is not one."""
+    try:
+        parts = urlsplit(address)
+    except ValueError:  # a bracket left open
+        return None
+    return (parts.hostname or None) if parts.scheme in ("http", "https") else None
+
+
 def describe(known: Credentials, prefect_url: str, s3_url: str, region: str) -> str:
     """Return what a person needs, as lines that a shell on the host can read."""
     return f"""\
@@ -115,6 +161,7 @@ export AWS_SECRET_ACCESS_KEY={known.s3_secret_key}
 export AWS_DEFAULT_REGION={region}
 
 # MinIO's console: {MINIO_ROOT_USER} {known.minio_root_password}
+# MinIO's metrics, for Prometheus: bearer token {known.minio_metrics_token}
 # PostgreSQL (not published): {POSTGRES_USER} {known.postgres_password}"""
 
 
@@ -130,6 +177,10 @@ def main(context: click.Context, root: Path) -> None:
 @click.pass_obj
 def make_command(root: Path) -> None:
     """Make what is missing; print nothing."""
+    try:
+        check_addresses({name: os.environ[name] for name in ADDRESSES if name in os.environ})
+    except GanError as error:
+        raise click.ClickException(str(error)) from error
     make(root)
 
 
@@ -141,7 +192,7 @@ def show_command(root: Path) -> None:
         known = read(root)
     except GanError as error:
         raise click.ClickException(str(error)) from error
-    addresses = (os.environ[name] for name in ("PREFECT_PUBLIC_URL", "S3_PUBLIC_ENDPOINT_URL", "AWS_DEFAULT_REGION"))
+    addresses = (os.environ[name] for name in (*ADDRESSES, "AWS_DEFAULT_REGION"))
     click.echo(describe(known, *addresses))
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import socket
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,11 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from stack.bucket import policy
-from stack.credentials import describe, main, make, read
+from gan.errors import GanError
+from stack import backup, ports
+from stack.bucket import READ_BUCKET, READ_OBJECTS, policy
+from stack.bucket import main as bucket_main
+from stack.credentials import check_addresses, describe, main, make, read
 
 ROOT = Path(__file__).parent.parent
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -118,6 +122,104 @@ def test_the_app_may_use_only_its_own_bucket() -> None:
     actions = {name for statement in policy("digits")["Statement"] for name in statement["Action"]}
     assert resources == {"arn:aws:s3:::digits", "arn:aws:s3:::digits/*"}
     assert not [action for action in actions if "*" in action]
+
+
+def test_a_reader_of_the_bucket_changes_nothing_in_it() -> None:
+    actions = {name for rule in policy("digits", READ_BUCKET, READ_OBJECTS)["Statement"] for name in rule["Action"]}
+    assert actions == {"s3:GetBucketLocation", "s3:ListBucket", "s3:GetObject"}
+
+
+@pytest.mark.parametrize("name", ["gan-train", "minio-root", "ad", "a" * 21, "ada lovelace", "ada/x", "$(id)", "-x1"])
+def test_the_name_of_a_person_is_checked_before_minio_is_asked(name: str) -> None:
+    done = CliRunner().invoke(bucket_main, ["add", "--", name])
+    assert (done.exit_code, "a name has 3 to 20 letters and digits" in done.output) == (2, True)
+
+
+@pytest.mark.parametrize("address", ["http://0.0.0.0:4200", "http://[::]:9000", "https://0.0.0.0"])
+def test_an_address_that_no_browser_can_open_is_refused_with_what_to_set(address: str) -> None:
+    with pytest.raises(GanError, match=r"^BIND_ADDRESS is \S+: .* Set PUBLIC_HOST in \.env to the name"):
+        check_addresses({"PREFECT_PUBLIC_URL": address})
+
+
+@pytest.mark.parametrize("address", ["", "gan.example.org:4200", "ftp://gan", "http://[::1", "https://"])
+def test_an_address_that_is_none_names_its_variable(address: str) -> None:
+    with pytest.raises(GanError, match=r"^S3_PUBLIC_ENDPOINT_URL is "):
+        check_addresses({"PREFECT_PUBLIC_URL": "http://127.0.0.1:4200", "S3_PUBLIC_ENDPOINT_URL": address})
+
+
+def test_the_addresses_are_checked_before_anything_is_made(tmp_path: Path) -> None:
+    env = {"PREFECT_PUBLIC_URL": "http://0.0.0.0:4200"}
+    done = CliRunner().invoke(main, ["--root", str(tmp_path), "make"], env=env)
+    assert (done.exit_code, modes(tmp_path)) == (1, {})
+    assert "Set PUBLIC_HOST" in done.output
+
+
+def test_every_address_for_people_follows_the_bind_address_and_the_public_host() -> None:
+    host = "http://${PUBLIC_HOST:-${BIND_ADDRESS:-127.0.0.1}}"
+    expected = {
+        "PREFECT_UI_URL": f"${{PREFECT_PUBLIC_URL:-{host}:${{PREFECT_PORT:-4200}}}}",
+        "PREFECT_PUBLIC_URL": f"${{PREFECT_PUBLIC_URL:-{host}:${{PREFECT_PORT:-4200}}}}",
+        "S3_PUBLIC_ENDPOINT_URL": f"${{S3_PUBLIC_ENDPOINT_URL:-{host}:${{MINIO_PORT:-9000}}}}",
+    }
+    given = [item for service in SERVICES.values() for item in service.get("environment", {}).items()]
+    assert [(name, value) for name, value in given if expected.get(name, value) != value] == []
+    assert {name for name, value in given if "127.0.0.1" in str(value)} == expected.keys()
+
+
+def test_each_image_is_built_once_and_named_after_the_project() -> None:
+    built = [service["image"] for service in SERVICES.values() if "build" in service]
+    tag = "${GAN_TAG:-${COMPOSE_PROJECT_NAME:-local}}"
+    assert sorted(built) == [f"gan-train-minio:{tag}", f"gan-train-tensorboard:{tag}", f"gan-train:{tag}"]
+    assert {service["image"] for service in SERVICES.values()} - {*built} == {SERVICES["postgres"]["image"]}
+    assert "name" not in COMPOSE  # so a second checkout does not take over the stack of the first
+
+
+def published(host: str, number: int, target: int = 4200) -> dict[str, Any]:
+    """Return a part of what `docker compose config` prints."""
+    return {"services": {"one": {"ports": [{"host_ip": host, "published": str(number), "target": target}]}, "two": {}}}
+
+
+@pytest.mark.parametrize("target", ports.VARIABLES)
+def test_a_taken_port_names_its_variable(target: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        number = other.getsockname()[1]
+        [line] = ports.problems(published("127.0.0.1", number, target), set())
+        assert ports.problems(published("127.0.0.1", number, target), {"one"}) == []  # the stack itself has it
+    variable = ports.VARIABLES[target]
+    assert line == f"port {number} is taken by another program. Set {variable} in .env to a free port."
+    assert ports.problems(published("127.0.0.1", number, target), set()) == []
+
+
+def test_an_address_of_another_machine_names_its_variable() -> None:
+    [line] = ports.problems(published("192.0.2.1", 4200), set())
+    assert line == "this machine does not have the address 192.0.2.1. Correct BIND_ADDRESS in .env."
+
+
+def test_every_published_port_has_its_variable() -> None:
+    given = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert {int(port.rpartition(":")[2]): VARIABLE.findall(port)[1] for port in given} == ports.VARIABLES
+
+
+def test_every_volume_is_saved_or_made_anew_at_each_start() -> None:
+    made_anew = {name for name in COMPOSE["volumes"] if name.startswith("credentials-")} | {"postgres-socket"}
+    assert {*backup.VOLUMES} | made_anew == COMPOSE["volumes"].keys()
+
+
+def test_a_folder_that_exists_is_not_overwritten_by_a_backup(tmp_path: Path) -> None:
+    with pytest.raises(SystemExit, match=f"^Error: {tmp_path} exists already. Name a new folder.$"):
+        backup.main(["save", str(tmp_path)])
+
+
+def test_a_folder_without_every_file_is_not_restored(tmp_path: Path) -> None:
+    for name in backup.VOLUMES[:-1]:
+        (tmp_path / f"{name}.tgz").touch()
+    with pytest.raises(SystemExit, match=f"^Error: {tmp_path}/runs.tgz is missing: this is no backup of the stack.$"):
+        backup.main(["restore", str(tmp_path)])
+
+
+def test_the_database_keeps_utf8_in_every_image() -> None:
+    environment = SERVICES["postgres"]["environment"]
+    assert (environment["POSTGRES_INITDB_ARGS"], environment["LC_ALL"]) == ("--encoding=UTF8", "C.UTF-8")
 
 
 @pytest.mark.parametrize("name", SERVICES)

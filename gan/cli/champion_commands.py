@@ -8,7 +8,7 @@ import click
 from gan.cli.common_options import JSON, MNIST_ONLY, PATH, STORE
 from gan.cli.entry import DebugGroup
 
-RUN_ADDRESS = re.compile(r"(?:(?P<store>.*)/)?runs/[^/]+/?")
+RUN_ADDRESS = re.compile(r"(?:(?P<store>.*)/)?runs/(?P<run_id>[^/]+)/?")
 REASON = click.option("--reason", metavar="TEXT", help="Reason, for the history.")
 
 
@@ -84,13 +84,21 @@ def promote(run: str, force: bool, reason: str | None, data_dir: Path, as_json: 
     from gan.registry.champion import me
     from gan.registry.promotion import comparer, measure
     from gan.registry.promotion import promote as decide
+    from gan.runs import layout
+    from gan.runs.manifest import check_run_id
+    from gan.runs.provenance import check_trained_on
     from gan.storage.address import open_store
     from gan.sync.stored_run import StoredRun
 
+    check_run_id(found["run_id"])
     store = open_store(found["store"] or ".")
+    stored = StoredRun(store, found["run_id"])
     download_from_store(store, data_dir)
-    evaluator = Evaluator(load_dataset(data_dir, hint=MNIST_ONLY), choose_device("auto").kind)
-    challenger = measure(StoredRun.at(run), evaluator)
+    data = load_dataset(data_dir, hint=MNIST_ONLY)
+    stored.published_manifest()
+    check_trained_on(data.sha256, stored.read(layout.PROVENANCE), run)
+    evaluator = Evaluator(data, choose_device("auto").kind)
+    challenger = measure(stored, evaluator)
     compare_with = comparer(store, challenger, evaluator)
     decision = decide(store, challenger, compare_with, me(), force=force, reason=reason)
     click.echo(decision.to_json() if as_json else decision)

@@ -49,14 +49,17 @@ def evaluate(run: str, data_dir: Path, as_json: bool) -> None:
     from gan.evaluation.evaluator import NUM_SAMPLES, Evaluator
     from gan.recipes.draw import draw
     from gan.registry.champion import champion_checkpoint, find_champion
+    from gan.runs.provenance import check_trained_on, provenance_beside
     from gan.runs.sampling import load_sampler
     from gan.sync.cache import checkpoint_copy
 
     found = find_champion(run)
     if found:
         download_from_store(found[0], data_dir)  # this machine may have no data set of its own
-    network, config, step = load_sampler(champion_checkpoint(*found) if found else checkpoint_copy(run))
+    path = champion_checkpoint(*found) if found else checkpoint_copy(run)
+    network, config, step = load_sampler(path)
     data = load_dataset(data_dir, hint=MNIST_ONLY)
+    check_trained_on(data.sha256, provenance_beside(path), run)
     samples = draw(network, config.latent_dim, NUM_SAMPLES, seed=0)
     evaluation = Evaluator(data, choose_device("auto").kind).evaluate(samples)
     if as_json:

@@ -31,6 +31,11 @@ class Dataset:
         """Return whether each of the four files is MNIST's own."""
         return self.sha256 == {file.name: file.sha256 for file in mnist.FILES}
 
+    @property
+    def class_counts(self) -> NDArray[np.int64]:
+        """Return how many training images each class has, (10,)."""
+        return np.bincount(self.train_labels, minlength=10)
+
 
 class FileCheck(NamedTuple):
     """The result of validate_dataset() for one file."""

@@ -13,7 +13,7 @@ from gan.data.idx import GZIP_MAGIC
 from gan.data.mirrors import Mirror, fetch, open_mirror
 from gan.data.mnist import FileContent, FileSpec
 from gan.data.web import DEFAULT_LIMITS, Limits
-from gan.errors import ChecksumError, DataError, DownloadError, IdxFormatError
+from gan.errors import ChecksumError, DataError, DownloadError, IdxFormatError, TooLargeError
 from gan.files import atomic_write, locked, storage_error
 from gan.storage.masking import masked_url
 
@@ -120,7 +120,7 @@ def _fetch(data_dir: Path, spec: FileSpec, sources: dict[str, Mirror], progress:
     reasons = []
     for url, mirror in list(sources.items()):
         try:
-            data = fetch(mirror, spec.name, spec.max_bytes, partial(progress, spec.name))
+            data = _fetch_from(mirror, spec, progress)
             content = spec.check(data, spec.name)
         except DataError as error:
             log.warning("%s: mirror %s: %s", spec.name, masked_url(url), error)
@@ -137,6 +137,15 @@ def _fetch(data_dir: Path, spec: FileSpec, sources: dict[str, Mirror], progress:
         f"yourself: put {names} (each unpacked or as .gz) into {data_dir.absolute()} and check them with "
         "`gan validate`."
     )
+
+
+def _fetch_from(mirror: Mirror, spec: FileSpec, progress: Progress) -> bytes:
+    """Return the bytes of a mirror's file. Where it is too large because it is of another type, the error says that."""
+    try:
+        return fetch(mirror, spec.name, spec.max_bytes, partial(progress, spec.name))
+    except TooLargeError as error:
+        spec.check_head(error.head, spec.name)
+        raise
 
 
 def _rename_damaged(damaged: Sequence[Path], spec: FileSpec) -> None:

@@ -105,7 +105,7 @@ class FileSpec:
                 size = os.fstat(file.fileno()).st_size
                 if size > self.max_bytes:
                     # A file of another type is too large, too, if its items take more bytes. Its type comes first.
-                    idx.check_head(file.read(HEAD_BYTES), str(path), self.item_shape, self.max_items)
+                    self.check_head(file.read(HEAD_BYTES), str(path))
                     raise IdxFormatError(f"{path}: found {size:,} bytes, expected at most {self.max_bytes:,}")
                 data = file.read()
         except FileNotFoundError:
@@ -113,6 +113,10 @@ class FileSpec:
         except OSError as error:
             raise DataError(f"{path}: cannot be read ({error.strerror}). Check its permissions.") from error
         return self.check(data, str(path))
+
+    def check_head(self, head: bytes, where: str) -> None:
+        """Raise IdxFormatError where the first bytes of a file show that it is of another type."""
+        idx.check_head(head, where, self.item_shape, self.max_items)
 
     def check(self, data: bytes, where: str) -> FileContent:
         """Check every byte of a file's content.

@@ -11,11 +11,12 @@ import httpx
 from anyio import fail_after, getaddrinfo
 from anyio.from_thread import start_blocking_portal
 
-from gan.errors import DownloadError
+from gan.errors import DownloadError, TooLargeError
 
 Report = Callable[[int, int | None], None]  # bytes so far, total bytes if known
 
 MAX_REDIRECTS = 5
+HEAD_BYTES = 1024  # of a file that is too large: enough to see of which type it is
 MISSING = (403, 404, 410)  # S3 answers 403 for a missing key if the client may not list the bucket
 # Identity: a server must not compress a file on the way, because the bytes are stored as they come.
 HEADERS = {"User-Agent": "gan-train", "Accept-Encoding": "identity"}
@@ -120,27 +121,31 @@ class CappedBody:
     """The bytes of a file, of which a size may be announced and `max_bytes` may be kept."""
 
     def __init__(self, size: int | None, max_bytes: int, report: Report) -> None:
-        """Raise DownloadError if the announced size is too large."""
-        if size is not None and size > max_bytes:
-            raise DownloadError(f"too large: found {size:,} bytes, expected at most {max_bytes:,}")
         self._size = size
         self._max_bytes = max_bytes
         self._report = report
         self._data = bytearray()
 
     def add(self, chunk: bytes) -> None:
-        """Append a chunk and report the progress. Raises DownloadError if the file is too large."""
+        """Append a chunk and report the progress. Raises TooLargeError if the file is too large, or will be."""
         self._data += chunk
-        if len(self._data) > self._max_bytes:
-            found = f"{len(self._data):,} bytes and more"
-            raise DownloadError(f"too large: found {found}, expected at most {self._max_bytes:,}")
+        if len(self._data) > min(self._max_bytes, HEAD_BYTES):
+            self._check_size()
         self._report(len(self._data), self._size)
 
     def finish(self) -> bytes:
-        """Return the whole file. Raises DownloadError if it is shorter than announced."""
+        """Return the whole file. Raises DownloadError if it is shorter than announced, or too large."""
+        self._check_size()
         if self._size is not None and len(self._data) < self._size:
             raise DownloadError(f"broke off: found {len(self._data):,} bytes, expected {self._size:,}")
         return bytes(self._data)
+
+    def _check_size(self) -> None:
+        announced = self._size or 0
+        if max(announced, len(self._data)) > self._max_bytes:
+            found = f"{announced:,} bytes" if announced > self._max_bytes else f"{len(self._data):,} bytes and more"
+            message = f"too large: found {found}, expected at most {self._max_bytes:,}"
+            raise TooLargeError(message, bytes(self._data[:HEAD_BYTES]))
 
 
 def _reason(error: BaseException) -> str:

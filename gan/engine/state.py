@@ -12,11 +12,13 @@ from gan.config import RunConfig
 from gan.engine.adam import Moments
 from gan.errors import CheckpointError
 from gan.health import Health
-from gan.recipes.generator import Generator
+from gan.recipes.generator import CLASS_COUNTS, Generator
 from gan.recipes.networks import make_networks
 from gan.seeds import derive_seed, make_rng
 
 NUM_FIXED = 25  # the 5x5 grid
+MAX_COUNT = 2**32  # images of a class: more than any data set has, and the sum is no overflow
+OPTIONAL = {"health", "class_counts"}  # tensors that not every checkpoint has
 ADVICE = "Restore it from a copy, or use the gan-train that wrote it."
 
 
@@ -26,13 +28,20 @@ class TrainState:
     From two states with equal `tensors()`, equal configs train to equal bits on the same machine.
     """
 
-    def __init__(self, config: RunConfig, dtype: torch.dtype = torch.float32) -> None:
-        """Make the state before the first step of a resolved config, on its device."""
+    def __init__(
+        self, config: RunConfig, dtype: torch.dtype = torch.float32, class_counts: Tensor | None = None
+    ) -> None:
+        """Make the state before the first step of a resolved config, on its device.
+
+        `class_counts` (10,) int64 are those of the training images; None: MNIST's.
+        """
         device = torch.device(config.device)
         with torch.random.fork_rng(devices=[]):
             # Draw on the CPU in float32, so that every device and precision starts from the same weights.
             torch.manual_seed(derive_seed(config.seed, "weights"))
             self.generator, self.discriminator = make_networks(config)
+        if class_counts is not None:
+            self.generator.use_class_counts(class_counts)
         self.generator.to(device, dtype)
         self.discriminator.to(device, dtype)
         self.ema: Generator | None = copy.deepcopy(self.generator).eval() if config.ema_decay else None
@@ -62,7 +71,11 @@ class TrainState:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the state by name, on the CPU; weights and moments may share memory with the state."""
-        return {name: tensor.detach().cpu().contiguous() for name, tensor in self._named_tensors().items()} | {
+        counts = self.generator.class_counts.cpu()
+        is_mnist = counts.tolist() == [*CLASS_COUNTS]
+        found = {} if is_mnist or not self.generator.conditional else {"class_counts": counts}
+        found |= {name: tensor.detach().cpu().contiguous() for name, tensor in self._named_tensors().items()}
+        return found | {
             "step": torch.tensor(self.step),
             "random": self.rng.get_state(),
             "g_losses": torch.from_numpy(self.g_losses),
@@ -77,8 +90,8 @@ class TrainState:
             CheckpointError: names, shapes, dtypes or what they hold differ. The state may then be half overwritten.
         """
         targets = self._named_tensors()
-        expected = targets.keys() | {"step", "random", "g_losses", "d_losses", "health"}
-        differing = sorted(expected ^ (tensors.keys() | {"health"}))  # older checkpoints have no "health"
+        expected = targets.keys() | {"step", "random", "g_losses", "d_losses"}
+        differing = sorted(expected ^ (tensors.keys() - OPTIONAL))
         if differing:
             raise CheckpointError(
                 f"the checkpoint does not fit this version: missing or unknown tensors "
@@ -94,6 +107,8 @@ class TrainState:
             raise CheckpointError(
                 f"the checkpoint is damaged: random is no state of a generator ({error}). {ADVICE}"
             ) from error
+        for network in filter(None, (self.generator, self.ema)):
+            network.use_class_counts(read_class_counts(tensors))
         self.g_losses, self.d_losses = read_losses(tensors)
         self.step = int(tensors["step"])
         self.health = read_health(tensors)
@@ -121,6 +136,21 @@ def read_losses(tensors: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
     for name in ("g_losses", "d_losses"):
         _check_fits(name, tensors[name], torch.float32, torch.Size((int(tensors["step"]),)))
     return tensors["g_losses"].numpy().copy(), tensors["d_losses"].numpy().copy()
+
+
+def read_class_counts(tensors: dict[str, Tensor]) -> Tensor:
+    """Return how many training images of each class a state's tensors name, (10,) int64: without any, MNIST's.
+
+    Raises:
+        CheckpointError: the tensor holds something else.
+    """
+    if "class_counts" not in tensors:
+        return torch.tensor(CLASS_COUNTS)
+    counts = tensors["class_counts"]
+    _check_fits("class_counts", counts, torch.int64, torch.Size((len(CLASS_COUNTS),)))
+    if not 0 <= int(counts.min()) <= int(counts.max()) < MAX_COUNT or not counts.any():
+        raise CheckpointError(f"the checkpoint is damaged: class_counts is {counts.tolist()}. {ADVICE}")
+    return counts
 
 
 def read_health(tensors: dict[str, Tensor]) -> Health:

@@ -1,18 +1,14 @@
-"""How are the options and the defaults of recipes described: in --help, in Prefect's form and in docs/?"""
+"""How are the options and the defaults of recipes described: in --help, in reports and in docs/?"""
 
 from dataclasses import fields
 from itertools import groupby
-from typing import Any
-
-from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
-from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
 
 from gan.config import TrainConfig
 from gan.recipes.base import Defaults
-from gan.recipes.resolve import RECIPES, check
+from gan.recipes.resolve import RECIPES
 
 OF_RECIPES = [field.name for field in fields(Defaults)]  # the options whose default depends on the recipe
+OTHERS = {"seed": "0", "num_threads": "the usable cores, at most 8"}  # what the other open options become
 
 
 def describe(name: str) -> str:
@@ -20,12 +16,17 @@ def describe(name: str) -> str:
     field = TrainConfig.model_fields[name]
     parts = [str(field.description)]
     if name == "recipe":
-        parts.append("; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values()) + ".")
-    if field.default is not None:
-        parts.append(f"Default {field.default}.")
-    elif name in OF_RECIPES:
-        parts.append(f"Recipe: {_recipe_defaults(name)}.")
+        parts.append(f"{recipe_summaries()}.")
+    if name in OF_RECIPES:
+        parts.append(f"Recipe: {recipe_defaults(name)}.")
+    else:
+        parts.append(f"Default {OTHERS.get(name, field.default)}.")
     return " ".join(parts)
+
+
+def recipe_summaries() -> str:
+    """Return what each recipe is."""
+    return "; ".join(f"{recipe.name}: {recipe.summary}" for recipe in RECIPES.values())
 
 
 def defaults_table() -> str:
@@ -42,22 +43,7 @@ def flag_of(name: str) -> str:
     return "--" + name.replace("_", "-")
 
 
-class DescribedByRecipes:
-    """Annotate a parameter of type TrainConfig: it is checked by its recipe, and its JSON schema has all help texts."""
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Check the config after its fields."""
-        return core_schema.no_info_after_validator_function(check, handler(source))
-
-    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Describe each field as --help does."""
-        reference = handler(schema)
-        for name, field in handler.resolve_ref_schema(reference)["properties"].items():
-            field["description"] = describe(name)
-        return reference
-
-
-def _recipe_defaults(name: str) -> str:
+def recipe_defaults(name: str) -> str:
     """Return each recipe's default of a field, those that are equal together."""
     texts = []
     for recipe in RECIPES.values():

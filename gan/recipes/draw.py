@@ -15,10 +15,13 @@ CHUNK = 1000  # images a pass: 10,000 at once would take 200 MB more
 def draw(network: Generator, latent_dim: int, count: int, seed: int, digit: int | None = None) -> Tensor:
     """Return `count` samples (N, 1, 28, 28) uint8; the same seed gives the same first samples whatever the count.
 
-    With `digit`, all are of that class. Raises ConfigMismatchError when the network is not class-conditional.
+    With `digit`, all are of that class. Raises ConfigMismatchError when the network cannot draw that class alone.
     """
     if digit is not None and not network.conditional:
         raise ConfigMismatchError("--digit: the run is not class-conditional (conditional: false in its config.json)")
+    if digit is not None and not network.class_counts[digit]:
+        known = ", ".join(map(str, network.class_counts.nonzero().flatten().tolist()))
+        raise ConfigMismatchError(f"--digit: the run's training images have no {digit}. They have {known}")
     rng = make_rng(seed, "samples")
     chunks = [min(CHUNK, count - done) for done in range(0, count, CHUNK)]
     device = next(network.parameters()).device  # the latents are drawn on the CPU: every device gets the same

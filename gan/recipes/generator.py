@@ -7,29 +7,36 @@ from gan.recipes.base import NUM_CLASSES
 
 IMAGE_SHAPE = (1, 28, 28)
 NUM_PIXELS = 28 * 28
-CLASS_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # of 0 to 9 among the training images
+CLASS_COUNTS = (5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949)  # of 0 to 9 in MNIST's training images
 CODE_LENGTH = 3.0  # of the vector that stands for a class, beside latents of length 10 or so
 
 
 class Generator(nn.Module):
     """Map latents to images by the layers of a recipe.
 
-    The first latent decides the class: each is chosen as often as MNIST has it. A class-conditional generator also
-    reads the class as a one-hot vector (Mirza and Osindero 2014). Without that vector, it must pass through images
-    between two classes that are neither.
+    The first latent decides the class: each is chosen as often as the training images have it, MNIST's unless
+    `use_class_counts` says otherwise. A class-conditional generator also reads the class as a one-hot vector (Mirza and
+    Osindero 2014). Without that vector, it must pass through images between two classes that are neither.
     """
 
     layers: nn.Sequential
     conditional: bool
+    class_counts: Tensor  # (10,) int64, of 0 to 9 among the training images
     edges: Tensor  # (9,), the values of the first latent at which the class changes
     codes: Tensor  # (10, 10), a row a class
 
     def __init__(self, *, conditional: bool) -> None:
         super().__init__()
         self.conditional = conditional
-        shares = torch.tensor(CLASS_COUNTS).cumsum(0)[:-1] / sum(CLASS_COUNTS)
-        self.register_buffer("edges", torch.special.ndtri(shares), persistent=False)
+        counts = torch.tensor(CLASS_COUNTS)
+        self.register_buffer("class_counts", counts, persistent=False)
+        self.register_buffer("edges", _edges(counts), persistent=False)
         self.register_buffer("codes", torch.eye(NUM_CLASSES) * CODE_LENGTH, persistent=False)
+
+    def use_class_counts(self, counts: Tensor) -> None:
+        """Choose each class as often as `counts` (10,) int64 say; never one with a count of 0."""
+        self.class_counts.copy_(counts)
+        self.edges.copy_(_edges(counts))
 
     def forward(self, z: Tensor) -> Tensor:
         """Return images (B, 1, 28, 28) in [-1, 1] for latents (B, latent_dim)."""
@@ -45,10 +52,21 @@ class Generator(nn.Module):
 
         The first latent keeps its quantile, taken among the values that stand for the class.
         """
-        below = torch.tensor([0, *CLASS_COUNTS], dtype=torch.float64, device=z.device).cumsum(0) / sum(CLASS_COUNTS)
+        counts = self.class_counts.tolist()
+        below = torch.tensor([0, *counts], dtype=torch.float64, device=z.device).cumsum(0) / sum(counts)
         quantile = below[label] + (below[label + 1] - below[label]) * torch.special.ndtr(z[:, :1].double())
-        return torch.cat([torch.special.ndtri(quantile).to(z.dtype), z[:, 1:]], 1)
+        inf = z.new_tensor([torch.inf])
+        edges = torch.cat([-inf, self.edges.to(z.dtype), inf])
+        first = torch.special.ndtri(quantile).to(z.dtype)
+        # Rounding may have moved it to the edge, which belongs to the class below.
+        first = first.clamp(torch.nextafter(edges[label], inf[0]), edges[label + 1])
+        return torch.cat([first, z[:, 1:]], 1)
 
     def inputs(self, z: Tensor, labels: Tensor) -> Tensor:
         """Return what the layers read: here the latents, then the classes' vectors, (B, latent_dim + 10)."""
         return torch.cat([z, self.codes.to(z.dtype).index_select(0, labels)], 1)
+
+
+def _edges(counts: Tensor) -> Tensor:
+    """Return (9,): the values that divide a standard normal variable into shares like `counts` (10,) int64."""
+    return torch.special.ndtri(counts.cumsum(0)[:-1] / counts.sum())

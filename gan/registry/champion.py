@@ -22,6 +22,7 @@ from gan.runs import layout
 from gan.runs.manifest import Sha256, check_run_id
 from gan.storage.address import is_remote, open_store
 from gan.storage.base import Store
+from gan.storage.conditions import swap
 from gan.sync.cache import checkpoint_copy
 from gan.sync.stored_run import StoredRun
 
@@ -122,13 +123,17 @@ def append(store: Store, found: Found, change: Change) -> bool:
     """Add a change to the history that was found; return False, changing nothing, when the history has changed since.
 
     Raises:
-        StorageError: the store cannot be written.
+        StorageError: the store cannot be written, or does not keep conditions.
     """
     after = History(history=[*found.history.history, change])
-    if store.replace(CHAMPION, after.model_dump_json(indent=2).encode() + b"\n", found.version) is not None:
+    if swap(store, CHAMPION, _content(after), found.version, _content(History())) is not None:
         return True
     # Another process was first; or the write was done, and its answer was lost.
     return any(other.id == change.id for other in read_champion(store).history.history)
+
+
+def _content(history: History) -> bytes:
+    return history.model_dump_json(indent=2).encode() + b"\n"
 
 
 def rollback(store: Store, by: str, reason: str) -> Change:

@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -14,6 +12,7 @@ from gan.evaluation.classifier import WEIGHTS_SHA256, ClassifierOutputs, classif
 from gan.evaluation.comparison import compare
 from gan.evaluation.evaluator import NUM_SAMPLES, Evaluator
 from gan.evaluation.results import Comparison, Evaluation, Metric
+from gan.files import temporary_folder
 from gan.recipes.draw import draw
 from gan.registry.champion import Change, History, append, is_stored, not_promoted, read_champion
 from gan.runs import layout
@@ -109,14 +108,15 @@ def measure(
     name = champion.checkpoint if champion else best_checkpoint(manifest)
     if champion and (name not in manifest.files or manifest.files[name].sha256 != champion.sha256):
         raise not_promoted(run.where(name), champion, str(manifest.files.get(name, "no such file")))
-    with TemporaryDirectory(prefix="gan-") as folder:  # not the cache: it would grow with each champion of a worker
-        fetch_files(run, manifest, (file for file in manifest.files if file.startswith(name)), Path(folder))
-        network, config, step = load_sampler(Path(folder, name))
+    with temporary_folder() as folder:  # not the cache: it would grow with each champion of a worker
+        fetch_files(run, manifest, (file for file in manifest.files if file.startswith(name)), folder)
+        network, config, step = load_sampler(folder / name)
     images = draw(network, config.latent_dim, num_samples, SEED)
     seen = classify(evaluator.classifier, images)
     known = champion.evaluation if champion and champion.evaluation.judge == WEIGHTS_SHA256 else None
     evaluation = known or evaluator.evaluate(images, seen)
-    return Challenger(manifest.run_id, step, manifest.files[name].sha256, evaluation, seen)
+    # A copy of a run directory has the manifest of the first one: the address names the run.
+    return Challenger(run.run_id or manifest.run_id, step, manifest.files[name].sha256, evaluation, seen)
 
 
 def best_checkpoint(manifest: Manifest) -> str:

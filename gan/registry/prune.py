@@ -91,7 +91,7 @@ def prune(store: Store, run_id: str, *, champions: bool = False) -> None:
         run.delete(layout.MANIFEST)
         for name in [info.key for info in run.files()]:
             run.delete(name)
-        store.sweep(run.prefix)
+        run.sweep()
     store.delete(lease_key(run_id))
 
 

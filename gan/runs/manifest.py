@@ -115,8 +115,11 @@ class Manifest(BaseModel):
         return sum(entry.size for entry in self.files.values())
 
     def differences(self, found: "Manifest") -> list[str]:
-        """List, one line for each and in order, how another manifest differs from this one."""
-        lines = [] if found.run_id == self.run_id else [f"run id: expected {self.run_id}, found {found.run_id}"]
+        """List, one line for each and in order, which files another manifest has that differ from those of this one.
+
+        The run id is not compared: it is a label, which stays when a run directory is renamed or copied.
+        """
+        lines = []
         for name in sorted(self.files.keys() | found.files.keys()):
             ours, theirs = self.files.get(name, "no such file"), found.files.get(name, "no such file")
             if ours != theirs:

@@ -1,16 +1,23 @@
 """Which code made a run, on which machine, and from which data?"""
 
+import logging
 import os
 import platform
 import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gan import __version__
+from gan.errors import DataError, RunError
+from gan.runs import layout
+
+log = logging.getLogger(__name__)
 
 
 class Provenance(BaseModel):
@@ -46,10 +53,15 @@ class Provenance(BaseModel):
 
 
 def git_commit() -> str | None:
-    """Return the commit of this code: GAN_GIT_COMMIT (set in a Docker image) or the checkout's; None if unknown."""
+    """Return the commit of this code; None if unknown.
+
+    It is GAN_GIT_COMMIT, the content of the file GIT_COMMIT (in a Docker image), or the commit of the checkout.
+    """
     if commit := os.environ.get("GAN_GIT_COMMIT"):
         return commit
     here = Path(__file__).resolve().parents[2]
+    with suppress(FileNotFoundError):
+        return (here / "GIT_COMMIT").read_text().strip() or None
     if not (here / ".git").exists():  # installed from a wheel: a repository around it is another project's
         return None
     try:
@@ -60,3 +72,41 @@ def git_commit() -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return described.stdout.strip()
+
+
+def check_trained_on(sha256: Mapping[str, str], provenance: bytes | None, run: str) -> None:
+    """Check that a run was trained on MNIST, whose files have these SHA-256 by name: its judge knows nothing else.
+
+    `provenance` is the content of the run's provenance.json. Without it, this logs a warning.
+
+    Raises:
+        DataError: the run was trained on other data.
+        RunError: provenance.json is damaged.
+    """
+    if provenance is None:
+        log.warning("%s has no %s, so it is not known whether it was trained on MNIST; its samples are compared with "
+                    "MNIST", run, layout.PROVENANCE)  # fmt: skip
+        return
+    try:
+        found = Provenance.model_validate_json(provenance).data
+    except ValidationError as error:
+        raise RunError(f"{layout.PROVENANCE} of {run}: damaged ({error}). Restore it from a copy.") from error
+    for name, expected in sha256.items():
+        if found.get(name) != expected:
+            raise DataError(
+                f"{run} was not trained on MNIST: by its {layout.PROVENANCE}, its {name} has SHA-256 "
+                f"{found.get(name)}, and MNIST's has {expected}. The judge knows only MNIST's digits, so the run "
+                "cannot be measured, and cannot become the champion."
+            )
+
+
+def provenance_beside(path: Path) -> bytes | None:
+    """Return the content of the provenance.json of a run directory or of a checkpoint in it; None where it has none."""
+    folder = path if path.is_dir() else path.absolute().parents[1]
+    try:
+        return (folder / layout.PROVENANCE).read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        name = folder / layout.PROVENANCE
+        raise RunError(f"{name}: cannot be read ({error.strerror}). Check its permissions.") from error

@@ -7,15 +7,16 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gan.config import RunConfig, TrainConfig
 from gan.data.batches import Batches
 from gan.data.dataset import Dataset
-from gan.device import Device, choose_device, choose_num_threads, choose_precision
+from gan.device import Device, choose_device, choose_num_threads, choose_precision, cuda_fault
 from gan.engine.state import NUM_FIXED, TrainState, read_health
-from gan.errors import ConfigMismatchError, RunError, TrainingDivergedError
+from gan.errors import ConfigMismatchError, DeviceError, RunError, TrainingDivergedError
 from gan.files import atomic_write, is_temporary, storage_error
 from gan.health import Health, HealthEvent
 from gan.images import grid_png
@@ -84,8 +85,9 @@ class Run:
                 while event is not None:
                     self._go_back(event)
                     event = yield from self._train_attempt(should_stop, is_next=True)
-            except OSError as error:  # from a read, or the removal of a file; a write raises StorageError
-                raise storage_error(Path(str(error.filename or self.run_dir.path)), 0, error) from error
+            except OSError as error:  # from a read, a removal or a library; our own writes raise StorageError
+                path = Path(error.filename) if isinstance(error.filename, str) else self.run_dir.path
+                raise storage_error(path, 0, error) from error
         # A manifest lists what is there; nothing is added to a published run.
         if self.finished and not self.run_dir.manifest_path.exists():
             write_neighbours(self.run_dir, self.num_steps, self.data.train_images)
@@ -159,14 +161,24 @@ class Run:
         """Take the state from a checkpoint. Raises CheckpointError where it is not one of this run."""
         checkpoint.check_config(found, self.config)
         self._begin_attempt(found.tensors, len(read_health(found.tensors).rewinds))
+        self._warn_of_missing_classes()
         return found
+
+    def _warn_of_missing_classes(self) -> None:
+        """Say so where the generator is asked for classes without a training image, as older versions did."""
+        asked = self.state.generator.class_counts.cpu().numpy() > 0
+        missing = np.flatnonzero(asked & (self.data.class_counts == 0)).tolist()
+        if missing and self.config.conditional:
+            log.warning("the training images have no %s, and this run of an older version draws %s: these samples "
+                        "are noise. Start another run.", ", ".join(map(str, missing)),
+                        "it" if len(missing) == 1 else "them")  # fmt: skip
 
     def _begin_attempt(self, tensors: dict[str, Tensor], num_rewinds: int) -> None:
         """Take an attempt's state from the tensors of a checkpoint; from none, begin at step 0."""
         self.attempt_config = config_of_attempt(self.config, num_rewinds)
         images, labels = self.data.train_images, self.data.train_labels
         self.batches = Batches(images, labels, self.config.batch_size, self.attempt_config.seed, self.config.device)
-        self.state = TrainState(self.attempt_config)
+        self.state = TrainState(self.attempt_config, class_counts=torch.from_numpy(self.data.class_counts))
         if tensors:
             self.state.load(tensors)
 
@@ -213,7 +225,7 @@ def open_run(
         if run_dir.config_path.exists():
             config = run_dir.read_config()
             asked.check_resumes(config, path)
-            device = choose_device(config.device)
+            device = _device_of(config, path)
             if from_scratch:
                 _discard_training(run_dir)
         else:
@@ -221,6 +233,16 @@ def open_run(
             run_dir.write_config(config)
         _write_description(run_dir, device, data)
         yield Run(run_dir, config, device, data)
+
+
+def _device_of(config: RunConfig, path: Path) -> Device:
+    """Return the device of an existing run. Raises DeviceError when it cannot be used here."""
+    if config.device == "cuda" and (fault := cuda_fault()):
+        raise DeviceError(
+            f"{path} was made on cuda, which cannot be used here: {fault}. "
+            "A run keeps its device: resume it on a machine with a GPU, or start another run."
+        )
+    return choose_device(config.device)
 
 
 def resolve_here(asked: TrainConfig, default_seed: int = 0) -> tuple[RunConfig, Device]:

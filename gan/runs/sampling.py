@@ -8,6 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from gan.config import RunConfig
+from gan.engine.state import read_class_counts
 from gan.errors import CheckpointError
 from gan.images import grid_png
 from gan.recipes.generator import Generator
@@ -42,6 +43,7 @@ def _sampler(found: Checkpoint) -> tuple[Generator, RunConfig, int]:
         raise CheckpointError(
             f"its generator is not the one of its config ({error}). Restore it from a copy."
         ) from error
+    network.use_class_counts(read_class_counts(found.tensors))
     return network.eval(), config, found.step
 
 

@@ -8,8 +8,6 @@ import time
 from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,23 @@ from botocore.config import Config
 from botocore.exceptions import ClientError, IncompleteReadError, ReadTimeoutError, ResponseStreamingError
 
 from gan.errors import ChecksumError, StorageError
-from gan.files import CHUNK, sha256_bytes, verified
+from gan.files import sha256_bytes, verified
 from gan.storage.base import ObjectInfo, Versioned, check_key, read_verified
 from gan.storage.masking import cause_without_secrets, masked, masked_url, remember_url
+from gan.storage.s3_answers import SHA256, age_seconds, check_answers, content, stored_sha256
 from gan.storage.s3_credentials import open_session
-from gan.storage.s3_errors import BOTO_ERRORS, Location, code_of, storage_error
+from gan.storage.s3_errors import (
+    BOTO_ERRORS,
+    CONDITION,
+    UNREADABLE,
+    Location,
+    NotS3Error,
+    code_of,
+    is_missing,
+    is_unmet,
+    refuses_conditions,
+    storage_error,
+)
 from gan.storage.s3_settings import check_public_endpoint
 
 PART_BYTES = 64 << 20  # a larger file is sent in parts of this size; two of them are in memory at a time
@@ -31,10 +41,7 @@ ANSWER_SECONDS = 30  # between two pieces of an answer
 ATTEMPTS = 4  # at a request, by boto3's standard rules; and at an answer that breaks off, from where it broke
 CONFLICT_ATTEMPTS = 5
 MAX_LINK_SECONDS = 7 * 24 * 3600  # the longest that S3 allows
-SHA256 = "sha256"  # key in the metadata of each object that we put: hex, of the whole content
 BROKEN_OFF = (IncompleteReadError, ReadTimeoutError, ResponseStreamingError)
-MISSING = ("NoSuchKey", "404")
-LOST_RACE = ("PreconditionFailed", "412", *MISSING)
 
 IGNORE_ENDPOINT: dict[str, Any] = {"ignore_configured_endpoint_urls": True}  # boto3's types do not know it
 
@@ -68,6 +75,7 @@ class S3Store:
                 "profile's endpoint_url: http(s)://HOST[:PORT]."
             ) from None
         remember_url(self._client.meta.endpoint_url)
+        check_answers(self._client)
 
     @property
     def address(self) -> str:
@@ -93,17 +101,19 @@ class S3Store:
 
     def replace(self, key: str, data: bytes, version: str | None) -> str | None:
         """Put an object under If-Match with its ETag, or under If-None-Match; return the new ETag."""
-        name = self._name(key)
+        name, done = self._name(key), "created" if version is None else "replaced"
         condition: dict[str, Any] = {"IfNoneMatch": "*"} if version is None else {"IfMatch": version}
-        fields = self._put_fields(name, sha256_bytes(data))
-        with self._translated(key, "created" if version is None else "replaced"):
+        fields = self._put_fields(name, sha256_bytes(data)) | {"Body": data, "ChecksumSHA256": _base64(data)}
+        with self._translated(key, done):
             for attempts_left in reversed(range(CONFLICT_ATTEMPTS)):
                 try:
-                    answer = self._client.put_object(Body=data, ChecksumSHA256=_base64(data), **fields, **condition)
-                    return answer["ETag"]
+                    return self._client.put_object(**fields, **condition)["ETag"]
                 except ClientError as error:
-                    if code_of(error) in LOST_RACE:
+                    if is_unmet(error) or (version is not None and is_missing(error)):
                         return None
+                    if refuses_conditions(error):
+                        cause = cause_without_secrets(error)
+                        raise storage_error(error, self._location(name), done, CONDITION) from cause
                     # AWS answers so while another writer is at work; the next attempt shows who was first.
                     if code_of(error) != "ConditionalRequestConflict" or not attempts_left:
                         raise
@@ -121,11 +131,11 @@ class S3Store:
             try:
                 answer = self._client.get_object(Bucket=self._bucket, Key=self._name(key))
             except ClientError as error:
-                if code_of(error) in MISSING:
+                if is_missing(error):
                     return None
                 raise
-        data = b"".join(self._verified(key, answer))
-        return Versioned(data, answer["ETag"], _age_seconds(answer))
+            chunks = self._verified(key, answer)
+        return Versioned(b"".join(chunks), answer["ETag"], age_seconds(answer))
 
     def get(self, key: str) -> Iterator[bytes]:
         """Yield an object's content in chunks. Where an answer breaks off, request the rest.
@@ -135,7 +145,8 @@ class S3Store:
         """
         with self._translated(key, "read"):
             answer = self._client.get_object(Bucket=self._bucket, Key=self._name(key))
-        yield from self._verified(key, answer)
+            chunks = self._verified(key, answer)
+        yield from chunks
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield every object whose key begins with `prefix`, except the folders that web consoles make."""
@@ -143,13 +154,17 @@ class S3Store:
         with self._translated(prefix, "listed"):
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._root + prefix):
                 for found in page.get("Contents", ()):
-                    if not found["Key"].endswith("/"):
+                    if found["Key"].startswith(self._root + prefix) and not found["Key"].endswith("/"):
                         yield ObjectInfo(found["Key"].removeprefix(self._root), found["Size"], found["LastModified"])
 
     def delete(self, key: str) -> None:
         """Delete an object; do nothing when there is no such object."""
         with self._translated(key, "deleted"):
-            self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
+            try:
+                self._client.delete_object(Bucket=self._bucket, Key=self._name(key))
+            except ClientError as error:
+                if not is_missing(error):
+                    raise
 
     def link(self, key: str) -> str:
         """Return an address that opens an object in a browser without credentials, for seven days.
@@ -161,7 +176,10 @@ class S3Store:
         """
         name, public = self._name(key), check_public_endpoint()
         with self._translated(key, "linked to"):
-            self._client.head_object(Bucket=self._bucket, Key=name)
+            answer = self._client.head_object(Bucket=self._bucket, Key=name)
+            # A web server answers any HEAD with its own page.
+            if self._sha256_in(answer, name) is None and not any(info.key == key for info in self.list(key)):
+                raise NotS3Error(found="the object that it shows is not in its list")
             client = self._client
             if public:
                 client = self._session.client("s3", config=client.meta.config, endpoint_url=public)
@@ -179,17 +197,19 @@ class S3Store:
         with self._translated(prefix, "swept"):
             for page in pages.paginate(Bucket=self._bucket, Prefix=self._root + prefix):
                 for upload in page.get("Uploads", ()):
-                    self._abort(upload["Key"], upload["UploadId"])
+                    if upload["Key"].startswith(self._root + prefix):  # there are servers that list all
+                        self._abort(upload["Key"], upload["UploadId"])
 
     def _holds(self, name: str, sha256: str) -> bool:
         try:
             answer = self._client.head_object(Bucket=self._bucket, Key=name)
         except ClientError as error:
             # An answer to HEAD has no body with a reason; the request that follows gets the reason.
-            if error.response["ResponseMetadata"]["HTTPStatusCode"] < 500:
+            status = error.response["ResponseMetadata"]["HTTPStatusCode"]
+            if status < 500 or status == 501:
                 return False
             raise
-        return answer["Metadata"].get(SHA256) == sha256
+        return self._sha256_in(answer, name) == sha256
 
     def _put_parts(self, name: str, parts: Iterator[bytes], sha256: str) -> None:
         """Send a file in parts, each with its checksum; when that fails, remove all parts."""
@@ -220,7 +240,7 @@ class S3Store:
     def _verified(self, key: str, answer: Any) -> Iterator[bytes]:
         """Yield the content that an answer to GET begins; check it where the metadata has its SHA-256."""
         chunks = self._content(key, answer)
-        expected = answer["Metadata"].get(SHA256)
+        expected = self._sha256_in(answer, self._name(key))
         if expected is None:
             return chunks
 
@@ -238,7 +258,7 @@ class S3Store:
         with self._translated(key, "read"):
             for attempts_left in reversed(range(ATTEMPTS)):
                 try:
-                    for chunk in answer["Body"].iter_chunks(CHUNK):
+                    for chunk in content(answer, num_read):
                         num_read += len(chunk)
                         yield chunk
                     return
@@ -249,6 +269,9 @@ class S3Store:
                     answer["Body"].close()
                 rest = {"Range": f"bytes={num_read}-", "IfMatch": etag}
                 answer = self._client.get_object(Bucket=self._bucket, Key=self._name(key), **rest)
+
+    def _sha256_in(self, answer: Any, name: str) -> str | None:
+        return stored_sha256(answer, name.removeprefix(self._root), self.address)
 
     def _put_fields(self, name: str, sha256: str) -> Any:
         """Return the fields of a request that puts an object, except its content."""
@@ -264,10 +287,10 @@ class S3Store:
 
     @contextmanager
     def _translated(self, key: str, done: str) -> Iterator[None]:
-        """Translate an error of boto3 into a StorageError that names bucket, key and endpoint."""
+        """Translate an error of boto3, or in an answer, into a StorageError that names bucket, key and endpoint."""
         try:
             yield
-        except BOTO_ERRORS as error:
+        except (*BOTO_ERRORS, *UNREADABLE) as error:
             raise storage_error(error, self._location(self._root + key), done) from cause_without_secrets(error)
 
 
@@ -301,11 +324,3 @@ def _parts(path: Path, sha256: str, part_bytes: int) -> Iterator[bytes]:
 
 def _base64(data: bytes) -> str:
     return b64encode(hashlib.sha256(data).digest()).decode()
-
-
-def _age_seconds(answer: Any) -> float:
-    """Return the seconds since an object was written, by the server's clock."""
-    date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
-    now = parsedate_to_datetime(date) if date else datetime.now(UTC)
-    written: datetime = answer["LastModified"]
-    return max(0.0, (now - written).total_seconds())

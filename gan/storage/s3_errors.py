@@ -6,11 +6,20 @@ Every exception of botocore is listed here. A test fails when a new version of b
 from typing import Any, NamedTuple
 
 from botocore.exceptions import BotoCoreError, ClientError, UndefinedModelAttributeError
+from botocore.parsers import ResponseParserError
 
 from gan.errors import StorageError
 from gan.storage.masking import masked, masked_url
 
-BOTO_ERRORS = (BotoCoreError, ClientError, UndefinedModelAttributeError)
+
+class NotS3Error(BotoCoreError):
+    """Something else than S3 answers at the endpoint. `found` says what."""
+
+    fmt = "{found}"
+
+
+BOTO_ERRORS = (BotoCoreError, ClientError, UndefinedModelAttributeError, ResponseParserError)
+UNREADABLE = (LookupError, ValueError)  # from boto3 or us, about an answer
 MAX_QUOTED = 300  # characters of a message of boto3 or the server
 
 
@@ -72,6 +81,16 @@ UNSUPPORTED = Meaning(
     "the store lacks a feature that is needed",
     "Use a store with conditional writes (If-None-Match, If-Match) and SHA-256 checksums.",
 )
+CONDITION = Meaning(
+    "the store does not take a write with a condition (If-None-Match, If-Match), which leases and the champion need",
+    "Use a store with conditional writes and SHA-256 checksums, or a directory. A proxy before the store may be the "
+    "cause, too.",
+)
+NOT_S3 = Meaning(
+    "the answer is not one of S3",
+    "Correct the endpoint (AWS_ENDPOINT_URL_S3): it is the address of the S3 API, with https:// where the store uses "
+    "TLS. It is not that of a web console (MinIO: often port 9000, not 9001), and no proxy may answer in its place.",
+)
 UNKNOWN = Meaning("the store refuses the request", "See the store's documentation for this code.")
 
 BY_EXCEPTION = {
@@ -116,10 +135,11 @@ BY_EXCEPTION = {
             INTERNAL,
             "BotoCoreError ApiVersionNotFoundError DataNotFoundError UnknownServiceError UnknownServiceStyle "
             "InvalidExpressionError MD5UnavailableError MissingDependencyException MissingServiceIdError "
-            "UndefinedModelAttributeError OperationNotPageableError PaginationError UnknownClientMethodError "
+            "UndefinedModelAttributeError OperationNotPageableError UnknownClientMethodError "
             "UnsupportedServiceProtocolsError WaiterConfigError WaiterError StubResponseError StubAssertionError "
             "UnStubbedResponseError",
         ),
+        (NOT_S3, "PaginationError"),  # the same page again and again
         (UNKNOWN, "ClientError EventStreamError"),  # by its code, see BY_CODE
     )
     for name in names.split()
@@ -161,25 +181,44 @@ def code_of(error: ClientError) -> str:
     return str(error.response.get("Error", {}).get("Code", ""))
 
 
+def is_missing(error: ClientError) -> bool:
+    """Return whether an error says that there is no such object."""
+    return _status_of(error) == 404 and meaning_of(error) is NO_OBJECT
+
+
+def is_unmet(error: ClientError) -> bool:
+    """Return whether an error says that the condition of a write is not met."""
+    return code_of(error) == "PreconditionFailed" or _status_of(error) in (304, 412)
+
+
+def refuses_conditions(error: ClientError) -> bool:
+    """Return whether an error to a write with a condition may mean that the store knows no conditions."""
+    return meaning_of(error) in (UNKNOWN, UNSUPPORTED)
+
+
 def meaning_of(error: Exception) -> Meaning:
-    """Return the meaning of one of BOTO_ERRORS."""
+    """Return the meaning of one of BOTO_ERRORS or UNREADABLE."""
+    if isinstance(error, NotS3Error):
+        return NOT_S3
     if isinstance(error, ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-        return BY_CODE.get(code_of(error)) or BY_CODE.get(str(status)) or UNKNOWN
+        return BY_CODE.get(code_of(error)) or BY_CODE.get(str(_status_of(error))) or UNKNOWN
     names = (kind.__name__ for kind in type(error).__mro__)
-    return next(BY_EXCEPTION[name] for name in names if name in BY_EXCEPTION)
+    return next((BY_EXCEPTION[name] for name in names if name in BY_EXCEPTION), NOT_S3)
 
 
-def storage_error(error: Exception, location: Location, done: str) -> StorageError:
-    """Return the StorageError for one of BOTO_ERRORS: what cannot be `done`, where, why, what to do; no secret."""
-    meaning = meaning_of(error)
+def storage_error(error: Exception, location: Location, done: str, meaning: Meaning | None = None) -> StorageError:
+    """Return the StorageError for an error: what cannot be `done`, where, why, what to do; no secret.
+
+    Its meaning is that of `meaning_of` unless another one is known.
+    """
+    meaning = meaning or meaning_of(error)
     quoted = f" ({_quoted(error)})" if meaning.quoted else ""
     return StorageError(f"{location} cannot be {done}: {meaning.reason}{quoted}. {meaning.remedy}")
 
 
 def _quoted(error: Exception) -> str:
     """Return the message of boto3 or the server in one line; for a wrong clock or region, add the right one."""
-    text = str(error)
+    text = f"{type(error).__name__}: {error}" if isinstance(error, LookupError) else str(error)
     if isinstance(error, ClientError):
         answer: dict[str, Any] = dict(error.response.get("Error", {}))
         headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
@@ -189,5 +228,9 @@ def _quoted(error: Exception) -> str:
         region = answer.get("Region") or headers.get("x-amz-bucket-region")
         if meaning_of(error) is REGION and region:
             text += f" It is in {region}"
-    text = " ".join(masked(text).split()).rstrip(".")
+    text = "".join(each if each.isprintable() else "?" for each in " ".join(masked(text).split())).rstrip(".")
     return text if len(text) <= MAX_QUOTED else text[:MAX_QUOTED] + "..."
+
+
+def _status_of(error: ClientError) -> int | None:
+    return error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")

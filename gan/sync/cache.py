@@ -56,7 +56,7 @@ def checkpoint_copy(address: str) -> Path:
     if found["name"] not in manifest.files:
         verify = shlex.join(["gan", "verify", found["run"]])
         raise StorageError(f"{address}: the run has no such checkpoint. `{verify}` reads all it has.")
-    return _copy(run, manifest, lambda name: name.startswith(found["name"])) / found["name"]
+    return _copy(run, manifest, lambda name: name.startswith((found["name"], layout.PROVENANCE))) / found["name"]
 
 
 def report_copy(address: str) -> Path:
@@ -84,7 +84,7 @@ def _copy_newest_checkpoint(run: StoredRun) -> Path:
     manifest = run.published_manifest()
     steps = layout.checkpoint_steps(manifest.files)
     newest = layout.checkpoint(steps[-1]) if steps else ""
-    wanted = {layout.CONFIG, newest, layout.sidecar(newest)}
+    wanted = {layout.CONFIG, layout.PROVENANCE, newest, layout.sidecar(newest)}
     return _copy(run, manifest, lambda name: name in wanted)
 
 

@@ -21,6 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gan.errors import GanError, RunError, StorageError
 from gan.runs.manifest import check_run_id
+from gan.storage.conditions import swap
 from gan.sync.stored_run import StoredRun
 
 LEASES = "leases/"
@@ -115,7 +116,7 @@ class Lease:
 
         Raises:
             RunError: another process holds it.
-            StorageError: the store cannot be written, or the lease in it is damaged.
+            StorageError: the store cannot be written, or does not keep conditions; or the lease in it is damaged.
         """
         first_version: str | None = None
         while True:
@@ -162,7 +163,8 @@ class Lease:
 
     def _replace(self, me: Holder, version: str | None) -> bool:
         """Write this process as the holder in place of a version; return False where another process was first."""
-        written = self.run.store.replace(self._key, me.model_dump_json().encode(), version)
+        free = Holder.me(self.run.run_id).model_copy(update={"released": True})  # its token is not ours
+        written = swap(self.run.store, self._key, _content(me), version, _content(free))
         if written is None:
             found = _read_lease(self.run)  # the write may have been done, and its answer lost
             if found is None or found.holder.token != self._me.token:
@@ -194,7 +196,7 @@ def hold(run: StoredRun, timing: Timing = DEFAULT_TIMING) -> Iterator[Lease]:
 
     Raises:
         RunError: another process holds it.
-        StorageError: the store cannot be written, or the lease in it is damaged.
+        StorageError: the store cannot be written, or does not keep conditions; or the lease in it is damaged.
     """
     lease = Lease(run, timing)
     lease.acquire()
@@ -232,6 +234,10 @@ def _read_lease(run: StoredRun) -> FoundLease | None:
             f"{key} in {run.store.address} is damaged, or of another version: {error.errors()[0]['msg']}. "
             "Delete it if no process trains this run."
         ) from error
+
+
+def _content(holder: Holder) -> bytes:
+    return holder.model_dump_json().encode()
 
 
 def _held(holder: Holder) -> RunError:

@@ -32,13 +32,13 @@ def publish(run_path: Path, run: StoredRun, progress: Progress | None = None) ->
     else:
         _upload(run_path, manifest, run, progress)
         _commit(manifest, run)
-    run.store.sweep(run.prefix)
+    run.sweep()
     _write_manifest(run_path, manifest)
     return manifest
 
 
 def seal(run_path: Path, run_id: str) -> Manifest:
-    """Write a finished run's manifest into its own directory. Sealing again changes nothing.
+    """Write a finished run's manifest into its own directory. Sealing again changes nothing, also in a copy of it.
 
     Raises:
         CheckpointError: the SHA-256 of a checkpoint is not the one in its sidecar.

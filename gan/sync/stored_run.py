@@ -1,5 +1,6 @@
 """Which objects of a store belong to a run?"""
 
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from gan.storage.address import open_store
 from gan.storage.base import ObjectInfo, Store
 
 RUNS = "runs/"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,14 @@ class StoredRun:
     def delete(self, name: str) -> None:
         """Delete a file; do nothing when there is no such file."""
         self.store.delete(self.key(name))
+
+    def sweep(self) -> None:
+        """Remove what killed writers have left, once every file is stored; log a warning where that fails."""
+        try:
+            self.store.sweep(self.prefix)
+        except StorageError as error:
+            log.warning("what broken uploads have left below %s is not removed, and may take room. A bucket's rule "
+                        "AbortIncompleteMultipartUpload removes it, too. %s", self.where(), error)  # fmt: skip
 
     def manifest(self) -> Manifest | None:
         """Return the run's manifest, or None when the run is unfinished or there is no such run.

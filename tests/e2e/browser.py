@@ -72,13 +72,8 @@ def form_field(page: Page, title: str) -> Locator:
 
 
 def fill_in(page: Page, title: str, value: int) -> None:
-    """Give a value to a field of the run form, one that stands at None, too."""
-    field = form_field(page, title)
-    number = field.get_by_role("tab", name="int")
-    expect(field).to_be_visible()
-    if number.count():
-        number.click()
-    field.get_by_role("spinbutton").fill(str(value))
+    """Give a value to a field of the run form."""
+    form_field(page, title).get_by_role("spinbutton").fill(str(value))
 
 
 def start_run(page: Page, url: str, name: str, *, num_steps: int, snapshot_steps: int) -> None:

@@ -35,11 +35,11 @@ class Stack:
     """The stack under a project name and on ports of its own, so that one that is in use is left alone."""
 
     def __init__(self, mirror: str, notify_url: str) -> None:
-        names = ("PREFECT_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT", "TENSORBOARD_PORT")
+        names = ("PREFECT_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT", "TENSORBOARD_PORT", "METRICS_PORT")
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
         self.environment = os.environ | {name: str(port) for name, port in self.ports.items()} | {
             "COMPOSE_PROJECT_NAME": PROJECT, "GAN_MNIST_MIRRORS": mirror, "GAN_NOTIFY_URL": notify_url,
-            "GAN_NOTIFY_LATE_SECONDS": "20",
+            "GAN_NOTIFY_LATE_SECONDS": "10", "COMPOSE_FILE": "docker-compose.yml:tests/e2e/quick.yml",
         }  # fmt: skip
         self._credentials: dict[str, str] = {}
 

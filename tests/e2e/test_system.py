@@ -2,22 +2,25 @@
 
 import json
 import re
+import subprocess
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import httpx
 import pytest
-from prefect.client.schemas.actions import DeploymentScheduleCreate
+from prefect.client.schemas.actions import ArtifactCreate, DeploymentScheduleCreate
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.schedules import IntervalSchedule
 from websockets.sync.client import connect
 
-from tests.e2e.stack import BUCKET, FINAL, PROJECT, SERVICES, Receiver, Stack, docker, is_in_layers, wait_for
+from stack import backup
+from tests.e2e.stack import BUCKET, FINAL, PROJECT, ROOT, SERVICES, Receiver, Stack, docker, is_in_layers, wait_for
 
 pytestmark = pytest.mark.e2e
 
-IMAGES = ("gan-train:local", "gan-train-minio:local", "gan-train-tensorboard:local")
+IMAGES = tuple(f"{name}:{PROJECT}" for name in ("gan-train", "gan-train-minio", "gan-train-tensorboard"))
 SHORT = {"num_steps": 900, "snapshot_steps": 300}
 
 
@@ -50,6 +53,40 @@ def test_a_run_from_the_command_line_is_in_the_bucket_to_the_byte(stack: Stack, 
     assert set(stack.manifest(run)) >= {"losses.npz", "grids/step-000300.png", "checkpoints/step-000900.safetensors"}
 
 
+@pytest.mark.skipif(not (ROOT / ".git").is_dir(), reason="a build reads the commit of a clone, not of a worktree")
+def test_a_run_names_the_commit_of_the_checkout(stack: Stack, run: FlowRun) -> None:
+    def git(*words: str) -> str:
+        return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+    changed = git("status", "--porcelain", "--", "gan", "flows", "stack", "prefect.yaml")
+    provenance = stack.s3().get_object(Bucket=BUCKET, Key=f"runs/{run.id}/provenance.json")["Body"].read()
+    assert json.loads(provenance)["git_commit"] == git("rev-parse", "HEAD") + ("-dirty" if changed else "")
+
+
+def test_an_event_keeps_letters_of_every_language(stack: Stack) -> None:
+    letters = "é 字 😀"
+    with stack.prefect() as client:
+        client.create_artifact(ArtifactCreate(key="letters", type="markdown", description=letters, data="-"))
+        query = {"filter": {"event": {"name": ["prefect.artifact.created"]}}}
+
+        def kept() -> bool:
+            return letters in str(client.request("POST", "/events/filter", json=query).json())
+
+        wait_for(kept, 30, "the event")
+    assert stack.exec("postgres", "psql", "-U", "prefect", "-Atc", "SHOW server_encoding").strip() == "UTF8"
+
+
+def test_nothing_names_an_address_that_nobody_can_open(stack: Stack) -> None:
+    printed = stack.logs("prefect-server") + stack.logs("deploy") + stack.logs("worker")
+    assert "0.0.0.0" not in printed
+    assert f"Prefect's UI: {stack.prefect_url}" in printed
+
+
+def test_the_health_of_the_worker_is_served_in_its_container_alone(stack: Stack) -> None:
+    sockets = stack.exec("worker", "cat", "/proc/net/tcp", "/proc/net/tcp6")
+    assert re.findall(r": (\S+):1F90 \S+ 0A", sockets) == ["0100007F"]  # who listens on port 8080: 127.0.0.1
+
+
 def test_tensorboard_shows_both_losses_and_every_grid(stack: Stack, run: FlowRun) -> None:
     def has(plugin: str) -> dict[str, dict[str, object]]:
         found: dict[str, dict[str, object]] = httpx.get(f"{stack.tensorboard_url}/data/plugin/{plugin}/tags").json()
@@ -77,7 +114,7 @@ def test_the_report_link_opens_without_credentials(stack: Stack, run: FlowRun) -
 
 
 def test_a_scheduled_run_takes_its_seed_from_its_time(stack: Stack) -> None:
-    at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=75)  # Prefect looks for new schedules every 60 s
+    at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=25)  # new schedules are looked for every 10 s
     daily = IntervalSchedule(interval=timedelta(days=1), anchor_date=at)
     with stack.prefect() as client:
         nightly = client.read_deployment_by_name("gan-train/nightly")
@@ -94,7 +131,7 @@ def test_a_scheduled_run_takes_its_seed_from_its_time(stack: Stack) -> None:
 
 
 def test_one_training_at_a_time_the_other_waits_and_is_told_of(stack: Stack, receiver: Receiver) -> None:
-    first, second = stack.run(num_steps=2500), stack.run("nightly", num_steps=300, snapshot_steps=300)
+    first, second = stack.run(num_steps=1500), stack.run("nightly", num_steps=300, snapshot_steps=300)
     most = 0
     while stack.read(second).state_type not in FINAL:
         most = max(most, stack.trainers())
@@ -191,6 +228,28 @@ def test_down_and_up_keep_everything(stack: Stack, run: FlowRun) -> None:
         (schedule,) = client.read_deployment_by_name("gan-train/nightly").schedules
         assert not schedule.active
         client.update_deployment_schedule(nightly.id, schedule.id, active=True)
+
+
+def test_a_backup_is_restored_to_a_stack_that_has_nothing(
+    stack: Stack, run: FlowRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in stack.environment.items():
+        monkeypatch.setenv(name, value)
+    secrets, files = stack.secrets(), stack.manifest(run)
+
+    backup.main(["save", str(tmp_path / "monday")])
+    assert stack.states(run)[-1] == "Completed"  # it has been started again
+    with pytest.raises(SystemExit, match="this stack has data"):
+        backup.main(["restore", str(tmp_path / "monday")])
+    stack.compose("down", "--volumes")
+    backup.main(["restore", str(tmp_path / "monday")])
+    stack.up()
+
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "monday").iterdir()} == {0o600}
+    assert stack.secrets() == secrets
+    assert stack.manifest(run) == files
+    assert stack.states(run)[-1] == "Completed"
+    assert stack.trainers() == 0
 
 
 def _scheduled(stack: Stack, deployment: object, at: datetime) -> FlowRun | None:

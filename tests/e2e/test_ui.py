@@ -113,7 +113,9 @@ def test_both_deployments_are_listed(page: Page, stack: Stack) -> None:
 
 def test_the_run_form_says_what_each_value_is(page: Page, stack: Stack) -> None:
     open_run_form(page, stack.prefect_url)
-    expect(form_field(page, "Num Steps")).to_contain_text("Steps to train. A step is one update of each network.")
+    expect(form_field(page, "Num Steps")).to_contain_text(
+        "Steps to train; a step is one update of each network; empty:"
+    )
     expect(form_field(page, "Device").get_by_role("button", name="Select Device")).to_have_text("auto")
     expect(form_field(page, "Batch Size").get_by_role("spinbutton")).to_have_value("64")
 

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows.deploy import main, make_automations
 from flows.worker import POOL
+from tests.support.answers import LOCKED, server
 from tests.support.deployment import deploy
 
 KILLED, FAILED, LATE = (
@@ -24,7 +26,7 @@ def client(api: str) -> Iterator[SyncPrefectClient]:
 
 
 def test_a_second_deploy_doubles_nothing_and_undoes_nothing(
-    api: str, client: SyncPrefectClient, deployed: Path
+    api: str, client: SyncPrefectClient, deployed: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     nightly = client.read_deployment_by_name("gan-train/nightly")
     assert [schedule.slug for schedule in nightly.schedules] == ["nightly"]
@@ -34,6 +36,8 @@ def test_a_second_deploy_doubles_nothing_and_undoes_nothing(
 
     deploy(api, deployed)
 
+    told = [line for line in caplog.messages if line.startswith("deployment: ")]
+    assert told == ["deployment: gan-train/default", "deployment: gan-train/nightly"]
     again = client.read_deployment_by_name("gan-train/nightly")
     assert [(each.id, each.active) for each in again.schedules] == [(nightly.schedules[0].id, False)]
     pool = client.read_work_pool(POOL)
@@ -76,7 +80,8 @@ def test_bad_nights_are_told_only_where_an_address_is_set(
         ("GAN_NOTIFY_LATE_SECONDS", "1h", "GAN_NOTIFY_LATE_SECONDS is '1h'. Set it to a whole number of seconds"),
         ("GAN_NOTIFY_LATE_SECONDS", "0", "GAN_NOTIFY_LATE_SECONDS is '0'"),
         ("GAN_NOTIFY_LATE_SECONDS", "-5", "GAN_NOTIFY_LATE_SECONDS is '-5'"),
-        ("GAN_NOTIFY_LATE_SECONDS", "9" * 20, "1 to 2592000"),
+        ("GAN_NOTIFY_LATE_SECONDS", "9", "GAN_NOTIFY_LATE_SECONDS is '9'"),
+        ("GAN_NOTIFY_LATE_SECONDS", "9" * 20, "10 to 2592000"),
         ("GAN_NOTIFY_URL", "hooks.example/services/s3cret", "GAN_NOTIFY_URL is not a web address"),
         ("GAN_NOTIFY_URL", "hooks.example:443/s3cret", "one of the form https://HOST/PATH"),
         ("GAN_NOTIFY_URL", "https:///s3cret", "GAN_NOTIFY_URL is not a web address"),
@@ -92,6 +97,16 @@ def test_a_wrong_variable_is_reported_before_anything_is_registered(
     with pytest.raises(SystemExit, match=message) as caught:
         main()
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_server_that_refuses_the_password_ends_the_deployment() -> None:
+    settings = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}
+    with (
+        server(LOCKED) as address,
+        temporary_settings({PREFECT_API_URL: f"{address}/api", **settings}),
+        pytest.raises(SystemExit, match="error: .* asks for a password"),
+    ):
+        main()
 
 
 def test_an_automation_that_was_disabled_stays_so(client: SyncPrefectClient) -> None:

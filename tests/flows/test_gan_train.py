@@ -19,8 +19,6 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import State
-from prefect.exceptions import ParameterTypeError
-from prefect.utilities.callables import parameter_schema
 
 from flows.gan_train import gan_train
 from flows.settings import Settings
@@ -260,16 +258,3 @@ def test_a_download_is_retried(tmp_path: Path, data_dir: Path, mirror: MirrorSer
 )
 def test_which_errors_are_retried(error: Exception, again: bool) -> None:
     assert is_transient(error) is again
-
-
-def test_the_form_for_parameters_has_bounds_and_help() -> None:
-    schema = parameter_schema(gan_train.fn)
-    assert list(schema.properties) == ["config"]
-    field = schema.definitions["TrainConfig"]["properties"]["batch_size"]
-    assert (field["minimum"], field["maximum"], field["default"]) == (25, 10_000, 64)
-    assert field["description"] == f"{TrainConfig.model_fields['batch_size'].description} Default 64."
-
-
-def test_a_parameter_that_the_recipe_does_not_support_is_refused_at_once() -> None:
-    with pytest.raises(ParameterTypeError, match="config.dropout: recipe dcgan has no dropout"):
-        gan_train.validate_parameters({"config": {"recipe": "dcgan", "dropout": 0.3}})

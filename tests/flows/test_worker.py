@@ -12,11 +12,14 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.deploy import make_pool
+from flows.worker import ENVIRONMENT, main
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
 from gan.runs.runner import open_run
+from tests.support.answers import LOCKED, server
 from tests.support.killing import differing
 
 CONFIG = {"num_steps": 200, "snapshot_steps": 25, "num_threads": 1, "batch_size": 32}
@@ -47,6 +50,19 @@ def wait_until(condition: Callable[[], bool], what: str, log: Path) -> None:
     while not condition():
         assert time.monotonic() < deadline, f"{what}\n{log.read_text()}"
         time.sleep(0.1)
+
+
+def test_a_server_that_refuses_the_password_ends_the_worker(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    with server(LOCKED) as address, temporary_settings({PREFECT_API_URL: f"{address}/api"}):
+        assert main() == 1
+    assert "asks for a password (401), and none is set" in caplog.text
+
+
+def test_the_health_of_a_worker_is_served_to_its_machine_alone() -> None:
+    assert ENVIRONMENT["PREFECT_WORKER_WEBSERVER_HOST"] == "127.0.0.1"
 
 
 @pytest.mark.usefixtures("deployed")

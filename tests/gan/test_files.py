@@ -1,16 +1,19 @@
 """Are files written completely, hashed and locked?"""
 
+import errno
 import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from gan.errors import StorageError
-from gan.files import HashedStream, atomic_write, locked, sha256_file, verified
+from gan.files import HashedStream, atomic_write, locked, sha256_file, storage_error, temporary_folder, verified
 
 LIMITED = """
 import resource, signal, sys
@@ -65,13 +68,66 @@ def test_a_full_disk_says_how_much_room_is_needed() -> None:
 
 
 def raise_full() -> None:
-    from gan.files import storage_error
-
     try:
         with Path("/dev/full").open("wb", buffering=0) as full:
             full.write(b"x")
     except OSError as error:
         raise storage_error(Path("/tmp/run/step-000001.safetensors"), 31_002_612, error) from error
+
+
+class Disk(NamedTuple):
+    """What os.statvfs says of a disk."""
+
+    f_bavail: int = 70_000_000
+    f_frsize: int = 1000
+    f_files: int = 100
+    f_favail: int = 50
+
+
+@pytest.mark.parametrize(
+    ("number", "disks", "said"),
+    [
+        (
+            errno.ENOSPC,
+            {"run": Disk(f_bavail=3)},
+            "full: at least 5,000 bytes are needed, 3,000 are free. Make",
+        ),
+        (errno.ENOSPC, {"run": Disk(f_favail=0)}, "the disk has room, but cannot hold more files (no inode is free)"),
+        (errno.EDQUOT, {}, "your quota on this disk is used up"),
+        (
+            errno.ENOSPC,
+            {"tmp": Disk(f_bavail=0)},
+            "has 70,000,000,000 bytes free: tmp (TMPDIR) is full. Make room",
+        ),
+        (
+            errno.ENOSPC,
+            {"cache": Disk(f_favail=0)},
+            "cache (XDG_CACHE_HOME) is full. Make room there, or set",
+        ),
+    ],
+)
+def test_the_disk_that_is_full_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, number: int, disks: dict[str, Disk], said: str
+) -> None:
+    monkeypatch.setenv("TMPDIR", "tmp")
+    monkeypatch.setenv("XDG_CACHE_HOME", "cache")
+    (tmp_path / "run").mkdir()
+    monkeypatch.setattr(os, "statvfs", lambda path: disks.get(Path(path).name, Disk()))
+    error = storage_error(tmp_path / "run/file", 5000, OSError(number, os.strerror(number)))
+    assert said in str(error) and str(error).startswith(f"{tmp_path / 'run/file'}: ")
+    assert str(error).endswith("run the same command again. The earlier files are intact.")
+
+
+def test_without_a_place_for_temporary_files_the_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/dev/shm/full")
+    monkeypatch.setattr(tempfile, "mkdtemp", raise_no_space)
+    said = "^/dev/shm/full/gan-: the disk is full: .* or set TMPDIR to a folder on another disk"
+    with pytest.raises(StorageError, match=said), temporary_folder():
+        raise AssertionError
+
+
+def raise_no_space(*_args: object, **_options: object) -> str:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def test_a_stream_is_hashed_and_counted_while_it_is_read() -> None:

@@ -1,16 +1,23 @@
 """Can a person see, serve, evaluate and change the champion of a store, from the store alone?"""
 
 import json
+import shutil
 import subprocess
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from gan.config import TrainConfig
+from gan.data import mnist
+from gan.data.dataset import Dataset
 from gan.data.download import download_dataset, mirrors_from_env
 from gan.data.shared import upload_to_store
 from gan.registry.champion import read_champion
-from gan.registry.promotion import Challenger, promote
+from gan.registry.promotion import Challenger, measure, promote
+from gan.runs.provenance import check_trained_on
+from gan.runs.run_dir import RunDir
 from gan.runs.runner import open_run
 from gan.storage.address import open_store
 from gan.storage.base import Store
@@ -19,6 +26,7 @@ from gan.sync.stored_run import StoredRun
 from tests.support import digits
 from tests.support.challengers import NOTHING_SEEN, by_figures, evaluation
 from tests.support.command import run_gan
+from tests.support.real_digits import real_digits
 from tests.support.s3_server import READER, S3Server, new_address
 
 CONFIG = TrainConfig(num_steps=4, snapshot_steps=2, num_threads=1)
@@ -113,6 +121,43 @@ def test_an_address_that_is_not_a_run_of_a_store_exits_2(place: Path, run: str) 
     assert wrong.returncode == 2 and f"{run} is not a run of a store. Give it as STORE/runs/ID." in wrong.stderr
 
 
+@pytest.fixture
+def small_judge(monkeypatch: pytest.MonkeyPatch) -> Dataset:
+    """Let the commands measure few samples, and compare them with few images. Return the data that they take."""
+    data = replace(real_digits(), sha256=digits.mnist().sha256)
+    monkeypatch.setattr("gan.data.dataset.load_dataset", lambda *_, **__: data)
+    monkeypatch.setattr("gan.registry.promotion.measure", partial(measure, num_samples=300))
+    return data
+
+
+def test_a_copy_of_a_run_is_promoted_under_its_own_name(place: Path, small_judge: Dataset) -> None:
+    shutil.copytree(place / "store/runs/first", place / "store/runs/copy")
+    promoted = gan(place, "champion", "promote", "store/runs/copy/", "--force")
+    assert promoted.stdout == "copy is the champion now: by hand\n", promoted.stderr
+    shutil.rmtree(place / "store/runs/first")
+    assert gan(place, "sample", "champion", "--out", "f.png").returncode == 0
+    kept = gan(place, "prune", "--keep-last", "0").stdout
+    assert "copy  stays: a champion" in kept
+
+
+@pytest.mark.parametrize("options", [("champion", "promote", "store/runs/first", "--force"), ("evaluate", "champion"),
+                                     ("evaluate", "store/runs/first/checkpoints/step-000002.safetensors")])  # fmt: skip
+def test_a_run_of_other_data_is_not_measured(place: Path, small_judge: Dataset, options: tuple[str, ...]) -> None:
+    small_judge.sha256["train-images-idx3-ubyte"] = "1" * 64
+    done = gan(place, *options)
+    assert done.returncode == 1 and "train-images-idx3-ubyte has SHA-256 000000" in done.stderr
+    assert f"error: {options[-1] if options[0] == 'evaluate' else options[2]} was not trained on MNIST" in done.stderr
+    assert [change.run_id for change in read_champion(open_store(place / "store")).history.history] == [
+        "first",
+        "second",
+    ]
+
+
+def test_a_run_whose_data_is_not_known_is_measured_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    check_trained_on({"train-images-idx3-ubyte": "1" * 64}, None, "store/runs/first")
+    assert "store/runs/first has no provenance.json, so it is not known whether it was trained on MNIST" in caplog.text
+
+
 @pytest.mark.mnist
 def test_a_run_is_promoted_and_evaluated_from_the_bucket_alone(
     tmp_path: Path, run_path: Path, seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
@@ -121,8 +166,12 @@ def test_a_run_is_promoted_and_evaluated_from_the_bucket_alone(
     store = open_store(new_address())
     download_dataset(tmp_path / "data", mirrors_from_env())
     upload_to_store(store, tmp_path / "data")
-    (run_path / "manifest.json").unlink(missing_ok=True)
-    publish(run_path, StoredRun(store, "mine"))
+    trained = shutil.copytree(run_path, tmp_path / "run")
+    (trained / "manifest.json").unlink(missing_ok=True)
+    provenance = RunDir(trained).read_provenance()
+    mnist_files = {file.name: file.sha256 for file in mnist.FILES}
+    RunDir(trained).write_provenance(provenance.model_copy(update={"data": mnist_files}))
+    publish(trained, StoredRun(store, "mine"))
     for folder in ("first", "second"):
         (tmp_path / folder).mkdir()
     promoted = gan(tmp_path / "first", "champion", "promote", f"{store.address}/runs/mine")

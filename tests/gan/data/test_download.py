@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import shutil
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,7 @@ def test_progress_is_reported(mirror: MirrorServer, tmp_path: Path) -> None:
     assert seen == [(IMAGES, 736, 736), (LABELS, 32, 32), (TEST_IMAGES, 650, 650), (TEST_LABELS, 32, 32)]
 
 
+INT32 = struct.pack(">HBBII", 0, 0x0C, 2, 4, 8)  # of an idx file like that of QMNIST's labels
 BAD_IMAGES: list[tuple[Answer, str]] = [
     (status(404), f"has neither {IMAGES}.gz nor {IMAGES}"),
     (status(500), "HTTP 500 Internal Server Error"),
@@ -66,8 +68,11 @@ BAD_IMAGES: list[tuple[Answer, str]] = [
     (reset(gz(raw(IMAGES))), "broke off: .*Connection reset by peer"),
     (stall(gz(raw(IMAGES))), "sent nothing for 0.5 s"),
     (redirect("http://mirror.example/"), "redirects to http://mirror.example, expected https or loopback"),
-    (endless(bytes(1 << 20)), "too large: found .* bytes and more, expected at most 4,179"),
-    (body(bytes(8000)), "too large: found 8,000 bytes, expected at most 4,179"),
+    (endless(raw(IMAGES) + bytes(1 << 20)), "too large: found .* bytes and more, expected at most 4,179"),
+    (body(raw(IMAGES) + bytes(8000)), "too large: found 11,152 bytes, expected at most 4,179"),
+    (body(INT32 + bytes(8000)), f"{IMAGES}: begins with .* .idx, int32, 2 dimensions"),
+    (endless(gz(INT32 + bytes(8000)) + bytes(1 << 20)), f"{IMAGES} .unpacked.: begins with .* .idx, int32, 2 dimen"),
+    (body(HTML + b" " * 8000), f"{IMAGES}: begins with b'<!DO' .an HTML or XML page"),
     (body(HTML), f"{IMAGES}: begins with b'<!DO' .an HTML or XML page"),
     (body(gz(HTML)), "an HTML or XML page"),
     (body(b""), "an empty file"),

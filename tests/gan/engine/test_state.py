@@ -22,6 +22,9 @@ STATE = TrainState(run_config(recipe="published", num_steps=10))
         ({"health": torch.zeros(3)}, r"health is torch\.float32"),
         ({"health": torch.frombuffer(bytearray(b'{"rewinds": "x"}'), dtype=torch.uint8)}, "health: Input should be a"),
         ({"health": torch.frombuffer(bytearray(b'{"of_a_newer": 1}'), dtype=torch.uint8)}, "health: Extra inputs are"),
+        ({"class_counts": torch.zeros(10)}, r"class_counts is torch\.float32"),
+        ({"class_counts": torch.zeros(10, dtype=torch.int64)}, r"damaged: class_counts is \[0, 0"),
+        ({"class_counts": torch.tensor([-1, *[5] * 9])}, r"damaged: class_counts is \[-1, 5"),
         ({"stop": torch.zeros(1)}, "missing or unknown tensors stop"),
     ],
 )

@@ -62,6 +62,20 @@ def test_latents_decide_each_digit_as_often_as_there_are_images_of_it(recipe: st
     torch.testing.assert_close(labels.bincount() / len(labels), expected, rtol=0, atol=0.003)
 
 
+@pytest.mark.parametrize(
+    "counts", [[0, 0, 0, 7, 0, 0, 0, 0, 0, 0], [0, 10, 0, 0, 30, 59, 0, 1, 0, 0], [1, *[0] * 8, 3]]
+)
+def test_latents_decide_the_digits_of_other_data_as_often(counts: list[int]) -> None:
+    generator, _ = make_networks(run_config())
+    generator.use_class_counts(torch.tensor(counts))
+    z = torch.randn(100_000, 100, generator=torch.Generator().manual_seed(0))
+    found = generator.labels(z).bincount(minlength=10) / len(z)
+    torch.testing.assert_close(found, torch.tensor(counts) / sum(counts), rtol=0, atol=0.005)
+    assert [count == 0 for count in counts] == (found == 0).tolist()
+    digits = [digit for digit in range(10) if counts[digit]]
+    assert all((generator.labels(generator.with_class(z, digit)) == digit).all() for digit in digits)
+
+
 @pytest.mark.parametrize("digit", range(10))
 def test_latents_can_be_changed_to_one_digit(digit: int) -> None:
     generator, _ = make_networks(run_config(recipe="dcgan"))

@@ -16,7 +16,7 @@ from gan.cli.progress import distance_note
 from gan.config import TrainConfig
 from gan.data.dataset import Dataset
 from gan.data.mnist import FILES
-from gan.errors import CheckpointError, ConfigMismatchError, RunError
+from gan.errors import CheckpointError, ConfigMismatchError, DeviceError, RunError
 from gan.evaluation.results import QuickEvaluation
 from gan.runs import checkpoint, layout, runner
 from gan.runs.run_dir import RunDir
@@ -24,6 +24,7 @@ from gan.runs.runner import Run, open_run
 from gan.runs.sampling import load_sampler
 from gan.sync.publish import seal
 from gan.training import periodic as quick
+from tests.support.configs import run_config
 from tests.support.digits import mnist
 from tests.support.killing import differing
 
@@ -322,3 +323,47 @@ def test_auto_precision_is_chosen_when_a_run_begins_and_kept_on_resume(
     monkeypatch.setattr(runner, "choose_precision", lambda kind: "float32")  # as on another machine
     assert train(tmp_path / "run", auto, resume=True, stop_at=2).config.precision == "bfloat16"
     assert RunDir(tmp_path / "run").read_config().precision == "bfloat16"
+
+
+ONE_DIGIT = replace(DATA, train_labels=np.full_like(DATA.train_labels, 3))
+
+
+def asked_classes(run: Run) -> list[int]:
+    """Return the classes that the generator in training and its average are asked for."""
+    networks = [network for network in (run.state.generator, run.state.ema) if network]
+    return torch.cat([network.labels(torch.randn(500, 100)) for network in networks]).unique().tolist()
+
+
+def test_the_generator_is_asked_for_the_classes_of_the_training_images_alone(tmp_path: Path) -> None:
+    for step in (10, 20):
+        with open_run(tmp_path / "run", CONFIG, ONE_DIGIT, resume=True) as run:
+            assert asked_classes(run) == [3]
+            for _ in run.train(lambda stop_at=step: run.state.step == stop_at):
+                pass
+    assert load_sampler(tmp_path / "run")[0].class_counts.tolist() == [0, 0, 0, 256, 0, 0, 0, 0, 0, 0]
+
+
+def test_a_run_that_asks_for_classes_without_images_is_resumed_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Older versions asked for MNIST's classes, whatever the data was. Their runs keep their bytes."""
+    run = train(tmp_path / "run", stop_at=10)
+    tensors = run.state.tensors()
+    del tensors["class_counts"]
+    checkpoint.save(tmp_path / "run", tensors, run.config.model_dump(mode="json"))
+    with open_run(tmp_path / "run", CONFIG, ONE_DIGIT, resume=True) as run:
+        assert asked_classes(run) == [*range(10)]
+    assert "the training images have no 0, 1, 2, 4, 5, 6, 7, 8, 9, and this run of an older version" in caplog.text
+
+
+def test_a_run_of_a_gpu_is_not_resumed_without_one_and_no_option_is_advised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.version, "cuda", None)
+    run = RunDir(tmp_path / "run")
+    run.write_config(run_config(num_steps=40).model_copy(update={"device": "cuda"}))
+    with pytest.raises(
+        DeviceError, match=r"run was made on cuda, which cannot .*: resume it on a machine with a GPU"
+    ) as e:
+        train(run.path, TrainConfig(), resume=True)
+    assert "--device" not in str(e.value)

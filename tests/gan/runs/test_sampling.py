@@ -8,6 +8,7 @@ import torch
 from gan.engine.state import TrainState
 from gan.errors import CheckpointError, ConfigMismatchError
 from gan.recipes.draw import draw
+from gan.recipes.generator import CLASS_COUNTS
 from gan.recipes.networks import make_networks
 from gan.runs import checkpoint
 from gan.runs.sampling import load_sampler
@@ -34,6 +35,22 @@ def test_a_generator_without_classes_cannot_draw_a_chosen_digit() -> None:
     generator, _ = make_networks(run_config(recipe="published"))
     with pytest.raises(ConfigMismatchError, match="--digit: the run is not class-conditional"):
         draw(generator, 100, 25, seed=0, digit=7)
+
+
+def test_samples_have_the_classes_of_the_training_images(tmp_path: Path) -> None:
+    config, counts = run_config(num_steps=100), torch.tensor([0, 0, 5, 0, 0, 0, 0, 1, 0, 0])
+    path = checkpoint.save(tmp_path, TrainState(config, class_counts=counts).tensors(), config.model_dump(mode="json"))
+    network, _, _ = load_sampler(path)
+    assert network.labels(torch.randn(1000, 100)).unique().tolist() == [2, 7]
+    with pytest.raises(ConfigMismatchError, match="training images have no 3. They have 2, 7"):
+        draw(network, 100, 25, seed=0, digit=3)
+
+
+def test_a_checkpoint_without_class_counts_has_those_of_mnist(tmp_path: Path) -> None:
+    config = run_config(num_steps=100)
+    path = checkpoint.save(tmp_path, TrainState(config).tensors(), config.model_dump(mode="json"))
+    assert "class_counts" not in checkpoint.load(path).tensors
+    assert load_sampler(path)[0].class_counts.tolist() == [*CLASS_COUNTS]
 
 
 def test_a_checkpoint_without_the_generator_of_its_config_is_passed_over(

@@ -1,5 +1,6 @@
 """Is a run published completely, also if another process publishes it, fails or is killed?"""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from gan.errors import CheckpointError, StorageError
 from gan.runs.manifest import Manifest
 from gan.storage.local import LocalStore
-from gan.sync.publish import publish
+from gan.sync.publish import publish, seal
 from gan.sync.stored_run import StoredRun
 from gan.sync.verification import verify
 from tests.support.small_run import NAMES, flip_bit, tree, write_run
@@ -130,6 +131,21 @@ def test_a_publisher_whose_id_was_taken_by_other_content_raises(
         publish(elsewhere, StoredRun(store, "a"), lambda *_: store.put_new("runs/a/manifest.json", winner))
     assert store.read("runs/a/manifest.json") == winner
     assert not (elsewhere / "manifest.json").exists()
+
+
+def test_a_copy_of_a_published_run_is_published_and_sealed_under_its_own_name(
+    elsewhere: Path, store: LocalStore, tmp_path: Path
+) -> None:
+    publish(elsewhere, StoredRun(store, "a"))
+    for copy in (store.root / "runs/b", tmp_path / "c"):
+        shutil.copytree(elsewhere, copy)
+        publish(copy, StoredRun(store, copy.name))
+        seal(copy, copy.name)
+        assert tree(copy) == tree(elsewhere)
+        assert verify(StoredRun(store, copy.name)).problems == []
+    flip_bit(tmp_path / "c/losses.npz")
+    with pytest.raises(StorageError, match=r"c was published already, with other content:\n  losses\.npz"):
+        seal(tmp_path / "c", "c")
 
 
 def test_a_second_store_gets_only_the_files_of_the_first(elsewhere: Path, store: LocalStore, tmp_path: Path) -> None:

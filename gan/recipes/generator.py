@@ -69,4 +69,5 @@ class Generator(nn.Module):
 
 def _edges(counts: Tensor) -> Tensor:
     """Return (9,): the values that divide a standard normal variable into shares like `counts` (10,) int64."""
-    return torch.special.ndtri(counts.cumsum(0)[:-1] / counts.sum())
+    edges: Tensor = torch.special.ndtri(counts.cumsum(0)[:-1] / counts.sum())
+    return edges

@@ -13,6 +13,7 @@ from tempfile import TemporaryDirectory
 from gan.errors import StorageError
 
 CHUNK = 1 << 20
+NO_FSYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS)  # of a file system that syncs no folders
 LITTLE_BYTES = 1 << 20  # a disk with less free counts as full
 
 
@@ -101,6 +102,26 @@ def atomic_write(path: Path, data: bytes | Iterable[bytes]) -> str:
     return stream.sha256
 
 
+def rename_new(source: Path, target: Path) -> None:
+    """Give a file another name. Raises FileExistsError where there is such a file.
+
+    A hard link never replaces a file, unlike a rename. Where the file system has none, an empty file takes the name
+    first: others can see it for a moment.
+    """
+    try:
+        target.hardlink_to(source)
+        source.unlink(missing_ok=True)
+    except (FileExistsError, FileNotFoundError):
+        raise
+    except OSError:
+        target.touch(exist_ok=False)
+        try:
+            source.replace(target)
+        except OSError:
+            target.unlink()
+            raise
+
+
 def is_temporary(name: str) -> bool:
     """Return whether a file name is one under which `atomic_write` writes; a killed process leaves such files."""
     return name.startswith(".") and name.endswith(".tmp")
@@ -117,10 +138,13 @@ def walk(folder: Path) -> Iterator[Path]:
 
 
 def fsync_dir(path: Path) -> None:
-    """Make the renames in a folder survive a power cut."""
+    """Make the renames in a folder survive a power cut, where the file system can do that."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in NO_FSYNC:
+            raise
     finally:
         os.close(handle)
 
@@ -135,10 +159,20 @@ def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
     """
     handle = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _lock(handle, folder, wait)
         yield
     finally:
         os.close(handle)
+
+
+def _lock(handle: int, folder: Path, wait: bool) -> None:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except OSError as error:
+        said = f"its file system cannot lock a folder: {error.strerror}"
+        raise OSError(error.errno, said, str(folder)) from error
 
 
 @contextmanager

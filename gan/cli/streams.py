@@ -48,7 +48,7 @@ def dropping(stream: io.TextIOWrapper) -> TextIO:
     return io.TextIOWrapper(
         cast(io.BufferedWriter, file) if stream.write_through else io.BufferedWriter(file),
         encoding=stream.encoding,
-        errors=stream.errors,
+        errors="backslashreplace" if stream.errors == "strict" else stream.errors,  # a path can have any byte
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )

@@ -146,6 +146,17 @@ def check_new_run_id(run_id: str) -> None:
         )
 
 
+def check_files(run_path: Path) -> None:
+    """Raise RunError where a run directory has a name that no manifest takes, or something that is no regular file."""
+    try:
+        check_run_id(run_path.resolve().name)
+        for path in walk(run_path):
+            check_key(path.relative_to(run_path).as_posix(), str(run_path))
+            _check_regular(path)
+    except StorageError as error:
+        raise RunError(str(error)) from error
+
+
 def best_of(measured: Iterable[Best]) -> Best | None:
     """Return the checkpoint with the least distance, the first of equals; None when there is none."""
     return min(measured, key=lambda each: each.distance, default=None)
@@ -162,12 +173,16 @@ def read_measured(metrics_path: Path) -> list[Best]:
     return measured
 
 
-def _entry(path: Path) -> FileEntry:
+def _check_regular(path: Path) -> None:
     if path.is_symlink() or not path.is_file():
         raise StorageError(
             f"{path} is not a regular file; a manifest can list only regular files. "
-            "Replace it by the file it points to, or remove it."
+            "Replace it by what it points to, or remove it."
         )
+
+
+def _entry(path: Path) -> FileEntry:
+    _check_regular(path)
     content = HashedStream(read_chunks(path))
     sha256 = content.read_to_end()
     return FileEntry(size=content.num_bytes, sha256=sha256)

@@ -3,7 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from gan.images import grid_png
 from gan.recipes.resolve import resolve
 from gan.runs import checkpoint, layout
 from gan.runs.checkpoint import Checkpoint
-from gan.runs.manifest import check_new_run_id
+from gan.runs.manifest import check_files, check_new_run_id
 from gan.runs.neighbours import write_neighbours
 from gan.runs.provenance import Provenance
 from gan.runs.run_dir import RunDir, SnapshotMetrics
@@ -85,8 +85,8 @@ class Run:
                 while event is not None:
                     self._go_back(event)
                     event = yield from self._train_attempt(should_stop, is_next=True)
-            except OSError as error:  # from TensorBoard's writer or a library; our own writes raise StorageError
-                path = Path(error.filename) if isinstance(error.filename, str) else self.run_dir.tensorboard_dir
+            except OSError as error:  # from a read, a removal or a library; our own writes raise StorageError
+                path = Path(error.filename) if isinstance(error.filename, str) else self.run_dir.path
                 raise storage_error(path, 0, error) from error
         # A manifest lists what is there; nothing is added to a published run.
         if self.finished and not self.run_dir.manifest_path.exists():
@@ -201,19 +201,22 @@ def open_run(
 ) -> Iterator[Run]:
     """Open a run for training, and keep other processes out of it for the length of the block.
 
+    A new run that cannot be opened leaves nothing behind.
+
     A new run gets its directory and a config that is resolved once, with `default_seed` where it names no seed. With
     `resume` an existing run continues. `from_scratch` discards all that it has trained, and keeps its config.
 
     Raises:
         RunError: the run exists and `resume` is not set; it is in use or published; the path is not a run directory;
-            or its name cannot be the id of a new run.
+            its name cannot be the id of a new run; or it has a file that no manifest can list.
         ConfigMismatchError: the run has another config than the one asked for, or other data.
         CheckpointError: it has checkpoints, but none verifies.
         DeviceError: the device cannot be used.
     """
     run_dir = RunDir(path)
-    with ExitStack() as stack:
+    with ExitStack() as stack, ExitStack() as undo:
         try:
+            _undo_folders(path, undo)
             _prepare(run_dir, resume or from_scratch)
             stack.enter_context(run_dir.locked())
         except OSError as error:
@@ -226,13 +229,29 @@ def open_run(
             config = run_dir.read_config()
             asked.check_resumes(config, path)
             device = _device_of(config, path)
+            check_files(path)
             if from_scratch:
                 _discard_training(run_dir)
         else:
             config, device = resolve_here(asked, default_seed)
+            for file in (run_dir.config_path, run_dir.provenance_path, run_dir.reals_path):
+                undo.callback(file.unlink, missing_ok=True)
             run_dir.write_config(config)
         _write_description(run_dir, device, data)
-        yield Run(run_dir, config, device, data)
+        run = Run(run_dir, config, device, data)
+        undo.pop_all()  # from here on, all stays
+        yield run
+
+
+def _undo_folders(path: Path, undo: ExitStack) -> None:
+    """Let `undo` remove the folders that are not there yet, the innermost first."""
+    for folder in reversed([folder for folder in (path, *path.parents) if not folder.exists()]):
+        undo.callback(_remove_empty, folder)
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # it was not made, or another process uses it
+        folder.rmdir()
 
 
 def _device_of(config: RunConfig, path: Path) -> Device:

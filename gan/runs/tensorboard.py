@@ -1,5 +1,10 @@
 """How are losses, grids and figures written for TensorBoard?"""
 
+import io
+import itertools
+import logging
+import os
+import socket
 import time
 from pathlib import Path
 from types import TracebackType
@@ -9,25 +14,34 @@ import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
-from tensorboard.summary.writer.event_file_writer import EventFileWriter
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 GREYSCALE = 1  # Summary.Image.colorspace
+FILE_VERSION = "brain.Event:2"
+
+log = logging.getLogger(__name__)
+numbers = itertools.count()  # of the files of this process, as in the names that TensorBoard's own writer gives
 
 
 class EventLog:
     """Write TensorBoard's event file, one snapshot at a time.
 
     The two losses of a step share one event, and events are built here: SummaryWriter.add_scalar takes 61 us a
-    call, which is 11 s for the 185,526 losses of a full run.
+    call, which is 11 s for the 185,526 losses of a full run. No file is open between two snapshots, and training does
+    not depend on the folder: it may be removed, or be full.
     """
 
     def __init__(self, directory: Path, resumed_at: int) -> None:
         """Open a new event file. TensorBoard then ignores what older files hold after step `resumed_at`."""
-        directory.mkdir(parents=True, exist_ok=True)
-        self._writer = EventFileWriter(str(directory), max_queue_size=1000, flush_secs=3600)
+        self._directory = directory
+        self._path = _new_path(directory)
+        self._buffer = io.BytesIO()  # records that are not in the file yet
+        self._records = RecordWriter(self._buffer)
+        self._has_failed = False
         if resumed_at:
             start = SessionLog(status=SessionLog.START)
-            self._writer.add_event(Event(wall_time=time.time(), step=resumed_at + 1, session_log=start))
+            self._write(Event(wall_time=time.time(), step=resumed_at + 1, session_log=start))
+        self.flush()
 
     def __enter__(self) -> Self:
         return self
@@ -35,7 +49,7 @@ class EventLog:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._writer.close()
+        self.flush()
 
     def losses(self, first_step: int, g_losses: np.ndarray, d_losses: np.ndarray) -> None:
         """Add the losses (N,) of the N steps from `first_step` on."""
@@ -54,11 +68,37 @@ class EventLog:
     def hparams(self, values: dict[str, Any]) -> None:
         """Add the config to TensorBoard's HPARAMS page, without the fields that are None."""
         summary = hparams_pb({name: value for name, value in values.items() if value is not None})
-        self._writer.add_event(Event(wall_time=time.time(), summary=Summary.FromString(summary.SerializeToString())))
+        self._write(Event(wall_time=time.time(), summary=Summary.FromString(summary.SerializeToString())))
 
     def flush(self) -> None:
-        """Write everything added so far to the disk."""
-        self._writer.flush()
+        """Append everything added so far to the file; drop it, with a warning, where that fails."""
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            with self._path.open("ab") as file:
+                file.write((b"" if file.tell() else _head()) + self._buffer.getvalue())
+        except OSError as error:
+            if not self._has_failed:
+                log.warning("%s cannot be written (%s); training goes on without it", self._directory, error.strerror)
+            self._has_failed = True
+            self._path = _new_path(self._directory)  # this one may end within a record
+        self._buffer.seek(0)
+        self._buffer.truncate()
 
     def _add(self, step: int, values: list[Summary.Value]) -> None:
-        self._writer.add_event(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+        self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))
+
+    def _write(self, event: Event) -> None:
+        self._records.write(event.SerializeToString())
+
+
+def _new_path(directory: Path) -> Path:
+    return (
+        directory / f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(numbers)}"
+    )
+
+
+def _head() -> bytes:
+    """Return the record with which an event file begins."""
+    head = io.BytesIO()
+    RecordWriter(head).write(Event(wall_time=time.time(), file_version=FILE_VERSION).SerializeToString())
+    return head.getvalue()

@@ -10,7 +10,17 @@ from pathlib import Path
 from uuid import uuid4
 
 from gan.errors import StorageError
-from gan.files import atomic_write, fsync_dir, is_temporary, locked, read_chunks, sha256_bytes, sha256_file, walk
+from gan.files import (
+    atomic_write,
+    fsync_dir,
+    is_temporary,
+    locked,
+    read_chunks,
+    rename_new,
+    sha256_bytes,
+    sha256_file,
+    walk,
+)
 from gan.storage.base import ObjectInfo, Versioned, check_key, read_verified
 
 
@@ -44,7 +54,7 @@ class LocalStore:
                     raise
 
     def put_new(self, key: str, data: bytes) -> bool:
-        """Write under a temporary name, then link it: unlike a rename, a link never replaces a file."""
+        """Write under a temporary name, then rename it unless there is such a file."""
         target = self._path(key)
         temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
         with self._translated(key, "created"):
@@ -52,7 +62,7 @@ class LocalStore:
                 return False
             try:
                 atomic_write(temporary, data)
-                target.hardlink_to(temporary)
+                rename_new(temporary, target)
             except (OSError, StorageError):
                 # Another publisher may have created the object and then swept our temporary file.
                 if target.exists():

@@ -1,4 +1,4 @@
-"""Are files written completely, hashed and locked?"""
+"""Are files written completely, hashed and locked, also where the file system lacks something?"""
 
 import errno
 import hashlib
@@ -14,6 +14,11 @@ import pytest
 
 from gan.errors import StorageError
 from gan.files import HashedStream, atomic_write, locked, sha256_file, storage_error, temporary_folder, verified
+from gan.storage.local import LocalStore
+from gan.sync.stored_run import StoredRun
+from gan.sync.verification import verify
+from tests.support.poor_file_system import build, run_python
+from tests.support.small_run import write_run
 
 LIMITED = """
 import resource, signal, sys
@@ -149,3 +154,47 @@ def test_a_locked_folder_cannot_be_locked_again(tmp_path: Path) -> None:
         pass
     with locked(tmp_path, wait=False):
         pass
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(tmp_path_factory.mktemp("library"))
+
+
+SEAL = """
+import sys
+from pathlib import Path
+from gan.sync.publish import seal
+run = Path(sys.argv[1])
+assert seal(run, "run") == seal(run, "run")
+"""
+LOCK = """
+import sys
+from pathlib import Path
+from gan.files import locked
+with locked(Path(sys.argv[1])):
+    pass
+"""
+
+
+@pytest.mark.parametrize("lacks", ["link", "fsync", "link fsync"])
+def test_a_poor_file_system_holds_a_manifest(tmp_path: Path, library: Path, lacks: str) -> None:
+    done = run_python(library, lacks, SEAL, write_run(tmp_path / "run"))
+    assert done.returncode == 0, done.stderr
+    assert [path.name for path in (tmp_path / "run").glob("*manifest*")] == ["manifest.json"]
+    assert verify(StoredRun.at(str(tmp_path / "run"))).problems == []
+
+
+def test_without_hard_links_a_file_is_not_replaced_either(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def link(*_args: object, **_options: object) -> None:
+        raise OSError(errno.EOPNOTSUPP, "no links")
+
+    monkeypatch.setattr(os, "link", link)
+    store = LocalStore(tmp_path)
+    assert [store.put_new("key", data) for data in (b"first", b"second")] == [True, False]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"key": b"first"}
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, library: Path) -> None:
+    done = run_python(library, "flock", LOCK, tmp_path)
+    assert f"its file system cannot lock a folder: Function not implemented: '{tmp_path}'" in done.stderr

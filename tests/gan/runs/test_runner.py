@@ -1,7 +1,10 @@
 """Is a run begun, resumed and protected as it should be?"""
 
+import errno
+import fcntl
 import gc
 import logging
+import os
 import shutil
 import weakref
 from collections.abc import Callable
@@ -16,7 +19,7 @@ from gan.cli.progress import distance_note
 from gan.config import TrainConfig
 from gan.data.dataset import Dataset
 from gan.data.mnist import FILES
-from gan.errors import CheckpointError, ConfigMismatchError, DeviceError, RunError
+from gan.errors import CheckpointError, ConfigMismatchError, DataError, DeviceError, RunError
 from gan.evaluation.results import QuickEvaluation
 from gan.runs import checkpoint, layout, runner
 from gan.runs.run_dir import RunDir
@@ -27,6 +30,7 @@ from gan.training import periodic as quick
 from tests.support.configs import run_config
 from tests.support.digits import mnist
 from tests.support.killing import differing
+from tests.support.small_run import tree
 
 CONFIG = TrainConfig(num_steps=40, snapshot_steps=10, num_threads=1)
 DATA = mnist()
@@ -280,6 +284,66 @@ def test_what_a_kill_left_before_there_was_a_config_is_no_obstacle(tmp_path: Pat
 def test_a_place_that_cannot_hold_a_run_is_named(place: str) -> None:
     with pytest.raises(RunError, match=f"{place} cannot hold a run: .*Check the path"):
         train(Path(place), resume=True)
+
+
+def test_a_set_smaller_than_a_batch_leaves_nothing_behind(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="256 training images do not fill one batch of 300"):
+        train(tmp_path / "some" / "run", TrainConfig(batch_size=300, num_threads=1))
+    assert not list(tmp_path.iterdir())
+    train(tmp_path / "some" / "run", stop_at=1)
+
+
+def test_a_run_that_is_there_stays_where_it_cannot_be_opened(tmp_path: Path) -> None:
+    train(tmp_path / "run", stop_at=5)
+    before = tree(tmp_path)
+    few = mnist(num_train=20)
+    with pytest.raises(DataError), open_run(tmp_path / "run", CONFIG, few, resume=True):
+        pass
+    assert tree(tmp_path) == before
+
+
+def test_a_file_system_that_cannot_lock_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_args: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    run = tmp_path / "run"
+    with pytest.raises(RunError, match=f"{run}: its file system cannot lock a folder: Function not implemented. Check"):
+        train(run)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("checkpoints", "checkpoints is not a regular file"),
+        ("pipe", "pipe is not a regular file"),
+        ("my\\notes", "cannot name a file of a run"),
+        ("my\tnotes", "cannot name a file of a run"),
+        ("my\xa0notes", "cannot name a file of a run"),
+        ("my\udcffnotes", "cannot name a file of a run"),
+    ],
+)
+def test_what_no_manifest_can_list_is_named_before_the_training(tmp_path: Path, name: str, said: str) -> None:
+    train(tmp_path / "run", stop_at=5)
+    path = tmp_path / "run" / name
+    if name == "checkpoints":
+        path.rename(tmp_path / "elsewhere")
+        path.symlink_to(tmp_path / "elsewhere")
+    elif name == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(b"")
+    with pytest.raises(RunError, match=said):
+        train(tmp_path / "run", resume=True)
+    assert RunDir(tmp_path / "run").grids() == []
+
+
+def test_a_name_that_no_manifest_takes_is_refused_on_resume(tmp_path: Path) -> None:
+    train(tmp_path / "run", stop_at=5)
+    (tmp_path / "run").rename(tmp_path / "my\trun")
+    with pytest.raises(RunError, match="run id"):
+        train(tmp_path / "my\trun", resume=True)
 
 
 def test_another_config_is_refused_field_by_field(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Does TensorBoard read what a run writes: every loss, every grid, also after a resume?"""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,27 @@ def test_events_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
             events.scalars(step, g_loss=1.0)
     values = [(event.step, event.value) for event in read(tmp_path).Scalars("g_loss")]
     assert values == [(step, -1.0 if step <= 10 else 1.0) for step in range(1, 21)]
+
+
+def test_without_its_folder_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with open_run(tmp_path / "run", CONFIG, mnist()) as run:
+        folder = run.run_dir.tensorboard_dir
+        for snapshot in run.train():
+            if snapshot.step == 10:
+                shutil.rmtree(folder)
+    assert [event.step for event in read(folder).Scalars("g_loss")] == list(range(11, 31))
+    assert "cannot be written" not in caplog.text
+
+
+def test_where_it_cannot_be_written_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with open_run(tmp_path / "run", CONFIG, mnist()) as run:
+        folder = run.run_dir.tensorboard_dir
+        for snapshot in run.train():
+            if snapshot.step == 10:
+                shutil.rmtree(folder)
+                folder.write_bytes(b"")
+        assert run.finished
+    assert caplog.text.count(f"{folder} cannot be written (File exists); training goes on without it") == 1
 
 
 def test_the_config_is_on_the_hparams_page(tmp_path: Path) -> None:

@@ -220,6 +220,7 @@ class Uploader:
         yield from layout.WRITTEN_ONCE
         for step, _ in RunDir(self._run_path).grids():
             yield layout.grid(step)
+        yield layout.PROCESSES
         yield layout.METRICS
         for step in reversed(steps):
             yield layout.sidecar(layout.checkpoint(step))

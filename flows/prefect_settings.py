@@ -15,6 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import click
+import yaml  # type: ignore[import-untyped]
 from dotenv import dotenv_values
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
@@ -47,6 +48,7 @@ def check_settings() -> None:
     except (OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise SettingError(f"Prefect's settings cannot be read: {error}") from error
     _check_api(settings)
+    _check_files(settings)
     click.echo(said.getvalue(), nl=False, err=True)  # its warnings
     said.truncate(0)
 
@@ -151,11 +153,29 @@ def _check_api(settings: Settings) -> None:
             f"PREFECT_API_URL is {masked_url(repr(url))} (set in {source_of('PREFECT_API_URL')}): {wrong}. "
             "Set it to an address such as http://127.0.0.1:4200/api."
         )
+    if settings.api.request_timeout <= 0:
+        where = source_of("PREFECT_API_REQUEST_TIMEOUT")
+        raise SettingError(f"PREFECT_API_REQUEST_TIMEOUT (set in {where}) is not above 0. Set it to 60, say.")
     for name, secret in zip(CREDENTIALS, (settings.api.key, settings.api.auth_string), strict=True):
         value = secret.get_secret_value() if secret else ""
         if not value.isprintable() or (name == "PREFECT_API_KEY" and not value.isascii()):
             what = "ends with a line end" if value[-1] in "\r\n" else "has a character that cannot be sent"
             raise SettingError(f"{name} (set in {source_of(name)}) {what}. Correct it; its value is not shown.")
+
+
+def _check_files(settings: Settings) -> None:
+    """Check what Prefect would end at later: its home, and its own settings of logging."""
+    try:
+        settings.home.mkdir(parents=True, exist_ok=True)
+        if (path := settings.logging.config_path) and path.is_file():
+            yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise SettingError(f"{path} is not YAML. Correct it, or set PREFECT_LOGGING_CONFIG_PATH anew.") from error
+    except OSError as error:
+        raise SettingError(
+            f"PREFECT_HOME is {str(settings.home)!r} (set in {source_of('PREFECT_HOME')}), which is no folder that can "
+            f"be used ({error.strerror}). Set it to another one."
+        ) from error
 
 
 def _wrong_address(url: str) -> str | None:

@@ -45,6 +45,17 @@ class Provenance(BaseModel):
         )
 
 
+def run_name(recipe: str | None, num_steps: int | None, seed: int | None, created: str | None) -> str:
+    """Return what people call a run: what it trains and when it was begun, as far as that is known."""
+    known = (
+        recipe,
+        None if num_steps is None else f"{num_steps:,} steps",
+        None if seed is None else f"seed {seed}",
+        None if created is None else f"{created[:16].replace('T', ' ')} UTC",
+    )
+    return ", ".join(filter(None, known))
+
+
 def git_commit() -> str | None:
     """Return the commit of this code: GAN_GIT_COMMIT (set in a Docker image) or the checkout's; None if unknown."""
     if commit := os.environ.get("GAN_GIT_COMMIT"):

@@ -2,11 +2,12 @@
 
 import base64
 import contextvars
+import json
 import logging
 import re
 import shlex
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from uuid import UUID
 
 import httpx
 from prefect.artifacts import Artifact, MarkdownArtifact, ProgressArtifact, TableArtifact
-from prefect.client.orchestration import get_client
+from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactUpdate
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
 from prefect.exceptions import PrefectException
+from prefect.runtime import flow_run as this_flow_run
 
 from flows.prefect_compat import create_artifact
 from gan.registry.promotion import Decision
@@ -38,13 +41,15 @@ FILM_KEY = "gan-train-film"
 REPORT_KEY = "gan-train-report"
 CHAMPION_KEY = "gan-train-champion"
 HEALTH_KEY = "gan-train-health"
+LARGE = "../../artifacts/artifact/{id}"  # from a run's page and from an artifact's, in both of Prefect's UIs
+PREFECTS_NAME = re.compile(r"[A-Za-z]+\d*-[A-Za-z]+")  # as the server and both UIs make them up: brave-tiger
 
 log = logging.getLogger(__name__)
 
 
 @contextmanager
 def publish_progress(run: Run, backlog: Callable[[], str] = str) -> Iterator[None]:
-    """Update the task run's artifacts while this block trains: progress, newest grid and health events.
+    """Name the flow run, and update its artifacts while this block trains: progress, newest grid, health events.
 
     `backlog` returns what is still to be uploaded, in words, or nothing. A thread reads `run.state.step` every 2 s and
     sends the artifacts, so training never waits for the API. The last update may take 5 s.
@@ -62,6 +67,25 @@ def publish_progress(run: Run, backlog: Callable[[], str] = str) -> Iterator[Non
         thread.join(LAST_UPDATE_SECONDS)
 
 
+def name_for(given: str, run_dir: RunDir) -> str:
+    """Return the name of the flow run of a run: what it trains. A name that somebody has typed stays."""
+    if given == run_dir.read_provenance().run_id:
+        return f"{run_dir.read_name()} ({given})"
+    return run_dir.read_name() if PREFECTS_NAME.fullmatch(given) else given
+
+
+def _show_name(run_dir: RunDir) -> None:
+    given = this_flow_run.name or ""
+    name = name_for(given, run_dir)
+    if name == given:
+        return
+    try:
+        with get_client(sync_client=True) as client:
+            client.update_flow_run(UUID(this_flow_run.id), name=name)
+    except (httpx.HTTPError, PrefectException) as error:
+        log.debug("the flow run is not named: %s", error)
+
+
 def show_film(run_dir: RunDir, report: Path | None) -> None:
     """Show the film and the evaluation of a run, or its last grid if the film is too large.
 
@@ -74,24 +98,28 @@ def show_film(run_dir: RunDir, report: Path | None) -> None:
     else:
         picture = _picture(f"step {step:,}", "png", last_grid.read_bytes())
     link = f"[Report]({report.as_uri()}): {_code(report)}" if report else ""
-    _Live(FILM_KEY).show(_paragraphs(picture, evaluation_table(run_dir), link))
+    poster = f"![last grid](data:image/png;base64,{_base64(last_grid.read_bytes())})"  # small: the film is below it
+    description = f"[Film of the grids up to step {step:,}]({LARGE}) {poster}"
+    _Live(FILM_KEY).show(_paragraphs(picture, evaluation_table(run_dir), link), description)
 
 
 def show_report(address: str, link: str) -> None:
     """Show a link to the report of a run in a bucket. It opens without credentials for a week."""
     command = _code(f"gan report --link {shlex.quote(address)}")
     _Live(REPORT_KEY).show(
-        f"[Report of {_text(address)}]({link})\n\nThe link works for seven days; {command} makes another."
+        f"[Report of {_text(address)}]({link})\n\nThe link works for seven days; {command} makes another.",
+        "The link to the report. It works for seven days.",
     )
 
 
-def show_decision(decision: Decision) -> None:
+def show_decision(decision: Decision, names: Mapping[str, str]) -> None:
     """Show the run's figures beside those of the champion and of real images, and the decision."""
-    rows = [{column: _text(cell) for column, cell in row.items()} for row in decision.rows()]
+    rows = [{column: _text(cell) for column, cell in row.items()} for row in decision.rows(names)]
     _Live(CHAMPION_KEY).show(rows, _text(decision))
 
 
 def _update_until(done: threading.Event, run: Run, backlog: Callable[[], str]) -> None:
+    _show_name(run.run_dir)
     progress, samples, health = _Live(PROGRESS_KEY), _Live(SAMPLES_KEY), _Live(HEALTH_KEY)
     while True:
         last = done.is_set()
@@ -99,9 +127,9 @@ def _update_until(done: threading.Event, run: Run, backlog: Callable[[], str]) -
         progress.show(min(100.0, 100 * run.state.step / run.num_steps), line)
         if metrics := run.metrics:
             with suppress(FileNotFoundError):  # the monitor has just rolled the run back and deleted the grid
-                samples.show(_samples(run.run_dir, metrics))
+                samples.show(_samples(run.run_dir, metrics), _samples_card(run.run_dir, metrics.step))
         if events := run.state.health.events:
-            health.show("\n".join(f"- {event}" for event in events))
+            health.show("\n".join(f"- {event}" for event in events), f"Health: {events[-1]}")
         if last:
             return
         done.wait(UPDATE_SECONDS)
@@ -123,6 +151,11 @@ def _samples(run_dir: RunDir, metrics: SnapshotMetrics) -> str:
         f"| {metrics.step:,} | {metrics.g_loss:.4f} | {metrics.d_loss:.4f} | {metrics.steps_per_second:,.1f} |",
         evaluation_table(run_dir),
     )
+
+
+def _samples_card(run_dir: RunDir, step: int) -> str:
+    picture = _picture("newest grid", "png", run_dir.grid_path(step).read_bytes())
+    return _paragraphs(f"[25 samples at step {step:,}]({LARGE})", picture)
 
 
 def evaluation_table(run_dir: RunDir) -> str:
@@ -159,11 +192,16 @@ def _code(text: object) -> str:
 
 
 def _picture(title: str, kind: str, data: bytes) -> str:
-    return f"![{title}](data:image/{kind};base64,{base64.b64encode(data).decode()})"
+    """Return a picture as wide as its column. Markdown's own form shows it in its size of 152 pixels."""
+    return f'<img alt="{title}" width="100%" src="data:image/{kind};base64,{_base64(data)}">'
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 class _Live:
-    """One artifact of the current task run. The first `show` creates it, later ones update it."""
+    """One artifact of the current flow run. It is created once, also where the flow run is resumed later."""
 
     def __init__(self, key: str) -> None:
         self.key = key
@@ -175,14 +213,24 @@ class _Live:
         if (data, description) == self.shown:
             return
         try:
-            if self.id is None:
-                self.id = create_artifact(self._new(data, description))
-            else:
-                with get_client(sync_client=True) as client:
-                    client.update_artifact(self.id, ArtifactUpdate(data=data, description=description))
+            with get_client(sync_client=True) as client:
+                self.id = self.id or self._existing(client) or create_artifact(self._new(data, description))
+                text = description and description.replace("{id}", str(self.id))
+                content = json.dumps(data) if isinstance(data, list) else data  # as TableArtifact does
+                client.update_artifact(self.id, ArtifactUpdate(data=content, description=text))
             self.shown = (data, description)
         except (httpx.HTTPError, PrefectException) as error:
             log.debug("artifact %s is not updated: %s", self.key, error)
+
+    def _existing(self, client: SyncPrefectClient) -> UUID | None:
+        """Return the artifact that an earlier attempt of this flow run has made."""
+        if this_flow_run.id is None:
+            return None
+        of_run = ArtifactFilterFlowRunId(any_=[UUID(this_flow_run.id)])
+        found = client.read_artifacts(
+            artifact_filter=ArtifactFilter(flow_run_id=of_run, key=ArtifactFilterKey(any_=[self.key]))
+        )
+        return found[0].id if found else None
 
     def _new(self, data: float | str | list[dict[str, str]], description: str | None) -> Artifact:
         if isinstance(data, list):

@@ -44,6 +44,7 @@ from gan.runs.runner import Run, open_run
 from gan.storage.address import link_to, open_store
 from gan.storage.local import LocalStore
 from gan.sync.lease import hold
+from gan.sync.listing import stored_name
 from gan.sync.publish import publish
 from gan.sync.resume import fetch_run
 from gan.sync.stored_run import StoredRun, check_id
@@ -217,7 +218,8 @@ def promote_champion(settings: Settings, challenger: Challenger) -> None:
         compare_with = comparer(store, challenger, _evaluator(settings))
         decision = promote(store, challenger, compare_with, f"gan-train, {me()}")
     log.info("%s", decision)
-    show_decision(decision)
+    runs = filter(None, (decision.run_id, decision.champion))
+    show_decision(decision, {run_id: stored_name(StoredRun(store, run_id)) for run_id in runs})
 
 
 def check_run(settings: Settings) -> None:

@@ -19,9 +19,7 @@ def runs(store: str, as_json: bool) -> None:
     if as_json:
         return click.echo(json.dumps([run.model_dump() for run in found]))
     for run in found:
-        click.echo(
-            f"{run.run_id}  {run.state}  {run.recipe}  step {run.steps}/{run.num_steps}  {run.bytes / 1e6:.1f} MB"
-        )
+        click.echo(f"{run.run_id}  {run.state}  {run.name}  step {run.steps}/{run.num_steps}  {run.bytes / 1e6:.1f} MB")
     if not found:
         click.echo(f"no runs in {store}", err=True)
 

@@ -9,6 +9,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 COVERED_SHARE = 0.01  # a class with a smaller share of the samples counts as lost
 
+# Which values of a metric are better.
+BETTER = {
+    "distance": "lower",
+    "score": "higher",
+    "precision": "higher",
+    "recall": "higher",
+    "histogram_distance": "lower",
+    "memorised": "lower",
+    "neighbour_ratio": "near 1",
+    "classes_covered": "higher",
+}
+
 
 class Metric(BaseModel):
     """One metric of the samples."""

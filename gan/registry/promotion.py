@@ -1,8 +1,9 @@
 """When does a run replace the champion?"""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from types import MappingProxyType
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,7 +12,7 @@ from gan.errors import StorageError
 from gan.evaluation.classifier import WEIGHTS_SHA256, ClassifierOutputs, classify
 from gan.evaluation.comparison import compare
 from gan.evaluation.evaluator import NUM_SAMPLES, Evaluator
-from gan.evaluation.results import Comparison, Evaluation, Metric
+from gan.evaluation.results import BETTER, Comparison, Evaluation, Metric
 from gan.files import temporary_folder
 from gan.recipes.draw import draw
 from gan.registry.champion import Change, History, append, is_stored, not_promoted, read_champion
@@ -22,6 +23,7 @@ from gan.storage.base import Store
 from gan.sync.fetch import fetch_files
 from gan.sync.stored_run import StoredRun
 
+NO_FIGURE = "-"  # of a champion that is not there, or was measured by another judge
 SEED = 0  # of the latents, the same for every run that is measured
 
 
@@ -62,6 +64,7 @@ class Decision(BaseModel):
     champion: str | None = Field(description="Run id of the champion before; null where there was none.")
     reason: str
     evaluation: Evaluation = Field(description="Of the run.")
+    before: Evaluation | None = Field(None, exclude=True, description="Of the champion before, by the present judge.")
     compared: ChampionComparison | None = Field(
         None,
         serialization_alias="meeting",
@@ -80,17 +83,23 @@ class Decision(BaseModel):
         }
         return f"{verdict[self.outcome]}: {self.reason}"
 
-    def rows(self) -> list[dict[str, str]]:
-        """Return a table of figures, with columns for the run, the champion before and real images."""
-        champion = self.compared.champion if self.compared else None
-        rows = [_row("run", f"{self.run_id}, step {self.step:,}", self.champion or "", "")]
+    def rows(self, names: Mapping[str, str] = MappingProxyType({})) -> list[dict[str, str]]:
+        """Return a table of figures, with columns for the run, the champion before and real images.
+
+        `names` has what people call the runs, by their ids.
+        """
+        champion = self.compared.champion if self.compared else self.before
+        rows = [
+            _row("run", "", f"{self.run_id}, step {self.step:,}", self.champion or "none yet", ""),
+            _row("name", "", names.get(self.run_id, ""), names.get(self.champion or "", ""), ""),
+        ]
         for name in type(self.evaluation).model_fields:
             metric = getattr(self.evaluation, name)
             if isinstance(metric, Metric):
-                theirs = _value(getattr(champion, name)) if champion else ""
-                rows.append(_row(name.replace("_", " "), _value(metric), theirs, f"{metric.floor:.3f}"))
-        covered, theirs = (str(each.classes_covered) if each else "" for each in (self.evaluation, champion))
-        return [*rows, _row("classes covered", covered, theirs, "10")]
+                theirs = _value(getattr(champion, name)) if champion else NO_FIGURE
+                rows.append(_row(name.replace("_", " "), BETTER[name], _value(metric), theirs, f"{metric.floor:.3f}"))
+        covered, theirs = (str(each.classes_covered) if each else NO_FIGURE for each in (self.evaluation, champion))
+        return [*rows, _row("classes covered", BETTER["classes_covered"], covered, theirs, "10")]
 
 
 def measure(
@@ -209,6 +218,7 @@ def _decision(
         champion=current.run_id if current else None,
         reason=reason,
         evaluation=challenger.evaluation,
+        before=current.evaluation if current and current.evaluation.judge == WEIGHTS_SHA256 else None,
         compared=compared,
     )
 
@@ -230,5 +240,5 @@ def _value(metric: Metric) -> str:
     return f"{metric.value:.3f} ± {metric.error:.3f}"
 
 
-def _row(figure: str, run: str, champion: str, real: str) -> dict[str, str]:
-    return {"figure": figure, "run": run, "champion": champion, "real images": real}
+def _row(figure: str, better: str, run: str, champion: str, real: str) -> dict[str, str]:
+    return {"figure": figure, "better": better, "run": run, "champion": champion, "real images": real}

@@ -95,8 +95,8 @@ class LossCurves:
 
     @property
     def x_axis(self) -> svg.StepAxis:
-        """Return the axis of the steps."""
-        return svg.StepAxis(self.num_steps)
+        """Return the axis of the steps. That of a single step ends behind it, so that its dot is not on the border."""
+        return svg.StepAxis(1.1 if self.num_steps == 1 else self.num_steps)
 
     @property
     def y_axis(self) -> svg.ValueAxis:

@@ -30,6 +30,7 @@ class RunFacts:
 
     config: RunConfig
     provenance: Provenance
+    name: str
     metrics: list[SnapshotMetrics]  # one per snapshot
     best: Best | None
     events: list[HealthEvent]
@@ -57,6 +58,7 @@ def read_facts(run: RunDir) -> RunFacts:
     return RunFacts(
         config=config,
         provenance=run.read_provenance(),
+        name=run.read_name(),
         metrics=metrics,
         best=run.best_checkpoint(metrics),
         events=run.read_events(),

@@ -49,6 +49,7 @@ def environment() -> Environment:
         "base64": to_base64,
         "distance": _distance,
         "duration": _duration,
+        "rounded": _rounded,
         "shell": shlex.quote,
         "thousands": "{:,}".format,
         "utc": _utc,
@@ -57,7 +58,14 @@ def environment() -> Environment:
 
 
 def _distance(value: float) -> str:
-    return f"{value:,.1f}" if value >= 10 else f"{value:.2f}"
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _rounded(value: object) -> object:
+    """Return a float with 4 significant digits at most, as people write it; anything else as it is."""
+    if not isinstance(value, float):
+        return value
+    return f"{value:.4g}".replace("e-0", "e-")
 
 
 def _duration(seconds: float) -> str:

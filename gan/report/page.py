@@ -5,6 +5,7 @@ like every other file. The look and behaviour of the page are in templates/.
 """
 
 import logging
+import re
 from typing import Any
 
 from gan.config import RunConfig
@@ -55,6 +56,8 @@ def html_page(facts: RunFacts) -> str:
         curves=facts.curves,
         last_frame=facts.frames[-1],
         last_metrics=facts.metrics[-1],
+        name=facts.name,
+        device=device_words(facts.provenance.device, facts.config.num_threads),
         lede=_lede(facts),
         data=_script_data(facts),
         descriptions={name: describe(name) for name in RunConfig.model_fields},
@@ -72,6 +75,17 @@ def _script_data(facts: RunFacts) -> dict[str, Any]:
         "hold_ms": HOLD_MS,
         "losses": facts.curves.readings(),
     }
+
+
+def device_words(reason: str, num_threads: int) -> str:
+    """Return which device trained the run, without the reason for it: GPU, NVIDIA H100, or CPU, Intel Xeon, 2 threads.
+
+    `reason` is a sentence of gan.device: KIND, why: NAME or KIND, why; NAME.
+    """
+    name = re.sub(r"\((R|TM)\)", "", re.split("[:;] ", reason)[-1])
+    if reason.startswith("cuda"):
+        return f"GPU, {name}"
+    return f"CPU, {name}, {num_threads} thread{'s' if num_threads > 1 else ''}"
 
 
 def _lede(facts: RunFacts) -> str:

@@ -47,8 +47,8 @@ class MetricCurve:
 
     @property
     def x_axis(self) -> svg.StepAxis:
-        """Return the axis of the steps."""
-        return svg.StepAxis(self.num_steps)
+        """Return the axis of the steps. It ends behind a single point, so that its dot is not on the border."""
+        return svg.StepAxis(max(self.num_steps, 1.1 * self.steps[0] if len(self.steps) == 1 else 0))
 
     def svg_plot(self, best_step: int | None) -> Markup:
         """Draw the values as a line with a dot for each, a larger dot for the best one, and the floor."""

@@ -18,7 +18,7 @@ MANY_TICKS = 6
 class StepAxis:
     """The horizontal axis of a plot over the steps 0 to `num_steps`."""
 
-    num_steps: int
+    num_steps: float  # more than the last step where a dot would lie on the border
 
     def position(self, step: float) -> float:
         """Return the x coordinate of a step."""

@@ -57,6 +57,17 @@ def versions_here(torch_version: str) -> dict[str, str]:
     }
 
 
+def run_name(recipe: str | None, num_steps: int | None, seed: int | None, created: str | None) -> str:
+    """Return what people call a run: what it trains and when it was begun, as far as that is known."""
+    known = (
+        recipe,
+        None if num_steps is None else f"{num_steps:,} steps",
+        None if seed is None else f"seed {seed}",
+        None if created is None else f"{created[:16].replace('T', ' ')} UTC",
+    )
+    return ", ".join(filter(None, known))
+
+
 def git_commit() -> str | None:
     """Return the commit of this code; None if unknown.
 

@@ -16,7 +16,7 @@ from gan.health import HealthEvent
 from gan.runs import layout
 from gan.runs.config_file import config_bytes, parse_config
 from gan.runs.manifest import Best, best_of
-from gan.runs.provenance import Provenance
+from gan.runs.provenance import Provenance, run_name
 
 
 class SnapshotMetrics(BaseModel):
@@ -102,6 +102,11 @@ class RunDir:
         """Write what the run is made with."""
         content = json.dumps(provenance.model_dump(mode="json"), indent=2) + "\n"
         atomic_write(self.provenance_path, content.encode())
+
+    def read_name(self) -> str:
+        """Return what people call the run. Raises RunError when its config or provenance is missing or damaged."""
+        config = self.read_config()
+        return run_name(config.recipe, config.num_steps, config.seed, self.read_provenance().created)
 
     def read_metrics(self) -> list[SnapshotMetrics]:
         """Read the snapshots' lines of metrics.jsonl. Raises RunError when it is damaged."""

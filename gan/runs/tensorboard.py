@@ -14,6 +14,7 @@ import numpy as np
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
+from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 GREYSCALE = 1  # Summary.Image.colorspace
@@ -65,10 +66,12 @@ class EventLog:
         image = Summary.Image(height=height, width=width, colorspace=GREYSCALE, encoded_image_string=png)
         self._add(step, [Summary.Value(tag=tag, image=image)])
 
-    def hparams(self, values: dict[str, Any]) -> None:
-        """Add the config to TensorBoard's HPARAMS page, without the fields that are None."""
-        summary = hparams_pb({name: value for name, value in values.items() if value is not None})
-        self._write(Event(wall_time=time.time(), summary=Summary.FromString(summary.SerializeToString())))
+    def describe(self, run_id: str, name: str, config: dict[str, Any]) -> None:
+        """Add the run's id and name to the TEXT and HPARAMS pages, and the fields of its config that are not None."""
+        values = {name: value for name, value in config.items() if value is not None}
+        for summary in (hparams_pb({"run": run_id, "name": name, **values}), text_pb("run", f"{run_id}: {name}")):
+            ours = Summary.FromString(summary.SerializeToString())
+            self._write(Event(wall_time=time.time(), summary=ours))
 
     def flush(self) -> None:
         """Append everything added so far to the file; drop it, with a warning, where that fails."""

@@ -38,7 +38,7 @@ class SnapshotWriter:
             if step > state.step:
                 path.unlink()
         if state.step == 0:
-            events.hparams(config.model_dump(mode="json"))
+            describe(run_dir, config, events)
 
     def write(
         self, snapshot: Snapshot, state: TrainState, evaluation: QuickEvaluation | None = None
@@ -82,6 +82,12 @@ class SnapshotWriter:
         checkpoint.prune(
             self.run_dir.path, self.config.snapshot_steps, self.config.num_steps, best.step if best else None
         )
+
+
+def describe(run_dir: RunDir, config: RunConfig, events: EventLog) -> None:
+    """Add the run's id, name and config to TensorBoard's pages, which know only the folder's name."""
+    name = run_dir.read_name() if run_dir.provenance_path.exists() else ""
+    events.describe(run_dir.path.resolve().name, name, config.model_dump(mode="json"))
 
 
 def losses_npz(g_losses: np.ndarray, d_losses: np.ndarray) -> bytes:

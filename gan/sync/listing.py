@@ -4,11 +4,12 @@ from collections import defaultdict
 from datetime import UTC
 from typing import Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationError
 
 from gan.errors import RunError
 from gan.runs import layout
 from gan.runs.config_file import parse_fields
+from gan.runs.provenance import Provenance, run_name
 from gan.storage.base import ObjectInfo, Store
 from gan.sync.stored_run import RUNS, StoredRun
 
@@ -22,8 +23,15 @@ class RunInfo(BaseModel):
     steps: int = Field(description="Step of the newest checkpoint; 0 before the first.")
     num_steps: int | None = Field(description="Steps the run is to have; null when config.json does not say.")
     recipe: str | None = Field(description="Null when config.json does not say.")
+    seed: int | None = Field(description="Null when config.json does not say.")
+    created: str | None = Field(description="When it was begun: ISO 8601, UTC; null when provenance.json does not say.")
     bytes: int = Field(description="Size of all its files.")
     updated: str = Field(description="When the newest of them was written, by the store's clock: ISO 8601, UTC.")
+
+    @property
+    def name(self) -> str:
+        """Return what people call the run."""
+        return run_name(self.recipe, self.num_steps, self.seed, self.created)
 
 
 def list_runs(store: Store) -> list[RunInfo]:
@@ -36,15 +44,22 @@ def list_runs(store: Store) -> list[RunInfo]:
     return [_describe(StoredRun(store, run_id), files) for run_id, files in sorted(runs.items())]
 
 
+def stored_name(run: StoredRun) -> str:
+    """Return what people call a run, as far as its files say; it is empty where they say nothing."""
+    config = _read_config(run)
+    return run_name(config.get("recipe"), config.get("num_steps"), config.get("seed"), _read_created(run))
+
+
 def _describe(run: StoredRun, files: dict[str, ObjectInfo]) -> RunInfo:
     config = _read_config(run) if layout.CONFIG in files else {}
-    num_steps, recipe = config.get("num_steps"), config.get("recipe")
     return RunInfo(
         run_id=run.run_id,
         state="published" if layout.MANIFEST in files else "unfinished",
         steps=max(layout.checkpoint_steps(files), default=0),
-        num_steps=num_steps if isinstance(num_steps, int) else None,
-        recipe=recipe if isinstance(recipe, str) else None,
+        num_steps=config.get("num_steps"),
+        recipe=config.get("recipe"),
+        seed=config.get("seed"),
+        created=_read_created(run) if layout.PROVENANCE in files else None,
         bytes=sum(info.size for info in files.values()),
         updated=max(info.modified for info in files.values()).astimezone(UTC).isoformat(timespec="seconds"),
     )
@@ -53,6 +68,16 @@ def _describe(run: StoredRun, files: dict[str, ObjectInfo]) -> RunInfo:
 def _read_config(run: StoredRun) -> dict[str, Any]:
     """Return the fields of config.json; none where it is damaged, so that one bad run does not hide the others."""
     try:
-        return parse_fields(run.read(layout.CONFIG) or b"", run.where(layout.CONFIG))
+        fields = parse_fields(run.read(layout.CONFIG) or b"", run.where(layout.CONFIG))
     except RunError:
         return {}
+    kinds = {"recipe": str, "num_steps": int, "seed": int}
+    return {name: fields[name] for name, kind in kinds.items() if isinstance(fields.get(name), kind)}
+
+
+def _read_created(run: StoredRun) -> str | None:
+    """Return when the run was begun, or None where provenance.json is damaged."""
+    try:
+        return Provenance.model_validate_json(run.read(layout.PROVENANCE) or b"").created
+    except ValidationError:
+        return None

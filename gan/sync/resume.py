@@ -17,7 +17,7 @@ from gan.runs.checkpoint import Position
 from gan.runs.config_file import parse_config
 from gan.runs.run_dir import RunDir
 from gan.runs.tensorboard import EventLog
-from gan.runs.writer import GRID_PIXELS, losses_npz
+from gan.runs.writer import GRID_PIXELS, describe, losses_npz
 from gan.storage.base import check_key
 from gan.sync.fetch import download, fetch_published
 from gan.sync.stored_run import StoredRun
@@ -155,7 +155,7 @@ def _rebuild(run_dir: RunDir) -> None:
     atomic_write(run_dir.losses_path, losses_npz(g_losses, d_losses))
     shutil.rmtree(run_dir.tensorboard_dir, ignore_errors=True)
     with EventLog(run_dir.tensorboard_dir, 0) as events:
-        events.hparams(run_dir.read_config().model_dump(mode="json"))
+        describe(run_dir, run_dir.read_config(), events)
         events.losses(1, g_losses, d_losses)
         for step, path in run_dir.grids():
             events.image(step, "samples", path.read_bytes(), *GRID_PIXELS)

@@ -140,8 +140,8 @@ def test_one_training_at_a_time_the_other_waits_and_is_told_of(stack: Stack, rec
 
     assert most == 1
     stack.finish(first)
-    second = stack.finish(second)
-    late = f"gan-train nightly run {second.name} has not started: is a worker running?"
+    stack.finish(second)
+    late = f"gan-train nightly run {second.name} has not started: is a worker running?"  # its name before it trained
     assert late in [told["text"] for told in receiver.received]
 
 

@@ -6,6 +6,9 @@ import time
 from pathlib import Path
 
 import pytest
+from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows import artifacts as progress
@@ -77,6 +80,38 @@ def test_ids_of_older_runs_mean_nothing_in_markdown(tmp_path: Path, monkeypatch:
 
 def test_a_plain_id_is_shown_as_it_is() -> None:
     assert progress._text("20261128-030000-tuned-0a1b, my_run.2") == "20261128-030000-tuned-0a1b, my_run.2"
+
+
+@pytest.mark.usefixtures("api")
+def test_a_later_attempt_of_a_flow_run_updates_the_card_of_the_first() -> None:
+    @flow
+    def attempts() -> None:
+        for figure in ("distance", "score"):
+            progress._Live("table").show([{"figure": figure, "better": "lower"}], "about {id}")
+
+    run_id = attempts(return_state=True).state_details.flow_run_id
+    of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+    with get_client(sync_client=True) as client:
+        (card,) = client.read_artifacts(artifact_filter=of_run)
+    assert card.data == '[{"figure": "score", "better": "lower"}]'  # a text, of which no database sorts the keys
+    assert card.description == f"about {card.id}"
+
+
+@pytest.mark.parametrize(
+    ("given", "shown"),
+    [
+        ("brave-tiger", "tuned, 3,000 steps, seed 7, 2024-05-06 07:08 UTC"),
+        ("Refined-Puma", "tuned, 3,000 steps, seed 7, 2024-05-06 07:08 UTC"),
+        ("psi55-fornacis", "tuned, 3,000 steps, seed 7, 2024-05-06 07:08 UTC"),
+        ("sample", "tuned, 3,000 steps, seed 7, 2024-05-06 07:08 UTC (sample)"),  # its run id
+        ("with more dropout", "with more dropout"),
+        ("from-the-browser", "from-the-browser"),
+    ],
+)
+def test_a_flow_run_is_named_by_what_it_trains_unless_somebody_has_named_it(
+    tmp_path: Path, given: str, shown: str
+) -> None:
+    assert progress.name_for(given, write_sample_run(tmp_path / "run")) == shown
 
 
 def address(server: socket.socket) -> str:

@@ -7,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -18,7 +19,7 @@ from prefect.client.schemas.filters import (
     LogFilter,
     LogFilterFlowRunId,
 )
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import Artifact, State
 
 from flows.gan_train import gan_train
 from flows.settings import Settings
@@ -106,11 +107,14 @@ def test_a_run_is_published_under_its_flow_run_id(environment: Path) -> None:
     assert verify(StoredRun(LocalStore(environment), run_id)).problems == []
     names = ("download_mnist", "validate_mnist", "train_gan", "render_report", "publish_run", "evaluate_gan")
     assert task_states(state) == dict.fromkeys(names, "Completed")
-    assert beginnings(artifacts(state)) == {
+    assert beginnings(contents(state)) == {
         "gan-train-progress": 100,
-        "gan-train-samples": "![step 20](data:image/png;base64,",
-        "gan-train-film": "![20 steps](data:image/gif;base64,",
+        "gan-train-samples": '<img alt="step 20" width="100%" src="data:image/png;base64,',
+        "gan-train-film": '<img alt="20 steps" width="100%" src="data:image/gif;base64,',
     }
+    assert all(each.description for each in artifacts(state).values())
+    with get_client(sync_client=True) as client:
+        assert client.read_flow_run(UUID(run_id)).name == RunDir(environment / "runs" / run_id).read_name()
     assert "training steps 1 to 20 on cpu" in logs(state)
     assert "not evaluated: the judge knows only MNIST, and --no-pinned-hash accepts other data" in logs(
         state
@@ -118,11 +122,17 @@ def test_a_run_is_published_under_its_flow_run_id(environment: Path) -> None:
     assert not (environment / "champion.json").exists()
 
 
-def artifacts(state: State[Any]) -> dict[str, Any]:
-    """Return the flow run's artifacts by key."""
+def artifacts(state: State[Any]) -> dict[str, Artifact]:
+    """Return the flow run's artifacts by key. Each key occurs once."""
     wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id]))
     with get_client(sync_client=True) as client:
-        return {str(artifact.key): artifact.data for artifact in client.read_artifacts(artifact_filter=wanted)}
+        found = client.read_artifacts(artifact_filter=wanted)
+    assert len({artifact.key for artifact in found}) == len(found)
+    return {str(artifact.key): artifact for artifact in found}
+
+
+def contents(state: State[Any]) -> dict[str, Any]:
+    return {key: artifact.data for key, artifact in artifacts(state).items()}
 
 
 def beginnings(found: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +172,7 @@ def test_a_failed_training_is_not_retried_and_its_diagnosis_is_shown(
     assert str(state.message).startswith("training ended at step 10: constant data: the real images of a batch are")
     assert task_states(state)["train_gan"] == "Failed"
     (event,) = RunDir(run_path).read_events()
-    assert artifacts(state)["gan-train-health"] == f"- {event}"
+    assert contents(state)["gan-train-health"] == f"- {event}"
 
 
 def test_a_finished_run_is_not_changed(finished: Path) -> None:

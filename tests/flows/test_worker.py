@@ -13,6 +13,7 @@ from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.deploy import make_pool
@@ -20,6 +21,7 @@ from flows.worker import ENVIRONMENT, main
 from flows.worker_process import MARK
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
+from gan.runs.run_dir import RunDir
 from gan.runs.runner import open_run
 from tests.support.answers import LOCKED, server
 from tests.support.killing import Command, differing
@@ -130,6 +132,11 @@ def test_a_stopped_run_resumes_with_the_next_worker(api: str, data_dir: Path, tm
         with worker(environment, tmp_path):
             wait_until(lambda: state_of(client, run_id) == "Completed", "the run is not Completed", log)
         assert "Crashed" not in [state.name for state in client.read_flow_run_states(run_id)]
+        assert client.read_flow_run(run_id).name == RunDir(path).read_name()
+        of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run_id]))
+        cards = [(artifact.key, artifact.data) for artifact in client.read_artifacts(artifact_filter=of_run)]
+        assert [data for key, data in cards if key == "gan-train-progress"] == [100]
+        assert len(cards) == len({key for key, _ in cards}) == 3
 
     undisturbed = tmp_path / "undisturbed"
     with open_run(undisturbed, TrainConfig.model_validate(CONFIG), load_dataset(data_dir, pinned=False)) as run:

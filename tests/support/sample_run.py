@@ -21,7 +21,7 @@ from tests.support.digits import digits
 PROVENANCE = Provenance(
     run_id="sample",
     created="2024-05-06T07:08:09+00:00",
-    device="cpu: no CUDA device; 2 threads of Sample CPU",
+    device="cpu, since cuda cannot be used: there is no NVIDIA driver; Sample(R) CPU",
     git_commit="0123456789abcdef0123456789abcdef01234567",
     versions={"gan-train": "0.1.0", "python": "3.11.7", "torch": "2.6.0", "numpy": "1.26.4"},
     data={"train-images-idx3-ubyte": "ba89" + "0" * 60, "t10k-images-idx3-ubyte": "0fa7" + "1" * 60},

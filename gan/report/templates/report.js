@@ -5,6 +5,7 @@ const film = data.frames.map((png) => Object.assign(new Image(), { src: "data:im
 const lastFrame = film.length - 1;
 const losses = data.losses;
 const lastStep = losses.last[losses.last.length - 1];
+const axisEnd = lastStep === 1 ? 1.1 : lastStep; // as LossCurves.x_axis
 const count = (number) => number.toLocaleString("en");
 const percent = (share) => 100 * share + "%";
 let frame = lastFrame;
@@ -50,7 +51,7 @@ function read(step) {
   readStep = Math.min(Math.max(Math.round(step), 1), lastStep);
   const bucket = losses.first.findLastIndex((first) => first <= readStep);
   const [first, last] = [losses.first[bucket], losses.last[bucket]];
-  const left = percent((first + last) / 2 / lastStep);
+  const left = percent((first + last) / 2 / axisEnd);
   const values = ["g", "d"].map((name) => {
     const { low, mean, high } = losses[name + "_loss"];
     const value = mean[bucket].toPrecision(4);
@@ -69,7 +70,7 @@ function read(step) {
 
 function stepAt(event) {
   const box = $("area").getBoundingClientRect();
-  return ((event.clientX - box.left) / box.width) * lastStep;
+  return ((event.clientX - box.left) / box.width) * axisEnd;
 }
 
 $("area").addEventListener("pointermove", (event) => read(stepAt(event)));

@@ -45,7 +45,7 @@ def test_a_reader_verifies_and_lists(tmp_path: Path, store: str) -> None:
     verified = gan(tmp_path, "verify", f"{store}/runs/mine")
     assert verified.returncode == 0 and "every byte is as it was published" in verified.stdout
     assert list(tmp_path.iterdir()) == []
-    assert gan(tmp_path, "runs", store).stdout.startswith("mine  published  tuned  step 4/4")
+    assert gan(tmp_path, "runs", store).stdout.startswith("mine  published  tuned, 4 steps, seed 0, 20")
     missing = gan(tmp_path, "verify", f"{store}/runs/yours")
     assert missing.returncode == 1 and "there is no such run, or it is unfinished" in missing.stderr
 

@@ -54,6 +54,10 @@ def test_one_early_peak_among_thousands_of_steps_does_not_flatten_the_rest() -> 
     assert made.bounds[1] == pytest.approx(1.05 * made.g_loss.mean[0])
 
 
+def test_the_losses_of_a_single_step_lie_inside_their_axes() -> None:
+    assert '<path class="g mean" d="M909.1,' in LossCurves.of(*losses(1)).svg_plot()
+
+
 def test_readings_are_json_values_of_4_significant_digits() -> None:
     readings = LossCurves.of(*losses(3)).readings()
     assert readings["first"] == readings["last"] == [1, 2, 3]

@@ -25,7 +25,7 @@ from gan.images import grid_png
 from gan.report.facts import MAX_FRAMES
 from gan.report.film import FILM_BYTES
 from gan.report.html import environment
-from gan.report.page import render
+from gan.report.page import device_words, render
 from gan.runs.run_dir import RunDir
 from gan.runs.writer import losses_npz
 from tests.support.sample_run import random_images, write_sample_run
@@ -87,8 +87,10 @@ def grey(png: bytes) -> np.ndarray:
     [
         "From noise to images in 3,000 steps",
         "3 grids, drawn every 1,000 steps: the same 25 points of noise each time.",
-        "Recipe tuned Seed 7 Duration 1 min 0 s Throughput 50.0 steps/s Device cpu: no CUDA device; 2 threads of",
+        "Recipe tuned Seed 7 Duration 1 min 0 s Throughput 50.0 steps/s Device CPU, Sample CPU, 2 threads",
         "begun 2024-05-06 07:08:09 UTC last snapshot 2024-05-06 08:01:00 UTC",
+        "device cpu, since cuda cannot be used: there is no NVIDIA driver; Sample(R) CPU",
+        "gan-train · sample · tuned, 3,000 steps, seed 7, 2024-05-06 07:08 UTC",
         "git commit 0123456789abcdef0123456789abcdef01234567",
         "gan-train 0.1.0 python 3.11.7 torch 2.6.0 numpy 1.26.4",
         "train-images-idx3-ubyte ba89" + "0" * 60 + " t10k-images-idx3-ubyte 0fa7" + "1" * 60,
@@ -106,7 +108,8 @@ def test_a_page_contains_the_text(page: Page, said: str) -> None:
 def test_a_page_shows_every_config_field(run: RunDir) -> None:
     text = report(run).text
     for name, value in json.loads(run.config_path.read_text()).items():
-        assert name == "version" or f"{name} {value} " in text
+        rounded = f"{value:.4g}".replace("e-0", "e-") if isinstance(value, float) else value
+        assert name == "version" or f"{name} {rounded} " in text
 
 
 def test_the_film_and_the_page_show_each_grid_in_order(run: RunDir) -> None:
@@ -338,3 +341,22 @@ def test_a_missing_or_damaged_file_is_named_and_nothing_is_written(
     with pytest.raises(RunError, match=f"{re.escape(str(path))}.*{re.escape(said)}"):
         render(run)
     assert not run.report_path.parent.exists()
+
+
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("cpu, as asked: AMD EPYC 9B14", "CPU, AMD EPYC 9B14, 2 threads"),
+        ("cpu, since cuda cannot be used: a fault; Intel(R) Xeon(R) Processor", "CPU, Intel Xeon Processor, 2 threads"),
+        ("cuda: NVIDIA H100 80GB HBM3", "GPU, NVIDIA H100 80GB HBM3"),
+    ],
+)
+def test_the_device_is_in_plain_words(reason: str, words: str) -> None:
+    assert device_words(reason, 2) == words
+
+
+def test_no_number_has_more_than_4_digits_after_the_leading_zeros(tmp_path: Path) -> None:
+    run = write_sample_run(tmp_path / "run")
+    assert run.read_config().lr_decay_to != 0.0001945
+    text = report(run).text
+    assert "lr_decay_to 0.0001945 " in text and not re.search(r"0\.0*[1-9]\d{4}", text)

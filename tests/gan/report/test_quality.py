@@ -67,6 +67,12 @@ def test_a_curve_has_a_dot_for_each_value_a_large_one_for_the_best_and_the_floor
     assert "M500.0,51.1L1000.0,500.0" in plot
 
 
+@pytest.mark.parametrize(("step", "num_steps", "position"), [(1, 1, 909.1), (3000, 3000, 909.1), (1000, 4000, 250.0)])
+def test_a_single_dot_lies_inside_its_axes(step: int, num_steps: int, position: float) -> None:
+    plot = MetricCurve([step], [100.0], num_steps).svg_plot(best_step=step)
+    assert f'<path class="best dots" d="M{position},' in plot
+
+
 @pytest.mark.parametrize(
     ("values", "is_log", "labels"),
     [

@@ -7,6 +7,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from gan.config import TrainConfig
+from gan.runs.run_dir import RunDir
 from gan.runs.runner import open_run
 from gan.runs.tensorboard import EventLog
 from tests.support.digits import mnist
@@ -28,6 +29,10 @@ def test_every_loss_grid_and_throughput_is_there_once_after_a_resume(tmp_path: P
         assert [event.value for event in events.Scalars(tag)] == pytest.approx(losses.tolist())
     assert [event.step for event in events.Images("samples")] == [10, 20, 30]
     assert [event.step for event in events.Scalars("steps_per_second")] == [10, 20, 30]
+    name = RunDir(tmp_path / "run").read_name()
+    assert name.startswith("tuned, 30 steps, seed 0, 20") and name.endswith(" UTC")
+    (text,) = events.Tensors("run")
+    assert text.tensor_proto.string_val[0].decode() == f"run: {name}"
     png = (tmp_path / "run" / "grids" / "step-000030.png").read_bytes()
     assert events.Images("samples")[-1].encoded_image_string == png
 
@@ -65,8 +70,10 @@ def test_where_it_cannot_be_written_training_goes_on(tmp_path: Path, caplog: pyt
     assert caplog.text.count(f"{folder} cannot be written (File exists); training goes on without it") == 1
 
 
-def test_the_config_is_on_the_hparams_page(tmp_path: Path) -> None:
+def test_the_name_and_the_config_are_on_the_hparams_page(tmp_path: Path) -> None:
     with EventLog(tmp_path, resumed_at=0) as events:
-        events.hparams({"recipe": "tuned", "learning_rate": 2e-4, "seed": None})
+        events.describe("mine", "tuned, 30 steps", {"recipe": "tuned", "learning_rate": 2e-4, "seed": None})
     content = read(tmp_path).SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    assert b"learning_rate" in content and b"tuned" in content and b"seed" not in content
+    for word in (b"run", b"mine", b"name", b"tuned, 30 steps", b"learning_rate"):
+        assert word in content
+    assert b"seed" not in content

@@ -26,11 +26,12 @@ from prefect.workers.process import ProcessWorker
 from pydantic import SecretStr
 
 from flows.api import wait_for_api
-from flows.prefect_compat import set_working_dir
+from flows.prefect_compat import set_working_dir, working_dir_of
 from flows.worker import POOL
 from gan.errors import GanError
 
-DEPLOY = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all"]
+PREFECT_FILE = Path(__file__).parents[1] / "prefect.yaml"  # also if this runs in another folder
+DEPLOY = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(PREFECT_FILE)]
 REGISTERED = re.compile(r"Deployment '(.+?)' successfully (?:created|updated)")
 SERVER_SECONDS = 180.0
 MISSED_HEARTBEATS = 3
@@ -50,6 +51,8 @@ def main() -> int:
     notify_url()  # a wrong value is reported before anything is registered
     late_seconds()
     _heartbeat_seconds()
+    if not PREFECT_FILE.is_file():
+        raise SystemExit(f"{PREFECT_FILE} is not there. It lists the deployments: install the project from a checkout.")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
     give_up_at = time.monotonic() + SERVER_SECONDS
@@ -58,7 +61,7 @@ def main() -> int:
     except GanError as error:
         raise SystemExit(f"error: {error}") from error
     with get_client(sync_client=True) as client:
-        make_pool(client, Path(os.environ.get("GAN_WORK_DIR", ".")).resolve())
+        make_pool(client, Path(given).resolve() if (given := os.environ.get("GAN_WORK_DIR")) else None)
         make_automations(client)
     return _deploy()
 
@@ -81,19 +84,23 @@ def _sleep_until(deadline: float) -> bool:
     return time.monotonic() > deadline
 
 
-def make_pool(client: SyncPrefectClient, work_dir: Path) -> None:
-    """Make the work pool, whose runs work in a directory. A new one trains one run at a time; a changed limit stays."""
+def make_pool(client: SyncPrefectClient, work_dir: Path | None) -> None:
+    """Make the work pool. A new one trains one run at a time; a changed limit stays.
+
+    Its runs work in `work_dir`. If that is None, they stay where they are; those of a new pool work in this directory.
+    """
     template: dict[str, Any] = ProcessWorker.get_default_base_job_template()
-    set_working_dir(template, work_dir)
     try:
-        client.read_work_pool(POOL)
+        before = client.read_work_pool(POOL)
     except ObjectNotFound:
+        set_working_dir(template, work_dir or Path.cwd())
         client.create_work_pool(
             WorkPoolCreate(name=POOL, type=ProcessWorker.type, base_job_template=template, concurrency_limit=1)
         )
     else:
+        set_working_dir(template, work_dir or working_dir_of(before.base_job_template) or Path.cwd())
         client.update_work_pool(POOL, WorkPoolUpdate(base_job_template=template))
-    log.info("work pool %s: runs in %s", POOL, work_dir)
+    log.info("work pool %s: runs in %s; GAN_WORK_DIR changes that", POOL, working_dir_of(template))
 
 
 def make_automations(client: SyncPrefectClient) -> None:

@@ -21,7 +21,6 @@ SERVER_ENVIRONMENT = {
     "PREFECT__SERVER_EPHEMERAL": "1",  # no UI and no scheduler: only the API that records runs
     "PREFECT__SERVER_FINAL": "1",  # the process makes one application, which saves memory
 }
-ENGINE = b"prefect.engine"  # is in the command line of each process that runs a flow for a worker
 STOPPED = (KeyboardInterrupt, TerminationSignal)  # what SIGINT and SIGTERM raise in a flow
 
 
@@ -72,3 +71,18 @@ def send_pending(timeout_seconds: float) -> None:
 def set_working_dir(template: dict[str, Any], work_dir: Path) -> None:
     """Set the directory in which the runs of a work pool work, in the pool's job template."""
     template["variables"]["properties"]["working_dir"]["default"] = str(work_dir)
+
+
+def working_dir_of(template: dict[str, Any]) -> Path | None:
+    """Return the directory in which the runs of a work pool work, from the pool's job template."""
+    directory = template["variables"]["properties"].get("working_dir", {}).get("default")
+    return Path(directory) if directory else None
+
+
+def environment_of(template: dict[str, Any], *job_variables: dict[str, Any] | None) -> dict[str, str]:
+    """Return what a work pool, and these variables of a deployment and a flow run, add to the environment of a run."""
+    found: dict[str, str] = dict(template["variables"]["properties"].get("env", {}).get("default") or {})
+    for given in job_variables:
+        dotted = {key.removeprefix("env."): value for key, value in (given or {}).items() if key.startswith("env.")}
+        found |= {**dotted, **((given or {}).get("env") or {})}
+    return found

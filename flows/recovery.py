@@ -5,9 +5,10 @@ of flows.deploy sets it to Crashed when its heartbeats stop, and `recover`, whic
 puts it back. Heartbeats may also be lost while a run trains. The run's lease or lock says whether it is in training.
 """
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -20,12 +21,13 @@ from prefect.client.schemas.filters import (
     WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
+from prefect.exceptions import ObjectNotFound
 from prefect.runtime import flow_run as this_flow_run
 from prefect.states import AwaitingRetry, Cancelled, Failed, Running
 
-from flows.prefect_compat import end_process
+from flows.prefect_compat import end_process, environment_of, working_dir_of
 from flows.settings import run_path_in
-from gan.errors import RunError
+from gan.errors import RunError, SettingError
 from gan.runs.run_dir import RunDir
 from gan.storage.address import is_remote, open_store
 from gan.sync.lease import DEFAULT_TIMING, live_holder
@@ -67,17 +69,46 @@ def recover(pool: str, store: str) -> list[str]:
         runs = client.read_flow_runs(
             flow_run_filter=unfinished, work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool]))
         )
-        done = {run.name: _recover(client, run, store) for run in runs}
+        template = client.read_work_pool(pool).base_job_template if runs else {}
+        done = {run.name: _recover(client, run, *_place_of(client, run, template, store)) for run in runs}
     return [f"{name}: {what}" for name, what in done.items() if what]
 
 
-def _recover(client: SyncPrefectClient, run: FlowRun, store: str) -> str | None:
+def check_work_dir(pool: str) -> None:
+    """Raise SettingError if a pool, or the directory in which its runs work, is not there."""
+    try:
+        with get_client(sync_client=True) as client:
+            work_dir = working_dir_of(client.read_work_pool(pool).base_job_template)
+    except ObjectNotFound as error:
+        raise SettingError(f"There is no work pool {pool} yet. Make it by `python -m flows.deploy`.") from error
+    if work_dir and not work_dir.is_dir():
+        raise SettingError(
+            f"The runs of the work pool {pool} work in {work_dir}, which is no directory of this machine. Make it, or "
+            "set GAN_WORK_DIR to another one and run `python -m flows.deploy`."
+        )
+
+
+def _place_of(client: SyncPrefectClient, run: FlowRun, template: dict[str, Any], store: str) -> tuple[str, str]:
+    """Return the run id and the store of a flow run. Its paths are seen from where it works, not from this process."""
+    assert run.deployment_id is not None
+    given = (client.read_deployment(run.deployment_id).job_variables, run.job_variables)
+    environment = environment_of(template, *given)
+    run_id = environment.get("GAN_RUN_ID") or os.environ.get("GAN_RUN_ID") or str(run.id)
+    store = environment.get("GAN_STORE") or store
+    if is_remote(store):
+        return run_id, store
+    folders = [Path(each["working_dir"]) for each in given if each and each.get("working_dir")]
+    work_dir = folders[-1] if folders else working_dir_of(template) or Path()
+    return run_id, str(work_dir / store)
+
+
+def _recover(client: SyncPrefectClient, run: FlowRun, run_id: str, store: str) -> str | None:
     state = run.state
     assert state is not None
     age_seconds = (datetime.now(UTC) - state.timestamp).total_seconds()
     if age_seconds < PATIENCE_SECONDS[state.type]:
         return None
-    if is_in_training(str(run.id), store):
+    if is_in_training(run_id, store):
         # The lease of a killed run stays for a while. If it is still renewed after that, the run is in training.
         if not state.is_crashed() or age_seconds < 2 * DEFAULT_TIMING.expiry_seconds:
             return None

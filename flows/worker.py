@@ -1,8 +1,9 @@
 """How does a machine take runs from the work pool, and what happens to a run when the machine stops?
 
 `python -m flows.worker` starts Prefect's worker, and starts it again if it ends. It also puts killed runs back into
-the queue (flows.recovery). On SIGTERM it sends SIGTERM to the run in training and waits until the run has saved and
-put itself back. It is the first process of the worker's container, so it must wait: its end ends the container.
+the queue (flows.recovery). On SIGTERM, and when the terminal closes, it waits until the run in training has saved and
+put itself back (flows.worker_process). It is the first process of the worker's container, so it must wait: its end
+ends the container.
 """
 
 import flows.first  # isort: skip  # noqa: F401  # before anything else of Prefect
@@ -13,10 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from types import FrameType
 from uuid import uuid4
 
@@ -31,19 +29,17 @@ from prefect.settings import (
 
 from flows.api import check_api, wait_for_api
 from flows.logs import EXTRA_LOGGERS
-from flows.prefect_compat import ENGINE
-from flows.recovery import recover
+from flows.recovery import check_work_dir, recover
 from flows.settings import store_from_env
 from flows.worker_metrics import metrics_server
+from flows.worker_process import MARK, RUN_GRACE_SECONDS, WORKER_GRACE_SECONDS, stop_runs
 from gan.cli.entry import WAITING
 from gan.errors import GanError
 
 POOL = "gpu"
-WORKER = [sys.executable, "-m", "prefect", "worker", "start", "--pool", POOL, "--type", "process", "--limit", "1",
-          "--with-healthcheck", "--no-create-pool-if-not-found"]  # fmt: skip
+WORKER = [sys.executable, "-m", "flows.worker_process", "prefect", "worker", "start", "--pool", POOL,
+          "--type", "process", "--limit", "1", "--with-healthcheck", "--no-create-pool-if-not-found"]  # fmt: skip
 RECOVER_SECONDS = 10.0
-RUN_GRACE_SECONDS = 40.0
-WORKER_GRACE_SECONDS = 10.0
 ENVIRONMENT = {
     **WAITING,
     "PREFECT_CLIENT_MAX_RETRIES": "8",  # 2 + 4 + ... + 256 s: the state of a trained run must reach the server
@@ -51,13 +47,12 @@ ENVIRONMENT = {
     "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",  # its health is asked for on this machine alone
 }
 HASTE = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 10.0}  # it asks again soon; a stop must not wait
-MARK = f"FLOWS_WORKER={uuid4().hex}".encode()  # is in the environment of each process that this one starts
 
 log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Work until SIGTERM or SIGINT; return 0. Return an error's code if the API refuses us at the start."""
+    """Work until SIGTERM, SIGINT or SIGHUP; return 0. Return an error's code if the API refuses us at the start."""
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
     log.addFilter(_differs_from_the_last())
@@ -67,8 +62,10 @@ def main() -> int:
         log.info("%s: stopping; the run in training saves", signal.Signals(number).name)
         stop.set()
 
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, on_signal)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
+            signal.signal(number, on_signal)
+    os.environ[MARK] = uuid4().hex
     try:
         wait_for_api(lambda: stop.wait(RECOVER_SECONDS))
         with metrics_server(os.environ.get("GAN_METRICS_ADDRESS")) as for_metrics:
@@ -105,9 +102,8 @@ def _differs_from_the_last() -> Callable[[logging.LogRecord], bool]:
 
 
 def _start() -> subprocess.Popen[bytes]:
-    name, _, value = MARK.decode().partition("=")
-    # In a session of its own the worker gets no signal from the terminal: _end sends the signals in the right order.
-    return subprocess.Popen(WORKER, env={**ENVIRONMENT, **os.environ, name: value}, start_new_session=True)
+    # In a session of its own the worker gets no signal from the terminal: flows.worker_process sends them in order.
+    return subprocess.Popen(WORKER, env={**ENVIRONMENT, **os.environ}, stdin=subprocess.PIPE, start_new_session=True)
 
 
 def _tend(worker: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
@@ -115,6 +111,7 @@ def _tend(worker: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
     try:
         with temporary_settings(HASTE):
             check_api()
+            check_work_dir(POOL)
             for line in recover(POOL, store_from_env()):
                 log.info("%s", line)
         if worker.poll() is not None:
@@ -126,29 +123,16 @@ def _tend(worker: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:
-    """Let the run in training save and put itself back, then end the worker, which must read the run's output."""
-    for pid in _engines():
-        with suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + RUN_GRACE_SECONDS
-    while _engines() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    worker.terminate()
+    """Let the run in training save and put itself back, then end the worker. Both follow from the end of its input."""
+    if worker.poll() is not None:
+        stop_runs()
+    assert worker.stdin is not None
+    worker.stdin.close()
     try:
-        worker.wait(WORKER_GRACE_SECONDS)
+        worker.wait(RUN_GRACE_SECONDS + WORKER_GRACE_SECONDS + 1)
     except subprocess.TimeoutExpired:
         worker.kill()
         worker.wait()
-
-
-def _engines() -> list[int]:
-    """Return the ids of the processes that run flows for a worker of this process, also of a worker that has ended."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):  # it has ended meanwhile, or belongs to another user
-            if ENGINE in (folder / "cmdline").read_bytes() and MARK in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
-    return found
 
 
 if __name__ == "__main__":

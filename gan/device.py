@@ -107,6 +107,11 @@ def choose_precision(kind: Literal["cpu", "cuda"]) -> Literal["float32", "bfloat
     return "bfloat16" if pays else "float32"
 
 
+def hardware_name(kind: Literal["cpu", "cuda"]) -> str:
+    """Return the name of the GPU or of the processor."""
+    return torch.cuda.get_device_name() if kind == "cuda" else cpu_name()
+
+
 def cpu_name() -> str:
     """Return the processor's name."""
     return _cpu_info("model name") or platform.processor() or platform.machine()

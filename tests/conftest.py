@@ -5,6 +5,7 @@ import subprocess
 from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the commands set it, before torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # several processes share the cores; a run takes its own num_threads
 
 import pytest
 from xdist.scheduler import LoadScopeScheduling

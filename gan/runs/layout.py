@@ -10,6 +10,7 @@ from pathlib import Path
 
 CONFIG = "config.json"
 PROVENANCE = "provenance.json"
+PROCESSES = "processes.jsonl"  # a line for each process that has trained the run
 REALS = "reals.png"
 LOSSES = "losses.npz"
 METRICS = "metrics.jsonl"

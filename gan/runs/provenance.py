@@ -41,15 +41,20 @@ class Provenance(BaseModel):
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             device=device,
             git_commit=git_commit(),
-            versions={
-                "gan-train": __version__,
-                "python": platform.python_version(),
-                "torch": torch_version,  # of the module itself: it names the CUDA version, too
-                "numpy": version("numpy"),
-                "numba": version("numba"),
-            },
+            versions=versions_here(torch_version),
             data=data,
         )
+
+
+def versions_here(torch_version: str) -> dict[str, str]:
+    """Return the versions, by name, of all that decides the bytes of a run."""
+    return {
+        "gan-train": __version__,
+        "python": platform.python_version(),
+        "torch": torch_version,  # of the module itself: it names the CUDA version, too
+        "numpy": version("numpy"),
+        "numba": version("numba"),
+    }
 
 
 def git_commit() -> str | None:

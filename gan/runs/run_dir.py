@@ -57,6 +57,7 @@ class RunDir:
         self.path = path
         self.config_path = path / layout.CONFIG
         self.provenance_path = path / layout.PROVENANCE
+        self.processes_path = path / layout.PROCESSES
         self.losses_path = path / layout.LOSSES
         self.metrics_path = path / layout.METRICS
         self.reals_path = path / layout.REALS

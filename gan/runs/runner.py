@@ -14,7 +14,7 @@ from torch import Tensor
 from gan.config import RunConfig, TrainConfig
 from gan.data.batches import Batches
 from gan.data.dataset import Dataset
-from gan.device import Device, choose_device, choose_num_threads, choose_precision, cuda_fault
+from gan.device import Device, choose_device, choose_num_threads, choose_precision, cuda_fault, hardware_name
 from gan.engine.state import NUM_FIXED, TrainState, read_health
 from gan.errors import ConfigMismatchError, DeviceError, RunError, TrainingDivergedError
 from gan.files import atomic_write, is_temporary, storage_error
@@ -25,6 +25,7 @@ from gan.runs import checkpoint, layout
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.manifest import check_files, check_new_run_id
 from gan.runs.neighbours import write_neighbours
+from gan.runs.processes import record_process
 from gan.runs.provenance import Provenance
 from gan.runs.run_dir import RunDir, SnapshotMetrics
 from gan.runs.tensorboard import EventLog
@@ -81,6 +82,8 @@ class Run:
             log.info("all %d steps are trained already", self.num_steps)
         else:
             try:
+                hardware = hardware_name(self.device.kind)
+                record_process(self.run_dir, self.state.step, hardware, torch.__version__)
                 event = yield from self._train_attempt(should_stop)
                 while event is not None:
                     self._go_back(event)
@@ -314,5 +317,5 @@ def _discard_training(run_dir: RunDir) -> None:
         raise RunError(f"{run_dir.path} is finished and published. Start another run instead of using --from-scratch.")
     for folder in (layout.CHECKPOINTS, layout.GRIDS, layout.TENSORBOARD, layout.REPORT_FOLDER):
         shutil.rmtree(run_dir.path / folder, ignore_errors=True)
-    for name in (layout.METRICS, layout.LOSSES, layout.NEIGHBOURS):
+    for name in (layout.METRICS, layout.LOSSES, layout.NEIGHBOURS, layout.PROCESSES):
         (run_dir.path / name).unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """How does a finished run get into a store, whole or not at all?"""
 
+import logging
 from pathlib import Path
 
 from gan.errors import StorageError
@@ -10,6 +11,8 @@ from gan.storage.local import LocalStore
 from gan.sync.stored_run import StoredRun
 
 NUM_NAMED = 3  # differing files that a message names; the others are counted
+
+log = logging.getLogger(__name__)
 
 
 def publish(run_path: Path, run: StoredRun, progress: Progress | None = None) -> Manifest:
@@ -70,7 +73,14 @@ def _upload(run_path: Path, manifest: Manifest, run: StoredRun, progress: Progre
     for info in list(run.files()):
         # Ask the disk, not the manifest: where the run lies in the store itself, there can be new files.
         if info.key != layout.MANIFEST and not (run_path / info.key).exists():
-            run.delete(info.key)
+            _delete_stale(run, info.key)
+
+
+def _delete_stale(run: StoredRun, name: str) -> None:
+    try:
+        run.delete(name)
+    except StorageError as error:  # the manifest does not list it
+        log.warning("a file of an earlier attempt stays, and `gan verify` will list it: %s", error)
 
 
 def _commit(manifest: Manifest, run: StoredRun) -> None:

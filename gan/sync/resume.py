@@ -85,8 +85,9 @@ def _delete_other_attempts(run_path: Path, newest: Position) -> None:
 def _fetch_unfinished(run: StoredRun, names: set[str], run_dir: RunDir, steps: list[int]) -> None:
     """Download what a resume needs: good checkpoints up to the newest one that has all grids before it."""
     _fetch_written_once(run, names, run_dir.path)
-    if layout.METRICS in names:
-        _fetch(run, layout.METRICS, run_dir.path)
+    for name in (layout.PROCESSES, layout.METRICS):
+        if name in names:
+            _fetch(run, name, run_dir.path)
     last_good = _fetch_grids(run, names, run_dir, steps[-1])
     fetched = [step for step in steps if step <= last_good and _fetch_checkpoint(run, run_dir.path, step)]
     if not fetched:

@@ -64,6 +64,7 @@ class Uploader:
         self._pending: dict[str, Signature] = {}
         self._backlog_since = time.monotonic()
         self._cleaned_for: tuple[int, ...] | None = None  # the rewinds for which other checkpoints were deleted
+        self._keeps_pruned = False  # deletions have failed, and a warning was logged
         self._num_requests, self._num_served = 1, 0
         self._closing = False
         self._fatal: GanError | None = None  # why nothing will be uploaded any more
@@ -162,9 +163,7 @@ class Uploader:
                     return
                 if not self._upload(name, signature, rewinds):
                     break
-        for name in sorted(self._stored):  # in this order a checkpoint goes before its sidecar
-            if not (self._run_path / name).exists():
-                self._delete(name)
+        self._delete_pruned(self._stored)
 
     def _rewinds(self) -> tuple[int, ...]:
         """Return the steps that the run was sent back to. Each attempt begins by writing a checkpoint with them."""
@@ -185,6 +184,17 @@ class Uploader:
                 self._delete(layout.checkpoint(step))
                 self._delete(layout.sidecar(layout.checkpoint(step)))
         self._cleaned_for = rewinds
+
+    def _delete_pruned(self, stored: set[str]) -> None:
+        """Delete files that training has deleted. Where that fails, log a warning once; the next upload tries again."""
+        try:
+            for name in sorted(stored):  # in this order a checkpoint goes before its sidecar
+                if not (self._run_path / name).exists():
+                    self._delete(name)
+        except StorageError as error:
+            if not self._keeps_pruned:
+                log.warning("checkpoints and grids that training has deleted stay in the store: %s", error)
+            self._keeps_pruned = True
 
     def _delete(self, name: str) -> None:
         self._lease.check()
@@ -210,6 +220,7 @@ class Uploader:
         yield from layout.WRITTEN_ONCE
         for step, _ in RunDir(self._run_path).grids():
             yield layout.grid(step)
+        yield layout.PROCESSES
         yield layout.METRICS
         for step in reversed(steps):
             yield layout.sidecar(layout.checkpoint(step))

@@ -13,7 +13,7 @@ from tests.e2e.stack import Stack, wait_for
 
 pytestmark = pytest.mark.e2e
 
-CONFIG = {"num_steps": 2500, "snapshot_steps": 250, "seed": 7}
+CONFIG = {"num_steps": 2000, "snapshot_steps": 250, "seed": 7}
 BEGUN = 500  # steps, when the trouble comes
 HEARTBEATS_SECONDS = 90  # that are missed before a run counts as killed
 

@@ -114,7 +114,7 @@ def test_the_report_link_opens_without_credentials(stack: Stack, run: FlowRun) -
 
 
 def test_a_scheduled_run_takes_its_seed_from_its_time(stack: Stack) -> None:
-    at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=25)  # new schedules are looked for every 10 s
+    at = datetime.now(UTC).replace(microsecond=0) + timedelta(seconds=30)  # new schedules are looked for every 10 s
     daily = IntervalSchedule(interval=timedelta(days=1), anchor_date=at)
     with stack.prefect() as client:
         nightly = client.read_deployment_by_name("gan-train/nightly")

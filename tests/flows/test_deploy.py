@@ -8,7 +8,8 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
-from flows.deploy import main, make_automations
+from flows.deploy import main, make_automations, make_pool
+from flows.prefect_compat import working_dir_of
 from flows.worker import POOL
 from tests.support.answers import LOCKED, server
 from tests.support.deployment import deploy
@@ -47,6 +48,18 @@ def test_a_second_deploy_doubles_nothing_and_undoes_nothing(
     assert killed.trigger.match_related.root == {  # type: ignore[union-attr]
         "prefect.resource.role": "tag", "prefect.resource.id": f"prefect.tag.{again.tags[0]}"
     }  # fmt: skip
+
+
+def test_a_pool_stays_where_it_is_unless_it_is_moved(
+    client: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A deployment from another folder does not move it."""
+    make_pool(client, tmp_path / "first")
+    monkeypatch.chdir(tmp_path)
+    make_pool(client, None)
+    assert working_dir_of(client.read_work_pool(POOL).base_job_template) == tmp_path / "first"
+    make_pool(client, tmp_path)
+    assert working_dir_of(client.read_work_pool(POOL).base_job_template) == tmp_path
 
 
 @pytest.mark.usefixtures("deployed")

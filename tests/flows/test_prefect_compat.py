@@ -21,6 +21,7 @@ from prefect.workers.process import ProcessJobConfiguration, ProcessWorker
 
 from flows import prefect_compat
 from flows.prefect_compat import STOPPED
+from flows.worker_process import ENGINE
 
 
 def test_the_embedded_server_has_an_api_and_no_ui(api: str) -> None:
@@ -29,7 +30,7 @@ def test_the_embedded_server_has_an_api_and_no_ui(api: str) -> None:
 
 
 def test_a_workers_command_names_the_engine() -> None:
-    assert prefect_compat.ENGINE in ProcessJobConfiguration._base_flow_run_command().encode()
+    assert ENGINE in ProcessJobConfiguration._base_flow_run_command().encode()
 
 
 def test_a_work_pools_template_takes_a_directory() -> None:

@@ -1,6 +1,7 @@
 """Which flow runs of a deployment are scheduled again, and which are not changed?"""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
@@ -10,8 +11,9 @@ from prefect.states import Cancelling, Completed, Crashed, Failed, Pending, Runn
 from flows import recovery as resume
 from flows.deploy import make_pool
 from flows.gan_train import gan_train
-from flows.recovery import MAX_CRASHES, PATIENCE_SECONDS, recover
+from flows.recovery import MAX_CRASHES, PATIENCE_SECONDS, check_work_dir, recover
 from flows.worker import POOL
+from gan.errors import SettingError
 from gan.runs.run_dir import RunDir
 from gan.storage.address import open_store
 from gan.sync.lease import Timing, hold
@@ -28,13 +30,13 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(tmp_path / "store")
 
 
-def new_run(*states: State) -> FlowRun:
+def new_run(*states: State, job_variables: dict[str, Any] | None = None) -> FlowRun:
     """Create a flow run of a deployment and set these states one after the other."""
     with get_client(sync_client=True) as client:
         make_pool(client, Path())
         flow_id = client.create_flow(gan_train)
         deployment_id = client.create_deployment(flow_id, "tested", work_pool_name=POOL)
-        run = client.create_flow_run_from_deployment(deployment_id)
+        run = client.create_flow_run_from_deployment(deployment_id, job_variables=job_variables)
         for state in states:
             client.set_flow_run_state(run.id, state, force=True)
     return run
@@ -94,6 +96,38 @@ def test_a_run_whose_directory_is_locked_is_not_started_twice(store: str) -> Non
         assert state_of(run).name == "Crashed"
     recover(POOL, store)
     assert state_of(run).name == "AwaitingRetry"
+
+
+@pytest.mark.parametrize(
+    "of_the_run", [{}, {"working_dir": "."}, {"env": {"GAN_STORE": "other", "GAN_RUN_ID": "mine"}}]
+)
+def test_a_run_is_looked_for_where_it_works(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, of_the_run: dict[str, Any]
+) -> None:
+    """The worker may have been started in another folder."""
+    run = new_run(Running(), Crashed(), job_variables=of_the_run)
+    work_dir = tmp_path / "work"
+    with get_client(sync_client=True) as client:
+        make_pool(client, work_dir)
+    environment = of_the_run.get("env", {"GAN_STORE": "store", "GAN_RUN_ID": str(run.id)})
+    path = (tmp_path if "working_dir" in of_the_run else work_dir) / environment["GAN_STORE"] / "runs"
+    path = path / environment["GAN_RUN_ID"]
+    path.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    with RunDir(path).locked():
+        recover(POOL, "store")
+        assert state_of(run).name == "Crashed"
+    recover(POOL, "store")
+    assert state_of(run).name == "AwaitingRetry"
+
+
+def test_a_pool_whose_directory_is_not_here(tmp_path: Path) -> None:
+    with get_client(sync_client=True) as client:
+        make_pool(client, tmp_path / "elsewhere")
+    with pytest.raises(SettingError, match=r"The runs of the work pool gpu work in .*elsewhere, which is no directory"):
+        check_work_dir(POOL)
+    with pytest.raises(SettingError, match=r"There is no work pool another yet. Make it by `python -m flows.deploy`"):
+        check_work_dir("another")
 
 
 def test_a_crashed_run_that_is_still_being_trained_becomes_running(

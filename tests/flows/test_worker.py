@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -16,13 +17,24 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.deploy import make_pool
 from flows.worker import ENVIRONMENT, main
+from flows.worker_process import MARK
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
 from gan.runs.runner import open_run
 from tests.support.answers import LOCKED, server
-from tests.support.killing import differing
+from tests.support.killing import Command, differing
 
 CONFIG = {"num_steps": 200, "snapshot_steps": 25, "num_threads": 1, "batch_size": 32}
+
+ROOT = Path(__file__).parents[2]
+STUB = [sys.executable, "-m", "flows.worker_process", "tests.support.stub_worker"]
+PARENT = f"""
+import sys
+from flows import worker
+worker.WORKER = {STUB}
+worker.wait_for_api = worker._tend = lambda it: it
+sys.exit(worker.main())
+"""
 
 
 @contextmanager
@@ -63,6 +75,39 @@ def test_a_server_that_refuses_the_password_ends_the_worker(
 
 def test_the_health_of_a_worker_is_served_to_its_machine_alone() -> None:
     assert ENVIRONMENT["PREFECT_WORKER_WEBSERVER_HOST"] == "127.0.0.1"
+
+
+def says(log: Path, text: str) -> bool:
+    return text in log.read_text()
+
+
+def test_the_run_saves_and_the_worker_ends_with_its_parent(tmp_path: Path) -> None:
+    """After the end of a terminal, and after SIGKILL."""
+    codes = {signal.SIGHUP: 0, signal.SIGKILL: -9}
+    commands: dict[signal.Signals, Command] = {}
+    for number in codes:
+        folder = tmp_path / number.name
+        folder.mkdir()
+        commands[number] = Command([sys.executable, "-c", PARENT], folder, PYTHONPATH=str(ROOT))
+    for number, command in commands.items():
+        wait_until(partial(says, command.log, "the run trains"), "no run", command.log)
+        command.process.send_signal(number)
+    for number, command in commands.items():
+        assert command.process.wait(30) == codes[number]
+        assert command.wait_until_all_are_gone() == []
+        assert "the worker ends after its run, which ended with 3\n" in command.log.read_text()
+
+
+def test_what_nobody_can_read_is_dropped() -> None:
+    """As after the end of a terminal, or of `tee`: a program that prints then would fail."""
+    environment = os.environ | {"PYTHONPATH": str(ROOT), MARK: "tested"}
+    process = subprocess.Popen(STUB, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout.readline() == b"the run trains\n"
+    process.stdout.close()
+    process.stdin.close()
+    assert process.wait(30) == 0
 
 
 @pytest.mark.usefixtures("deployed")

@@ -14,5 +14,6 @@ def deploy(api: str, work_dir: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PREFECT_API_URL", api)  # for the command that `main` starts
         patch.setenv("GAN_WORK_DIR", str(work_dir))
-        patch.chdir(ROOT)
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.chdir(work_dir)
         assert main() == 0

@@ -26,6 +26,7 @@ class SpooledRun:
         path.mkdir(parents=True)
         self.dir.write_config(config)
         self.dir.write_provenance(PROVENANCE)
+        (path / "processes.jsonl").write_text('{"version": 1}\n')
         atomic_write(self.dir.reals_path, grid_png(random_images(25)))
 
     def snapshot(self, step: int, distance: float | None = None) -> None:
@@ -69,6 +70,7 @@ def grid(step: int, num_rewinds: int) -> bytes:
 
 def spooled(path: Path) -> dict[str, bytes]:
     """Return the files that are uploaded during training."""
-    names = ("config.json", "provenance.json", "reals.png", "metrics.jsonl", "grids/*", "checkpoints/*")
+    once = ("config.json", "provenance.json", "reals.png")
+    names = (*once, "processes.jsonl", "metrics.jsonl", "grids/*", "checkpoints/*")
     found = [file for name in names for file in path.glob(name)]
     return {file.relative_to(path).as_posix(): file.read_bytes() for file in found}

@@ -54,7 +54,8 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_run_leaves_what_the_design_says(undisturbed: Path) -> None:
     names = {p.relative_to(undisturbed).as_posix() for p in undisturbed.rglob("*") if p.is_file()}
     assert {name for name in names if "tensorboard" not in name} == {
-        "config.json", "provenance.json", "reals.png", "neighbours.png", "losses.npz", "metrics.jsonl",
+        "config.json", "provenance.json", "processes.jsonl", "reals.png", "neighbours.png", "losses.npz",
+        "metrics.jsonl",
         *(f"grids/step-0000{step}.png" for step in (10, 20, 30, 40)),
         *(f"checkpoints/step-0000{step}.safetensors{end}" for step in (20, 30, 40) for end in ("", ".sha256")),
     }  # fmt: skip

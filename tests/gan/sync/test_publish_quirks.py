@@ -34,6 +34,10 @@ def lists_foreign_uploads(request: Request, forward: Forward) -> Answer:
     return Answer(200, {}, f"<ListMultipartUploadsResult>{upload}</ListMultipartUploadsResult>".encode())
 
 
+def deletes_nothing(request: Request, forward: Forward) -> Answer:
+    return error(403, "AccessDenied") if request.method == "DELETE" else forward(request)
+
+
 @pytest.fixture
 def run_path(tmp_path: Path) -> Path:
     (tmp_path / "run").mkdir()
@@ -76,3 +80,18 @@ def test_a_store_that_lists_the_uploads_of_others_loses_none(
         seaweedfs.use(monkeypatch, proxy.url)
         publish(run_path, StoredRun(open_store(new_address()), "a"))
         assert [request.target for request in proxy.requests if request.method == "DELETE"] == []
+
+
+def test_a_run_is_published_without_the_right_to_delete(
+    seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch, run_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    denied = error(403, "AccessDenied")
+    with quirky(
+        seaweedfs, lambda request, forward: denied if request.method == "DELETE" else forward(request)
+    ) as proxy:
+        seaweedfs.use(monkeypatch, proxy.url)
+        run = StoredRun(open_store(new_address()), "a")
+        run.store.put_new("runs/a/grids/step-000900.png", b"of an earlier attempt")
+        assert publish(run_path, run) == run.manifest()
+        assert [problem.problem for problem in verify(run).problems] == ["unlisted"]
+    assert "a file of an earlier attempt stays, and `gan verify` will list it" in caplog.text

@@ -87,6 +87,21 @@ def test_pruned_files_are_deleted_from_the_store(run: SpooledRun, store: Store) 
     assert sum(name.endswith(".safetensors") for name in stored(store)) == 4  # 100, and the last 3
 
 
+def test_pruned_files_stay_without_the_right_to_delete(
+    run: SpooledRun, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def denied(key: str) -> None:
+        raise StorageError(f"{key} cannot be deleted: access is denied")
+
+    monkeypatch.setattr(store, "delete", denied)
+    with sending(run, store) as uploader:
+        for step in range(10, 70, 10):
+            run.snapshot(step)
+            uploader.flush(10)
+    assert spooled(run.dir.path).items() < stored(store).items()
+    assert caplog.text.count("stay in the store: ") == 1 and "access is denied" in caplog.text
+
+
 def test_the_best_checkpoint_stays_in_the_store_until_there_is_a_better_one(run: SpooledRun, store: Store) -> None:
     found = {}
     with sending(run, store) as uploader:

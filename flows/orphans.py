@@ -34,7 +34,8 @@ def owned_runs(api: str, resume_command: str) -> Iterator[str]:
     folder.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=folder, suffix=".tmp")
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
+        with suppress(OSError):  # without locks no command can tell orphans, and none closes any
+            fcntl.flock(handle, fcntl.LOCK_EX)
         os.write(handle, json.dumps({"api": api, "resume": resume_command}).encode())
         # Other commands see the file only under its new name, and by then it is locked.
         owner = Path(temporary).rename(Path(temporary).with_suffix(".owner"))
@@ -52,8 +53,8 @@ def close_orphans(api: str) -> None:
         with suppress(FileNotFoundError), owner.open("rb") as file:  # another command may have closed it meanwhile
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue  # its command is running
+            except OSError:
+                continue  # its command is running, or this file system has no locks
             noted = json.loads(file.read())
             if noted["api"] == api:
                 message = f"the command was killed; resume with: {noted['resume']}"

@@ -159,12 +159,12 @@ def _one_start_at_a_time() -> Iterator[None]:
     try:
         home.mkdir(parents=True, exist_ok=True)
         lock = (home / "gan-train-start.lock").open("w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError as error:
         raise ServerError(
             f"{home}: Prefect's database cannot be kept there ({error.strerror}). Set PREFECT_HOME to another folder."
         ) from error
     with lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 

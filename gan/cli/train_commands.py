@@ -74,6 +74,7 @@ def train(
     from gan.data.dataset import load_dataset
     from gan.data.download import download_dataset
     from gan.report import page as report
+    from gan.runs.manifest import check_new_run_id
     from gan.runs.runner import open_run, resolve_here
     from gan.sync.publish import seal
 
@@ -81,6 +82,8 @@ def train(
         click.echo(resolve_here(config)[0].model_dump_json(indent=2))
         return 0
     invocation.prints_result = False
+    if not run_dir.exists():
+        check_new_run_id(run_dir.resolve().name)  # before the download
     with stop_on_signals() as stop:
         with show_download() as progress:
             download_dataset(data_dir, mirrors, pinned=not no_pinned_hash, progress=progress)

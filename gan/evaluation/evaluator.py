@@ -43,8 +43,8 @@ class Evaluator:
             return
         if len(self.test_images) < MIN_IMAGES:
             raise DataError(
-                f"samples of this data set cannot be evaluated: it has {len(self.test_images)} test images, and "
-                f"{MIN_IMAGES} are needed"
+                f"samples of this data set cannot be evaluated: it needs {MIN_IMAGES} test images or more, and "
+                f"has {len(self.test_images)}"
             )
         self.reference = Reference.of(self.test)
         accuracy = np.mean(self.test.probabilities.argmax(1).numpy() == data.test_labels)

@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeVar
 
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, NonNegativeInt
+from pydantic import BaseModel, ConfigDict, NonNegativeInt, ValidationError
 from safetensors import SafetensorError
 from torch import Tensor
 
@@ -290,6 +290,8 @@ def _warn(error: CheckpointError) -> None:
 
 
 def _first_line(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return faults_in(error)
     return next(iter(str(error).splitlines()), type(error).__name__)
 
 

@@ -14,7 +14,7 @@ from gan.evaluation.results import QuickEvaluation
 from gan.files import atomic_write, locked
 from gan.health import HealthEvent
 from gan.runs import layout
-from gan.runs.config_file import config_bytes, parse_config
+from gan.runs.config_file import config_bytes, faults_in, parse_config
 from gan.runs.manifest import Best, best_of
 from gan.runs.provenance import Provenance, run_name
 
@@ -96,7 +96,8 @@ class RunDir:
         try:
             return Provenance.model_validate_json(self.provenance_path.read_bytes())
         except (OSError, ValidationError) as error:
-            raise RunError(f"{self.provenance_path}: cannot be read ({error}). Restore it from a copy.") from error
+            why = error.strerror if isinstance(error, OSError) else faults_in(error)
+            raise RunError(f"{self.provenance_path}: cannot be read ({why}). Restore it from a copy.") from error
 
     def write_provenance(self, provenance: Provenance) -> None:
         """Write what the run is made with."""
@@ -120,11 +121,12 @@ class RunDir:
         """Read metrics.jsonl; skip a last line that a kill cut short. Raises RunError when it is damaged."""
         if not self.metrics_path.exists():
             return []
-        lines = self.metrics_path.read_text(errors="replace").splitlines(keepends=True)
         try:
+            lines = self.metrics_path.read_text(errors="replace").splitlines(keepends=True)
             return [LINE.validate_json(line) for line in lines if line.endswith("\n")]
-        except ValidationError as error:
-            raise RunError(f"{self.metrics_path}: damaged ({error}). Restore it from a copy.") from error
+        except (OSError, ValidationError) as error:
+            why = error.strerror if isinstance(error, OSError) else faults_in(error)
+            raise RunError(f"{self.metrics_path}: damaged ({why}). Restore it from a copy.") from error
 
     def best_checkpoint(self, metrics: Iterable[SnapshotMetrics]) -> Best | None:
         """Return the best of the checkpoints on disk, by the distances in `metrics`; None without any."""

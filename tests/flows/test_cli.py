@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from flows import cli
 from gan.config import RunConfig, TrainConfig
 from gan.data.dataset import load_dataset
 from gan.recipes.resolve import resolve
@@ -167,20 +168,34 @@ def test_a_failure_is_one_message_and_a_code(tmp_path: Path, data_dir: Path, api
 
 
 def test_an_error_that_nobody_has_foreseen_is_one_line_and_a_file(
-    api: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["gan-train"])
     for error in each_exception():
 
-        def fail(*_args: object, error: BaseException = error) -> None:
+        def fail(*_args: object, error: BaseException = error, **_options: object) -> None:
             raise error
 
-        monkeypatch.setattr("flows.command.run_flow", fail)
+        monkeypatch.setattr(cli.gan_train, "callback", fail)
         code, said = expected(error)
-        done = run_gan_train(tmp_path, api, "--run-id", "mine")
-        assert (done.returncode, error) == (code, error)
-        lines = done.stderr.strip().splitlines()[1:]  # after the one that names the run
-        assert len(lines) == (1 if said else 0) and "".join(lines).startswith(said), done.stderr
+        assert (cli.main(), error) == (code, error)
+        err = capsys.readouterr().err.strip()
+        assert err.startswith(said) and len(err.splitlines()) == (1 if said else 0), err
+
+
+@pytest.mark.parametrize("error", [EOFError("cut"), KeyError("ETag"), StopIteration()])
+def test_an_unforeseen_error_in_a_task_is_one_line(
+    api: str, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_args: object, **_options: object) -> None:
+        raise error
+
+    monkeypatch.setattr("flows.tasks.validate_dataset", fail)
+    done = run_gan_train(tmp_path, api, "--run-id", "mine", "--data-dir", data_dir, "--no-pinned-hash", "--json")
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("unexpected: ")
+    assert json.loads(done.stdout)["state"] == "failed"
 
 
 def test_a_user_without_a_home_directory_is_told_what_to_set(tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 """Are the flow runs of killed commands closed, and those of running commands and of others not changed?"""
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -58,6 +60,17 @@ def test_the_run_of_a_killed_command_is_closed_once(api: str, home: Path, caplog
     assert state_of(left) == ("Crashed", f"the command was killed; resume with: {COMMAND}")
     assert [record.getMessage().endswith(f"resume with: {COMMAND}") for record in caplog.records] == [True]
     assert list((home / "gan-train").glob("*.owner")) == []
+
+
+def test_without_locks_no_run_is_taken_for_an_orphan(api: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_args: object) -> None:
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with owned_runs("test", COMMAND) as tag:
+        mine = start_run(tag)
+        close_orphans("test")
+        assert state_of(mine) == ("Running", None)
 
 
 def test_runs_of_running_commands_and_of_others_are_not_changed(api: str) -> None:

@@ -121,6 +121,12 @@ def test_wrong_usage_exits_2_and_names_the_bounds(tmp_path: Path, args: list[str
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_name_of_a_new_run_is_checked_before_the_download(tmp_path: Path) -> None:
+    done = gan(tmp_path, "train", "--run-dir", "my run", "--mirror", "file:///no/such/folder")
+    assert done.returncode == 1 and "cannot have the id 'my run'" in done.stderr
+    assert "download" not in done.stderr and list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [

@@ -89,7 +89,7 @@ def test_a_data_set_that_the_classifier_does_not_know_is_refused() -> None:
 def test_a_few_test_images_are_too_few(count: int) -> None:
     few = replace(DATA, test_images=DATA.test_images[:count], test_labels=DATA.test_labels[:count])
     if count < 4:
-        with pytest.raises(DataError, match=f"it has {count} test images, and 4 are needed"):
+        with pytest.raises(DataError, match=f"it needs 4 test images or more, and has {count}"):
             Evaluator(few)
     else:
         assert np.isfinite(Evaluator(few).evaluate(TEST[:50]).distance.value)

@@ -92,3 +92,14 @@ def test_grids_are_listed_by_step(tmp_path: Path) -> None:
         run_dir.grid_path(step).write_bytes(b"")
     (tmp_path / "grids" / "step-x.png").write_bytes(b"")
     assert [step for step, _ in run_dir.grids()] == [1000, 999_000, 1_000_000]
+
+
+@pytest.mark.parametrize("content", ['{"step": 1}\n', "null\n", '{"version": 9}\n', "x\n", None])
+def test_a_damaged_file_is_named_in_one_line(tmp_path: Path, content: str | None) -> None:
+    run_dir = RunDir(tmp_path)
+    for path, read in ((run_dir.metrics_path, run_dir.read_lines), (run_dir.provenance_path, run_dir.read_provenance)):
+        path.mkdir() if content is None else path.write_text(content)
+        with pytest.raises(RunError) as caught:
+            read()
+        assert str(caught.value).startswith(f"{path}: ") and "\n" not in str(caught.value)
+        assert "pydantic" not in str(caught.value)

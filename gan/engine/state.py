@@ -86,6 +86,8 @@ class TrainState:
     def load(self, tensors: dict[str, Tensor]) -> Self:
         """Read the state from tensors that `tensors()` made under the same config. Return the state.
 
+        Between two snapshots a state has fewer losses than steps. `read_losses` checks those of a checkpoint.
+
         Raises:
             CheckpointError: names, shapes, dtypes or what they hold differ. The state may then be half overwritten.
         """
@@ -109,7 +111,10 @@ class TrainState:
             ) from error
         for network in filter(None, (self.generator, self.ema)):
             network.use_class_counts(read_class_counts(tensors))
-        self.g_losses, self.d_losses = read_losses(tensors)
+        _check_fits("step", tensors["step"], torch.int64, torch.Size(()))
+        for name in ("g_losses", "d_losses"):
+            _check_fits(name, tensors[name], torch.float32, torch.Size((tensors["g_losses"].numel(),)))
+        self.g_losses, self.d_losses = tensors["g_losses"].numpy().copy(), tensors["d_losses"].numpy().copy()
         self.step = int(tensors["step"])
         self.health = read_health(tensors)
         return self
@@ -128,7 +133,7 @@ class TrainState:
 
 
 def read_losses(tensors: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the losses in a state's tensors: g_loss and d_loss, float32 (step,). Raises CheckpointError."""
+    """Return the losses in a checkpoint's tensors: g_loss and d_loss, float32 (step,). Raises CheckpointError."""
     for name in ("step", "g_losses", "d_losses"):
         if name not in tensors:
             raise CheckpointError(f"the checkpoint does not fit this version: {name} is missing. {ADVICE}")

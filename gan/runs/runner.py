@@ -15,7 +15,7 @@ from gan.config import RunConfig, TrainConfig
 from gan.data.batches import Batches
 from gan.data.dataset import Dataset
 from gan.device import Device, choose_device, choose_num_threads, choose_precision, cuda_fault, hardware_name
-from gan.engine.state import NUM_FIXED, TrainState, read_health
+from gan.engine.state import NUM_FIXED, TrainState, read_health, read_losses
 from gan.errors import ConfigMismatchError, DeviceError, RunError, TrainingDivergedError
 from gan.files import atomic_write, is_temporary, storage_error
 from gan.health import Health, HealthEvent
@@ -162,7 +162,7 @@ class Run:
 
     def _continue(self, found: Checkpoint) -> Checkpoint:
         """Take the state from a checkpoint. Raises CheckpointError where it is not one of this run."""
-        checkpoint.check_config(found, self.config)
+        _check_fits(self.config, found)
         self._begin_attempt(found.tensors, len(read_health(found.tensors).rewinds))
         self._warn_of_missing_classes()
         return found
@@ -188,8 +188,14 @@ class Run:
 
 def _check_usable(config: RunConfig, found: Checkpoint) -> None:
     """Raise CheckpointError where a run with this config cannot continue from a checkpoint."""
-    checkpoint.check_config(found, config)
+    _check_fits(config, found)
     TrainState(config).load(found.tensors)
+
+
+def _check_fits(config: RunConfig, found: Checkpoint) -> None:
+    """Raise CheckpointError where a checkpoint is of another config, or has not the losses of all its steps."""
+    checkpoint.check_config(found, config)
+    read_losses(found.tensors)
 
 
 @contextmanager

@@ -67,9 +67,9 @@ def test_ids_of_older_runs_mean_nothing_in_markdown(tmp_path: Path, monkeypatch:
     shown: list[tuple[object, ...]] = []
     monkeypatch.setattr(progress._Live, "show", lambda _self, *content: shown.append(content))
     better = challenger_at("[x](http:<b>", 10.0)
-    progress.show_decision(promote(LocalStore(tmp_path), better, by_figures(better), "me"))
+    progress.show_decision(promote(LocalStore(tmp_path), better, by_figures(better), "me"), {})
     progress.show_report("s3://b/runs/a`$(id)`/", "https://store/link")
-    (rows, description), (report,) = shown
+    (rows, description), (report, _) = shown
     assert isinstance(rows, list) and rows[0]["run"] == "\\[x\\](http\\:\\<b\\>, step 2,000"
     assert str(description).startswith("\\[x\\](http\\:\\<b\\> is the champion now")
     assert report == (

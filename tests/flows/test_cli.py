@@ -97,7 +97,8 @@ def test_a_killed_run_resumes_and_equals_one_never_killed(tmp_path: Path, data_d
         "version": 1, "run_id": "mine", "state": "completed", "step": 60, "run_dir": "store/runs/mine",
         "address": "store/runs/mine/", "health": [], "message": None,
     }  # fmt: skip
-    assert "flow run mine was left open: the command was killed; resume with: gan-train --run-id mine" in done.stderr
+    assert re.search(r"flow run tuned, 60 steps, .* \(mine\) was left open: the command was killed", done.stderr)
+    assert "; resume with: gan-train --run-id mine" in done.stderr
     with open_run(tmp_path / "undisturbed", CONFIG, load_dataset(data_dir, pinned=False)) as undisturbed:
         list(undisturbed.train())
     assert differing(tmp_path / "store/runs/mine", tmp_path / "undisturbed") == []

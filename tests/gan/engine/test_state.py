@@ -16,7 +16,7 @@ STATE = TrainState(run_config(recipe="published", num_steps=10))
     [
         ({"random": torch.full_like(STATE.rng.get_state(), 255)}, "random is no state of a generator"),
         ({"random": torch.zeros(3, dtype=torch.uint8)}, r"random is torch\.uint8 \(3,\)"),
-        ({"g_losses": torch.zeros(4)}, r"g_losses is torch\.float32 \(4,\), expected torch\.float32 \(0,\)"),
+        ({"g_losses": torch.zeros(4)}, r"d_losses is torch\.float32 \(0,\), expected torch\.float32 \(4,\)"),
         ({"d_losses": torch.zeros(0, dtype=torch.bfloat16)}, r"d_losses is torch\.bfloat16"),
         ({"step": torch.zeros(2)}, r"step is torch\.float32 \(2,\)"),
         ({"health": torch.zeros(3)}, r"health is torch\.float32"),

@@ -320,7 +320,7 @@ GRID = "grids/step-002000.png"
         (replaced("metrics.jsonl", b""), "missing or empty"),
         (replaced("metrics.jsonl", b"{}\n"), "damaged"),
         (replaced("provenance.json", b"{}"), "cannot be read"),
-        (replaced("config.json", b'{"version": 1, "seed": -1}'), "cannot be read"),
+        (replaced("config.json", b'{"version": 1, "seed": -1}'), "no run can have this config (seed: "),
         (cut("losses.npz"), "damaged"),
         (replaced("losses.npz", b""), "damaged"),
         (replaced("losses.npz", of_losses([], [])), "expected two series of one length"),

@@ -1,7 +1,9 @@
 """Which settings hold for all tests, and which tests are left out on a machine that cannot run them?"""
 
 import os
+import shutil
 import subprocess
+from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("GOMP_SPINCOUNT", "3000")  # as the commands set it, before torch is imported
@@ -30,9 +32,14 @@ def _needs() -> dict[str, tuple[bool, str]]:
         "minio": (bool(os.environ.get("GAN_TEST_MINIO")), "GAN_TEST_MINIO names no MinIO server"),
         "e2e": (_docker_answers(), "no Docker engine answers"),
         "gpu": (torch.cuda.is_available(), "there is no usable GPU"),
+        "caddy": (bool(shutil.which("caddy")), "the program caddy is missing"),
+        "prometheus": (bool(shutil.which("prometheus")), "the program prometheus is missing"),
+        "compiler": (bool(shutil.which("cc")), "the C compiler cc is missing"),
+        "clone": ((ROOT / ".git").is_dir(), "this is no clone, whose .git a build reads"),
     }
 
 
+ROOT = Path(__file__).parents[1]
 LONG = {"kill": "make test-kill", "e2e": "make e2e"}  # marker -> what runs it
 left_out: dict[str, int] = {}
 

@@ -53,7 +53,7 @@ def test_a_run_from_the_command_line_is_in_the_bucket_to_the_byte(stack: Stack, 
     assert set(stack.manifest(run)) >= {"losses.npz", "grids/step-000300.png", "checkpoints/step-000900.safetensors"}
 
 
-@pytest.mark.skipif(not (ROOT / ".git").is_dir(), reason="a build reads the commit of a clone, not of a worktree")
+@pytest.mark.clone
 def test_a_run_names_the_commit_of_the_checkout(stack: Stack, run: FlowRun) -> None:
     def git(*words: str) -> str:
         return subprocess.run(["git", *words], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()

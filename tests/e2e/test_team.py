@@ -23,8 +23,6 @@ from tests.support.s3_server import free_ports
 pytestmark = pytest.mark.e2e
 
 PORTS = ("HTTP_PORT", "PREFECT_TLS_PORT", "MINIO_TLS_PORT", "MINIO_CONSOLE_TLS_PORT", "TENSORBOARD_TLS_PORT")
-needs_caddy = pytest.mark.skipif(not shutil.which("caddy"), reason="needs the program caddy")
-needs_prometheus = pytest.mark.skipif(not shutil.which("prometheus"), reason="needs the program prometheus")
 
 
 class Proxy:
@@ -78,7 +76,7 @@ def proxy(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pr
         yield proxy
 
 
-@needs_caddy
+@pytest.mark.caddy
 def test_prefect_is_used_over_tls(stack: Stack, proxy: Proxy) -> None:
     url = proxy.url("PREFECT")
     assert "text/html" in proxy.get(url).headers["content-type"]
@@ -96,7 +94,7 @@ def test_prefect_is_used_over_tls(stack: Stack, proxy: Proxy) -> None:
     assert (plain.status_code, plain.headers["location"]) == (308, "https://localhost/runs")
 
 
-@needs_caddy
+@pytest.mark.caddy
 def test_a_link_to_a_file_of_the_bucket_opens_over_tls(stack: Stack, proxy: Proxy) -> None:
     stack.s3().put_object(Bucket=BUCKET, Key="team/one.txt", Body=b"one")
     link = s3(stack, proxy).generate_presigned_url("get_object", Params={"Bucket": BUCKET, "Key": "team/one.txt"})
@@ -107,7 +105,7 @@ def test_a_link_to_a_file_of_the_bucket_opens_over_tls(stack: Stack, proxy: Prox
     stack.s3().delete_object(Bucket=BUCKET, Key="team/one.txt")
 
 
-@needs_caddy
+@pytest.mark.caddy
 def test_tensorboard_asks_for_a_password(proxy: Proxy) -> None:
     answers = [proxy.get(proxy.url("TENSORBOARD"), auth=auth) for auth in (None, ("team", "wrong"), ("team", "sesame"))]
     assert [answer.status_code for answer in answers] == [401, 401, 200]
@@ -134,7 +132,7 @@ def test_a_person_reads_with_a_key_of_their_own(stack: Stack) -> None:
         reader.list_objects_v2(Bucket=BUCKET)
 
 
-@needs_prometheus
+@pytest.mark.prometheus
 def test_prometheus_reads_the_worker_prefect_and_minio(stack: Stack, tmp_path: Path) -> None:
     shutil.copytree(ROOT / "deploy", tmp_path, dirs_exist_ok=True)
     shown = stack.compose("run", "--rm", "--no-deps", "secrets", "python", "-m", "stack.credentials", "show")

@@ -177,6 +177,7 @@ with locked(Path(sys.argv[1])):
 """
 
 
+@pytest.mark.compiler
 @pytest.mark.parametrize("lacks", ["link", "fsync", "link fsync"])
 def test_a_poor_file_system_holds_a_manifest(tmp_path: Path, library: Path, lacks: str) -> None:
     done = run_python(library, lacks, SEAL, write_run(tmp_path / "run"))
@@ -195,6 +196,7 @@ def test_without_hard_links_a_file_is_not_replaced_either(tmp_path: Path, monkey
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"key": b"first"}
 
 
+@pytest.mark.compiler
 def test_a_file_system_without_locks_is_named(tmp_path: Path, library: Path) -> None:
     done = run_python(library, "flock", LOCK, tmp_path)
     assert f"its file system cannot lock a folder: Function not implemented: '{tmp_path}'" in done.stderr

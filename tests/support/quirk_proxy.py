@@ -58,6 +58,25 @@ Forward = Callable[[Request], Answer]
 Quirk = Callable[[Request, Forward], Answer]
 
 
+def header(answer: Answer, name: str) -> str | None:
+    return {key.lower(): value for key, value in answer.headers.items()}.get(name)
+
+
+def plain(request: Request, forward: Forward) -> Answer:
+    return forward(request)
+
+
+def with_text(name: str, change: Callable[[str], str]) -> Quirk:
+    """Change a header of each answer that has it."""
+
+    def quirk(request: Request, forward: Forward) -> Answer:
+        answer = forward(request)
+        found = header(answer, name)
+        return answer if found is None else answer.with_header(name, change(found))
+
+    return quirk
+
+
 @dataclass
 class QuirkProxy:
     """A server before the real one. `requests` are those of the client; `quirk` may be replaced at any time."""

@@ -1,7 +1,5 @@
 """Is a store refused that cannot keep two processes apart?"""
 
-from collections.abc import Iterator
-
 import pytest
 
 from gan.errors import RunError, StorageError
@@ -11,10 +9,9 @@ from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.sync.lease import Holder, hold, lease_key, live_holder
 from gan.sync.stored_run import StoredRun
-from tests.gan.storage.test_s3_answers import plain, with_text
 from tests.support.challengers import evaluation
-from tests.support.quirk_proxy import Answer, Forward, Quirk, QuirkProxy, Request, quirky
-from tests.support.s3_server import S3Server, new_address
+from tests.support.quirk_proxy import Answer, Forward, Quirk, QuirkProxy, Request, plain, with_text
+from tests.support.s3_server import new_address
 
 DENIED = Answer(403, {}, b"<Error><Code>AccessDenied</Code></Error>")
 
@@ -43,20 +40,6 @@ def change_champion(store: Store) -> bool:
 
 def take_lease(store: Store) -> None:
     hold(StoredRun(store, "a")).__enter__()
-
-
-@pytest.fixture(scope="module")
-def module_proxy(seaweedfs: S3Server) -> Iterator[QuirkProxy]:
-    with pytest.MonkeyPatch.context() as patch, quirky(seaweedfs, plain) as proxy:
-        seaweedfs.use(patch, proxy.url)
-        yield proxy
-
-
-@pytest.fixture
-def proxy(module_proxy: QuirkProxy) -> QuirkProxy:
-    module_proxy.quirk = plain
-    module_proxy.requests.clear()
-    return module_proxy
 
 
 @pytest.fixture(scope="module")

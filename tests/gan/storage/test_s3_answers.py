@@ -2,7 +2,6 @@
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,21 +11,13 @@ from gan.storage.address import link_to, open_store
 from gan.storage.base import Store
 from gan.storage.s3_errors import CONDITION
 from tests.gan.storage.test_s3_errors import USES, explain
-from tests.support.quirk_proxy import Answer, Forward, Quirk, QuirkProxy, Request, quirky
-from tests.support.s3_server import S3Server, new_address
+from tests.support.quirk_proxy import Answer, Forward, Quirk, QuirkProxy, Request, header, with_text
+from tests.support.s3_server import new_address
 
 KEY = "runs/a/config.json"
 HTML = {"Content-Type": "text/html; charset=utf-8"}
 CONSOLE = b"<!doctype html><html><head><title>MinIO Console</title></head><body><script>1</script></body></html>"
 LOOKS_REAL = {**HTML, "ETag": '"1"', "Last-Modified": "Sat, 28 Nov 2026 19:00:00 GMT"}
-
-
-def header(answer: Answer, name: str) -> str | None:
-    return {key.lower(): value for key, value in answer.headers.items()}.get(name)
-
-
-def plain(request: Request, forward: Forward) -> Answer:
-    return forward(request)
 
 
 def always(answer: Answer) -> Quirk:
@@ -43,32 +34,6 @@ def renamed(name: str, new: str | None) -> Quirk:
         return without if found is None or new is None else without.with_header(new, found)
 
     return quirk
-
-
-def with_text(name: str, change: Callable[[str], str]) -> Quirk:
-    """Change a header of each answer that has it."""
-
-    def quirk(request: Request, forward: Forward) -> Answer:
-        answer = forward(request)
-        found = header(answer, name)
-        return answer if found is None else answer.with_header(name, change(found))
-
-    return quirk
-
-
-@pytest.fixture(scope="module")
-def module_proxy(seaweedfs: S3Server) -> Iterator[QuirkProxy]:
-    with pytest.MonkeyPatch.context() as patch, quirky(seaweedfs, plain) as proxy:
-        seaweedfs.use(patch, proxy.url)
-        yield proxy
-
-
-@pytest.fixture
-def proxy(module_proxy: QuirkProxy) -> QuirkProxy:
-    """Come between boto3 and the server, without a quirk yet."""
-    module_proxy.quirk = plain
-    module_proxy.requests.clear()
-    return module_proxy
 
 
 @pytest.fixture(scope="module")

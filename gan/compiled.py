@@ -13,6 +13,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, TypeVar
 
+# No function here starts a thread of Numba's, and Numba cannot be imported with a number that it does not take.
+os.environ.pop("NUMBA_NUM_THREADS", None)
+
 import numba
 import numpy as np
 from numba.core.caching import FunctionCache, IndexDataCacheFile

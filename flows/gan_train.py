@@ -17,6 +17,7 @@ from flows.tasks import (
     check_run,
     download_mnist,
     evaluate_gan,
+    hold_published,
     promote_champion,
     publish_run,
     render_report,
@@ -55,8 +56,9 @@ def gan_train(config: Annotated[TrainConfig, RunForm()] = DEFAULTS) -> str | Sta
         train_gan(config, settings, return_state=True).result()  # only .result() raises for a Cancelled state
         render_report(settings)
         address = publish_run(settings)
-        if contender := evaluate_gan(settings):
-            promote_champion(settings, contender)
+        with hold_published(settings):  # so that nobody prunes the run before it is decided
+            if contender := evaluate_gan(settings):
+                promote_champion(settings, contender)
         return address
     except GanError as error:
         return Failed(message=str(error), data=error)

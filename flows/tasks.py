@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from signal import Signals
 from typing import Any
 
@@ -197,6 +197,22 @@ def _show_link(address: str) -> None:
         show_report(address, link_to(address, layout.REPORT))
     except StorageError as error:
         log.warning("the run is published, but there is no link to its report: %s", error)
+
+
+@contextmanager
+def hold_published(settings: Settings) -> Iterator[None]:
+    """Hold the lease of the published run for the length of the block.
+
+    Raises:
+        RunError: another process holds it.
+        StorageError: the run was pruned since it was published; or the store cannot be read or written.
+    """
+    stored = _stored_run(settings)
+    with ExitStack() as stack:
+        with _is_published(settings):
+            stack.enter_context(hold(stored))
+        stored.published_manifest()
+        yield
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)

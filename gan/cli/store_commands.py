@@ -48,7 +48,7 @@ def prune(
     deleting = yes and not dry_run
     for decision in decisions:
         if deleting and decision.prune:
-            pruning.prune(opened, decision.run_id, champions=champions)
+            pruning.prune(opened, decision.run_id, champions=champions, decided=decision)
         if not as_json:
             verdict = ("deleted" if deleting else "would be deleted") if decision.prune else "stays"
             click.echo(f"{decision.run_id}  {verdict}: {decision.reason}  {decision.bytes / 1e6:.1f} MB")

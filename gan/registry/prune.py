@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -14,12 +14,13 @@ from gan.runs import layout
 from gan.runs.run_dir import RunDir
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
-from gan.sync.lease import hold, lease_key, live_holder
-from gan.sync.listing import RunInfo, list_runs
+from gan.sync.lease import DEFAULT_TIMING, Lease, hold, last_holder, lease_key, live_holder
+from gan.sync.listing import RunInfo, find_run, list_runs
 from gan.sync.stored_run import StoredRun
 
 AGE = re.compile(r"(\d{1,5})([hdw])")
 HOURS = {"h": 1, "d": 24, "w": 7 * 24}
+WAIT = timedelta(days=1)  # a run that was stopped or killed may wait this long for the next worker
 
 
 class PruneDecision(BaseModel):
@@ -48,8 +49,8 @@ def plan(
     """Decide about each run of a store, the newest first; change nothing.
 
     These runs are kept: the last `keep_last` published ones and all that are newer than the oldest of them, those that
-    are younger than `older_than`, those that are being trained, and, unless `champions`, the present champion and all
-    before it.
+    are younger than `older_than`, those that are being trained or measured, those that are trained but not published,
+    those that may wait for a worker, and, unless `champions`, the present champion and all before it.
 
     Raises:
         StorageError: the store cannot be read; or champion.json is damaged, so that the champions are not known.
@@ -77,22 +78,47 @@ def plan(
     return decisions
 
 
-def prune(store: Store, run_id: str, *, champions: bool = False) -> None:
-    """Delete a run. Its manifest goes first, so that a half-deleted run counts as unfinished and not as published.
+def prune(store: Store, run_id: str, *, champions: bool = False, decided: PruneDecision | None = None) -> None:
+    """Delete a run, under its lease. Nothing is deleted of a run that was written since it was `decided` about.
+
+    Its manifest goes first, so that a half-deleted run counts as unfinished and not as published; then its config, so
+    that it does not count as trained either.
 
     Raises:
-        RunError: a process trains the run, or it has just become the champion; nothing was deleted.
+        RunError: a process trains or measures the run, it was written meanwhile, it is trained but not published, or it
+            has just become the champion; nothing was deleted.
         StorageError: the store cannot be read or written, or champion.json is damaged.
     """
     run = StoredRun(store, run_id)
-    with hold(run), _locked(run):
+    with hold(run) as lease, _locked(run):
+        if found := find_run(run):
+            _check_unchanged(run, found, decided)
         if not champions and run_id in _champion_ids(store):
             raise RunError(f"{run_id} has just become a champion by {CHAMPION} in {store.address}. It was not deleted.")
-        run.delete(layout.MANIFEST)
-        for name in [info.key for info in run.files()]:
+        names = [info.key for info in run.files()]
+        for name in sorted(names, key=lambda name: (name != layout.MANIFEST, name != layout.CONFIG)):
+            lease.check()
             run.delete(name)
         run.sweep()
-    store.delete(lease_key(run_id))
+    _delete_lease(run)
+
+
+def _check_unchanged(run: StoredRun, found: RunInfo, decided: PruneDecision | None) -> None:
+    """Raise RunError where a run is to be published, or is not as it was when it was decided to delete it."""
+    if reason := _reason_trained(run, found):
+        raise RunError(f"{run.run_id} was not deleted: {reason}")
+    if decided and (found.state, found.updated, found.bytes) != (decided.state, decided.updated, decided.bytes):
+        raise RunError(
+            f"{run.run_id} was written by another process since it was looked at. It was not deleted. "
+            "Run the same command again."
+        )
+
+
+def _delete_lease(run: StoredRun) -> None:
+    """Delete the lease of a deleted run, unless another process has taken it."""
+    with suppress(RunError):
+        Lease(run, DEFAULT_TIMING).acquire()  # so no other process can take it now
+        run.store.delete(lease_key(run.run_id))
 
 
 def _reason_to_keep(store: Store, run: RunInfo, older_than: timedelta, champion_ids: set[str]) -> str | None:
@@ -103,12 +129,37 @@ def _reason_to_keep(store: Store, run: RunInfo, older_than: timedelta, champion_
         return f"a champion, by {CHAMPION}"
     stored = StoredRun(store, run.run_id)
     try:
-        if holder := live_holder(stored):
-            return f"being trained by {holder}"
+        if reason := _reason_in_use(stored, run, age):
+            return reason
         with _locked(stored):
             return None
     except (RunError, StorageError) as error:  # a run with a damaged lease is kept; the others can still be deleted
         return str(error)
+
+
+def _reason_in_use(stored: StoredRun, run: RunInfo, age: timedelta) -> str | None:
+    """Say who uses a run, or waits for it; None where nobody does."""
+    doing = "trained" if run.state == "unfinished" else "measured"
+    if holder := live_holder(stored):
+        return f"being {doing} by {holder}"
+    if run.state == "unfinished" and stored.read(layout.CONFIG) is None:  # it is half-deleted
+        return None
+    if holder := last_holder(stored, WAIT):
+        return f"was being {doing} by {holder}, which died less than a day ago: it may wait for a worker"
+    if run.state == "unfinished" and age < WAIT:
+        return "unfinished, and written less than a day ago: it may wait for a worker"
+    return _reason_trained(stored, run)
+
+
+def _reason_trained(stored: StoredRun, run: RunInfo) -> str | None:
+    """Say so where a run is trained to its end and not published, or where its config does not say whether it is."""
+    if run.state == "published" or not run.steps or stored.read(layout.CONFIG) is None:
+        return None
+    if run.num_steps is None:
+        return f"it has checkpoints, and a damaged {layout.CONFIG}. Restore that file from a copy."
+    if run.steps >= run.num_steps:
+        return "trained, but not published. The command that trained it publishes it."
+    return None
 
 
 @contextmanager

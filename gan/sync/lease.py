@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal, NamedTuple, Self
 from uuid import uuid4
@@ -215,6 +215,14 @@ def live_holder(run: StoredRun, timing: Timing = DEFAULT_TIMING) -> Holder | Non
     if found is None or found.holder.released or found.holder.is_alive is False:
         return None
     return found.holder if found.age_seconds < timing.expiry_seconds else None
+
+
+def last_holder(run: StoredRun, within: timedelta) -> Holder | None:
+    """Return the process that has not released the lease of a run and wrote it within a time, alive or not."""
+    found = _read_lease(run)
+    if found is None or found.holder.released or found.age_seconds >= within.total_seconds():
+        return None
+    return found.holder
 
 
 def lease_key(run_id: str) -> str:

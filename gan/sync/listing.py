@@ -44,6 +44,12 @@ def list_runs(store: Store) -> list[RunInfo]:
     return [_describe(StoredRun(store, run_id), files) for run_id, files in sorted(runs.items())]
 
 
+def find_run(run: StoredRun) -> RunInfo | None:
+    """Return what a store has of one run, or None where it has no file of it."""
+    files = {info.key: info for info in run.files()}
+    return _describe(run, files) if files else None
+
+
 def stored_name(run: StoredRun) -> str:
     """Return what people call a run, as far as its files say; it is empty where they say nothing."""
     config = _read_config(run)

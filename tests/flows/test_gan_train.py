@@ -35,6 +35,7 @@ from gan.errors import (
     TrainingCollapsedError,
     TrainingDivergedError,
 )
+from gan.registry.prune import plan, prune
 from gan.report.page import render
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import open_run
@@ -86,6 +87,28 @@ def finished(run_path: Path, published: Path) -> Path:
 def run(config: TrainConfig = CONFIG) -> State[Any]:
     state: State[Any] = gan_train(config, return_state=True)
     return state
+
+
+def test_a_published_run_is_not_pruned_while_it_is_measured(
+    finished: Path, environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reasons = []
+
+    def measure_slowly(_settings: Settings) -> None:
+        reasons.extend(decision.reason for decision in plan(LocalStore(environment), 0))
+
+    monkeypatch.setattr("flows.gan_train.evaluate_gan", measure_slowly)
+    assert run().is_completed()
+    assert len(reasons) == 1 and reasons[0].startswith("being measured by process ")
+    assert [decision.prune for decision in plan(LocalStore(environment), 0)] == [True]
+
+
+def test_a_run_that_was_pruned_is_not_measured(
+    finished: Path, environment: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.gan_train.publish_run", lambda _settings: prune(LocalStore(environment), "mine"))
+    monkeypatch.setattr("flows.gan_train.evaluate_gan", pytest.fail)
+    assert "runs/mine/manifest.json in " in str(run().message)
 
 
 def task_states(state: State[Any]) -> dict[str, str]:

@@ -6,6 +6,7 @@ import subprocess
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,8 +15,10 @@ from gan.data import mnist
 from gan.data.dataset import Dataset
 from gan.data.download import download_dataset, mirrors_from_env
 from gan.data.shared import upload_to_store
+from gan.errors import RunError
 from gan.registry.champion import read_champion
-from gan.registry.promotion import Challenger, measure, promote
+from gan.registry.promotion import Challenger, Decision, measure, promote
+from gan.registry.prune import plan, prune
 from gan.runs.provenance import check_trained_on
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import open_run
@@ -138,6 +141,25 @@ def test_a_copy_of_a_run_is_promoted_under_its_own_name(place: Path, small_judge
     assert gan(place, "sample", "champion", "--out", "f.png").returncode == 0
     kept = gan(place, "prune", "--keep-last", "0").stdout
     assert "copy  stays: a champion" in kept
+
+
+def test_a_measured_run_is_not_pruned_before_it_is_decided(
+    place: Path, small_judge: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(place / "store/runs/first", place / "store/runs/copy")
+    store = open_store(place / "store")
+    reasons = []
+
+    def prune_first(*arguments: Any, **options: Any) -> Decision:
+        reasons.extend(decision.reason for decision in plan(store, 0) if decision.run_id == "copy")
+        with pytest.raises(RunError, match="run copy is being trained by"):
+            prune(store, "copy")
+        return promote(*arguments, **options)
+
+    monkeypatch.setattr("gan.registry.promotion.promote", prune_first)
+    promoted = gan(place, "champion", "promote", "store/runs/copy", "--force")
+    assert promoted.stdout == "copy is the champion now: by hand\n", promoted.stderr
+    assert len(reasons) == 1 and reasons[0].startswith("being measured by process ")
 
 
 @pytest.mark.parametrize("options", [("champion", "promote", "store/runs/first", "--force"), ("evaluate", "champion"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from gan.errors import RunError, StorageError
+from gan.registry import prune as pruning
 from gan.registry.champion import rollback
 from gan.registry.promotion import promote
 from gan.registry.prune import PruneDecision, parse_age, plan, prune
@@ -17,7 +18,7 @@ from gan.runs.run_dir import RunDir
 from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
-from gan.sync.lease import hold
+from gan.sync.lease import Holder, Lease, hold
 from gan.sync.listing import list_runs
 from gan.sync.stored_run import StoredRun
 from tests.support.challengers import by_figures, challenger_at
@@ -25,6 +26,7 @@ from tests.support.s3_server import SERVERS, S3Server, new_address
 from tests.support.small_run import tree
 
 OLD = timedelta(days=40)
+CONFIG = b'{"version": 1, "recipe": "tuned", "num_steps": 2000}'
 
 
 @pytest.fixture
@@ -40,6 +42,12 @@ def add_run(store: Store, run_id: str, published: bool = True, days_old: int = 0
             path = store.root / "runs" / run_id / name
             then = path.stat().st_mtime - days_old * 86400
             os.utime(path, (then, then))
+
+
+def age_all(store: LocalStore) -> None:
+    for path in store.root.glob("runs/*/**/*.*"):
+        then = path.stat().st_mtime - OLD.total_seconds()
+        os.utime(path, (then, then))
 
 
 def pruned(decisions: list[PruneDecision]) -> list[str]:
@@ -172,6 +180,111 @@ def test_a_run_that_is_trained_in_place_is_not_deleted(store: LocalStore, traine
     with pytest.raises(RunError, match="another process is training"):
         prune(store, "a")
     assert len(tree(RunDir(store.root / "runs/a").path)) == 3
+
+
+def add_training(store: Store, run_id: str, steps: int, days_old: int = 40, config: bytes = CONFIG) -> None:
+    store.put_new(f"runs/{run_id}/config.json", config)
+    store.put_new(f"runs/{run_id}/checkpoints/step-{steps:06d}.safetensors", b"weights")
+    if isinstance(store, LocalStore) and days_old:
+        age_all(store)
+
+
+@pytest.mark.parametrize(
+    ("steps", "days_old", "config", "reason"),
+    [
+        (2000, 40, CONFIG, "trained, but not published. The command that trained it publishes it."),
+        (3000, 40, CONFIG, "trained, but not published. The command that trained it publishes it."),
+        (1000, 0, CONFIG, "unfinished, and written less than a day ago: it may wait for a worker"),
+        (1000, 40, b"{", "it has checkpoints, and a damaged config.json. Restore that file from a copy."),
+        (1000, 40, CONFIG, "not among the last"),
+    ],
+)
+def test_what_is_to_be_published_stays(
+    store: LocalStore, steps: int, days_old: int, config: bytes, reason: str
+) -> None:
+    add_training(store, "a", steps, days_old, config)
+    [decision] = plan(store, 0)
+    assert (decision.prune, decision.reason) == (reason == "not among the last", reason)
+
+
+def test_a_trained_run_is_not_deleted_without_a_plan_either(any_store: Store) -> None:
+    add_training(any_store, "a", 2000)
+    with pytest.raises(RunError, match="a was not deleted: trained, but not published"):
+        prune(any_store, "a")
+    assert [run.steps for run in list_runs(any_store)] == [2000]
+
+
+def test_a_run_whose_worker_died_waits_for_the_next_for_a_day(
+    any_store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_run(any_store, "a", days_old=40)
+    dead = Holder.me("a").model_copy(update={"process_start": 0})
+    any_store.put_new("leases/a.json", dead.model_dump_json().encode())
+    [decision] = plan(any_store, 0)
+    assert decision.reason.startswith("was being measured by process ") and not decision.prune
+    monkeypatch.setattr(pruning, "WAIT", timedelta(0))
+    assert pruned(plan(any_store, 0)) == ["a"]
+
+
+def test_a_run_that_is_published_after_the_decision_stays(any_store: Store) -> None:
+    add_run(any_store, "a", published=False, days_old=40)
+    decision = PruneDecision(**{**list_runs(any_store)[0].model_dump(), "prune": True, "reason": "not among the last"})
+    any_store.put_new("runs/a/manifest.json", b"{}")
+    before = sorted(any_store.list(""))
+    with pytest.raises(RunError, match="a was written by another process since it was looked at"):
+        prune(any_store, "a", decided=decision)
+    assert [info for info in sorted(any_store.list("")) if not info.key.startswith("leases/")] == before
+
+
+@pytest.mark.parametrize("num_deleted", range(3))
+def test_a_half_deleted_run_is_deleted_by_the_next_prune(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, num_deleted: int
+) -> None:
+    add_training(store, "a", 1000)
+    store.put_new("runs/a/manifest.json", b"{}")
+    delete, deleted = LocalStore.delete, []
+
+    def die(self: LocalStore, key: str) -> None:
+        if len(deleted) == num_deleted:
+            raise KeyboardInterrupt
+        deleted.append(key)
+        delete(self, key)
+
+    monkeypatch.setattr(LocalStore, "delete", die)
+    with pytest.raises(KeyboardInterrupt):
+        prune(store, "a")
+    monkeypatch.undo()
+    assert deleted == ["runs/a/manifest.json", "runs/a/config.json"][:num_deleted]
+    age_all(store)
+    assert pruned(plan(store, 0)) == ["a"]
+    prune(store, "a")
+    assert list(store.list("")) == []
+
+
+def test_nothing_is_deleted_once_the_lease_is_lost(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_run(store, "a")
+    monkeypatch.setattr(Lease, "check", raise_taken)
+    with pytest.raises(RunError, match="taken"):
+        prune(store, "a")
+    assert [run.state for run in list_runs(store)] == ["published"]
+
+
+def raise_taken(_lease: Lease) -> None:
+    raise RunError("taken")
+
+
+def test_a_lease_that_is_taken_after_the_deletes_stays(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_run(store, "a")
+    other = Holder.me("a").model_copy(update={"host": "elsewhere", "beats": 1})
+
+    def take(_run: StoredRun) -> None:
+        (store.root / "leases/a.json").write_text(other.model_dump_json())
+        delete_lease(_run)
+
+    delete_lease = pruning._delete_lease
+    monkeypatch.setattr(pruning, "_delete_lease", take)
+    prune(store, "a")
+    assert Holder.model_validate_json(store.read("leases/a.json") or b"") == other
 
 
 @pytest.mark.parametrize(("text", "hours"), [("12h", 12), ("30d", 720), ("4w", 672), ("0d", 0)])

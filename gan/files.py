@@ -5,15 +5,19 @@ import fcntl
 import hashlib
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import BinaryIO
 
 from gan.errors import StorageError
 
 CHUNK = 1 << 20
 NO_FSYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS)  # of a file system that syncs no folders
+MAX_SWEPT = 100  # times that sweeps may be faster than a writer
+MAX_WRITE_SECONDS = 24 * 3600  # that writing a file takes, where no file can be locked
 LITTLE_BYTES = 1 << 20  # a disk with less free counts as full
 
 
@@ -79,27 +83,94 @@ def atomic_write(path: Path, data: bytes | Iterable[bytes]) -> str:
     """
     stream = HashedStream([data] if isinstance(data, bytes) else data)
     num_known = len(data) if isinstance(data, bytes) else 0
-    temporary: str | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        name = str(path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp"))
-        # The kernel takes the umask off the mode; mkstemp would make 0600, which other users cannot read.
-        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-        temporary = name
-        with os.fdopen(handle, "wb") as file:
-            for chunk in stream:
+        with _temporary(path, stream) as temporary:
+            temporary.replace(path)
+        fsync_dir(path.parent)
+    except OSError as error:
+        raise storage_error(path, max(num_known, stream.num_bytes), error) from error
+    return stream.sha256
+
+
+def write_new(path: Path, data: bytes) -> bool:
+    """Write a file as `atomic_write` does, unless there is one; return False then. Raises as `atomic_write` does."""
+    try:
+        with _temporary(path, [data]) as temporary:
+            try:
+                rename_new(temporary, path)
+            except FileExistsError:
+                return False
+        fsync_dir(path.parent)
+    except OSError as error:
+        raise storage_error(path, len(data), error) from error
+    return True
+
+
+@contextmanager
+def _temporary(path: Path, chunks: Iterable[bytes]) -> Iterator[Path]:
+    """Write and fsync a file beside a path; yield its temporary name, under which it is deleted after the block."""
+    file = _open_temporary(path)
+    temporary = Path(file.name)
+    try:
+        with file:  # it stays locked until it has another name
+            for chunk in chunks:
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
-        Path(temporary).replace(path)
-        temporary = None
-        fsync_dir(path.parent)
-    except OSError as error:
-        _remove(temporary)  # first: the message says how much room is free
-        raise storage_error(path, max(num_known, stream.num_bytes), error) from error
+            yield temporary
     finally:
-        _remove(temporary)
-    return stream.sha256
+        temporary.unlink(missing_ok=True)
+
+
+def _open_temporary(path: Path) -> BinaryIO:
+    """Open a new file beside a path, and lock it so that no sweep deletes it. Missing folders are made."""
+    for _ in range(MAX_SWEPT):
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
+        with suppress(FileNotFoundError):  # a sweep has just deleted the empty folder
+            make_folder(path.parent)
+            # The kernel takes the umask off the mode; mkstemp would make 0600, which other users cannot read.
+            file = temporary.open("xb")
+            if _try_lock(file.fileno()) is not False and temporary.exists():
+                return file
+            file.close()  # a sweep was faster
+    raise FileNotFoundError(errno.ENOENT, "its folder is deleted again and again", str(path))
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, where they are missing. Raises OSError, also when one is deleted meanwhile."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    for folder in reversed(missing):
+        with suppress(FileExistsError):
+            folder.mkdir()
+
+
+def remove_temporary(path: Path) -> None:
+    """Delete a temporary file, unless a process is writing it: then that process has locked it.
+
+    A file that cannot be locked is deleted when it is a day old. Raises OSError where it cannot be deleted.
+    """
+    with ExitStack() as stack, suppress(FileNotFoundError):
+        try:
+            handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW)  # NFS locks no file that is only read
+            stack.callback(os.close, handle)
+            is_locked = _try_lock(handle)
+        except FileNotFoundError:
+            raise
+        except OSError:  # of another user, or no regular file
+            is_locked = None
+        if is_locked or (is_locked is None and time.time() - path.lstat().st_mtime > MAX_WRITE_SECONDS):
+            path.unlink()
+
+
+def _try_lock(handle: int) -> bool | None:
+    """Lock a file; return False where another writer or sweep has locked it, None where no file can be locked."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return None
+    return True
 
 
 def rename_new(source: Path, target: Path) -> None:
@@ -130,16 +201,25 @@ def is_temporary(name: str) -> bool:
 def walk(folder: Path) -> Iterator[Path]:
     """Yield every file below a folder, at any depth, except temporary ones.
 
-    A symbolic link to a folder is yielded, not followed. Raises OSError where a folder cannot be read.
+    A symbolic link to a folder is yielded, not followed. Raises OSError where a folder cannot be read; one below it
+    that is deleted meanwhile is skipped.
     """
-    for parent, folders, files in os.walk(folder, onerror=_raise):
+
+    def fail(error: OSError) -> None:  # by default os.walk skips a folder that it cannot read
+        if not isinstance(error, FileNotFoundError) or error.filename == str(folder):
+            raise error
+
+    for parent, folders, files in os.walk(folder, onerror=fail):
         links = [name for name in folders if Path(parent, name).is_symlink()]
         yield from (Path(parent, name) for name in files + links if not is_temporary(name))
 
 
 def fsync_dir(path: Path) -> None:
     """Make the renames in a folder survive a power cut, where the file system can do that."""
-    handle = os.open(path, os.O_RDONLY)
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:  # it was empty, and a sweep has deleted it
+        return
     try:
         os.fsync(handle)
     except OSError as error:
@@ -236,12 +316,3 @@ def _is_full(folder: str) -> bool:
     except OSError:  # there is no such folder
         return False
     return disk.f_bavail * disk.f_frsize < LITTLE_BYTES or (disk.f_files > 0 and not disk.f_favail)
-
-
-def _remove(temporary: str | None) -> None:
-    if temporary is not None:
-        Path(temporary).unlink(missing_ok=True)
-
-
-def _raise(error: OSError) -> None:
-    raise error  # by default os.walk skips a folder that it cannot read

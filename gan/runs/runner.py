@@ -17,7 +17,7 @@ from gan.data.dataset import Dataset
 from gan.device import Device, choose_device, choose_num_threads, choose_precision, cuda_fault, hardware_name
 from gan.engine.state import NUM_FIXED, TrainState, read_health, read_losses
 from gan.errors import ConfigMismatchError, DeviceError, RunError, TrainingDivergedError
-from gan.files import atomic_write, is_temporary, storage_error
+from gan.files import atomic_write, is_temporary, remove_temporary, storage_error
 from gan.health import Health, HealthEvent
 from gan.images import grid_png
 from gan.recipes.resolve import resolve
@@ -297,7 +297,7 @@ def _prepare(run_dir: RunDir, existing: bool) -> None:
 def _remove_temporary_files(path: Path) -> None:
     for file in path.rglob(".*"):
         if is_temporary(file.name) and not file.is_dir():
-            file.unlink()
+            remove_temporary(file)
 
 
 def _write_description(run_dir: RunDir, device: Device, data: Dataset) -> None:

@@ -75,7 +75,7 @@ class Store(Protocol):
     def sweep(self, prefix: str) -> None:
         """Remove what killed writers and deleted objects have left below `prefix`, once every object is stored.
 
-        A writer that is still at work loses its temporary data. It then finds the whole object and succeeds.
+        In a bucket, a writer that is still at work loses its parts. It then finds the whole object and succeeds.
         """
 
 

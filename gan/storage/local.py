@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
 
 from gan.errors import StorageError
 from gan.files import (
@@ -16,10 +15,11 @@ from gan.files import (
     is_temporary,
     locked,
     read_chunks,
-    rename_new,
+    remove_temporary,
     sha256_bytes,
     sha256_file,
     walk,
+    write_new,
 )
 from gan.storage.base import ObjectInfo, Versioned, check_key, read_verified
 
@@ -46,32 +46,13 @@ class LocalStore:
                 raise StorageError(
                     f"{path} changed while it was published. Wait until its writer has finished, then publish again."
                 )
-            try:
-                atomic_write(target, read_verified(path, sha256))
-            except StorageError:
-                # Another publisher may have put the object and then swept our temporary file.
-                if not _holds(target, sha256):
-                    raise
+            atomic_write(target, read_verified(path, sha256))
 
     def put_new(self, key: str, data: bytes) -> bool:
         """Write under a temporary name, then rename it unless there is such a file."""
         target = self._path(key)
-        temporary = target.with_name(f".{target.name}.{uuid4().hex}.tmp")
         with self._translated(key, "created"):
-            if target.exists():
-                return False
-            try:
-                atomic_write(temporary, data)
-                rename_new(temporary, target)
-            except (OSError, StorageError):
-                # Another publisher may have created the object and then swept our temporary file.
-                if target.exists():
-                    return False
-                raise
-            finally:
-                temporary.unlink(missing_ok=True)
-            fsync_dir(target.parent)
-        return True
+            return not target.exists() and write_new(target, data)
 
     def replace(self, key: str, data: bytes, version: str | None) -> str | None:
         """Replace a file whose content is still that version; a lock on its folder excludes other writers."""
@@ -124,15 +105,14 @@ class LocalStore:
         path = self._path(key)
         with self._translated(key, "deleted"):
             path.unlink(missing_ok=True)
-            if path.parent.is_dir():
-                fsync_dir(path.parent)
+            fsync_dir(path.parent)
 
     def sweep(self, prefix: str) -> None:
-        """Delete temporary files and empty folders below a folder; delete the folder too if it is then empty."""
+        """Delete temporary files without a writer and empty folders below a folder; also the folder if it is empty."""
         with self._translated(prefix, "swept"):
             for folder, _, files in os.walk(self.root / prefix, topdown=False):
                 for name in filter(is_temporary, files):
-                    Path(folder, name).unlink(missing_ok=True)
+                    remove_temporary(Path(folder, name))
                 with suppress(OSError):  # not empty, or already deleted
                     Path(folder).rmdir()
 

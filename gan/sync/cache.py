@@ -7,14 +7,17 @@ came from.
 import os
 import re
 import shlex
-import shutil
+import stat
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from gan.errors import StorageError
+from gan.files import walk
 from gan.runs import layout
 from gan.runs.manifest import Manifest
 from gan.storage.address import is_remote
+from gan.storage.local import LocalStore
 from gan.sync.fetch import fetch_files
 from gan.sync.stored_run import RUNS, StoredRun
 
@@ -70,14 +73,24 @@ def report_copy(address: str) -> Path:
 
 def size() -> int:
     """Return the size of the cache in bytes."""
-    return sum(path.stat().st_size for path in (cache_dir() / RUNS).rglob("*") if path.is_file())
+    return sum(_size(path) for path in (cache_dir() / RUNS).rglob("*"))
 
 
 def clear() -> int:
-    """Delete all files in the cache; return how many bytes they had."""
+    """Delete all files in the cache, except those that a process is writing; return how many bytes they had."""
     num_bytes = size()
-    shutil.rmtree(cache_dir() / RUNS, ignore_errors=True)
+    with suppress(OSError, StorageError):
+        for path in walk(cache_dir() / RUNS):
+            path.unlink(missing_ok=True)
+        LocalStore(cache_dir()).sweep(RUNS)
     return num_bytes
+
+
+def _size(path: Path) -> int:
+    with suppress(FileNotFoundError):  # renamed or deleted meanwhile
+        status = path.stat()
+        return status.st_size if stat.S_ISREG(status.st_mode) else 0
+    return 0
 
 
 def _copy_newest_checkpoint(run: StoredRun) -> Path:

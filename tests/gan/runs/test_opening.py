@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import os
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import torch
 from gan.config import TrainConfig
 from gan.data.dataset import Dataset
 from gan.errors import ConfigMismatchError, DataError, DeviceError, RunError
+from gan.files import atomic_write
 from gan.runs import checkpoint, runner
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import Run, open_run
@@ -57,6 +59,18 @@ def test_what_a_kill_left_before_there_was_a_config_is_no_obstacle(tmp_path: Pat
     (tmp_path / ".config.json.x1.tmp").write_text("{")
     train(tmp_path, stop_at=1)
     assert not list(tmp_path.glob(".*"))
+
+
+def test_a_file_that_is_being_written_is_no_leftover(tmp_path: Path) -> None:
+    train(tmp_path / "run", stop_at=1)
+
+    def write() -> Iterator[bytes]:
+        yield b"one "
+        train(tmp_path / "run", stop_at=2, resume=True)
+        yield b"two"
+
+    atomic_write(tmp_path / "run/report/index.html", write())
+    assert (tmp_path / "run/report/index.html").read_bytes() == b"one two"
 
 
 @pytest.mark.parametrize("place", ["/proc/nope/run", "/dev/null/run", "/dev/null"])

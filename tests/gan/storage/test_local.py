@@ -1,15 +1,20 @@
 """Does a store in a directory keep complete files, and change no other files? test_store_contract.py has the rest."""
 
+import errno
+import fcntl
 import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from gan.errors import StorageError
+from gan.files import atomic_write
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
 
@@ -70,6 +75,98 @@ def test_a_sweep_deletes_temporary_files_and_empty_folders(store: LocalStore) ->
     assert sorted(path.relative_to(store.root).as_posix() for path in store.root.rglob("*")) == [
         "runs", "runs/a", "runs/a/1",
     ]  # fmt: skip
+
+
+def test_a_sweep_lets_a_living_writer_be(store: LocalStore, source: Path) -> None:
+    def write() -> Iterator[bytes]:
+        yield b"one "
+        store.sweep("runs/a/")
+        yield b"two"
+
+    atomic_write(store.root / KEY, write())
+    assert store.read(KEY) == b"one two"
+
+
+def test_writes_and_sweeps_in_a_tight_race_all_succeed(store: LocalStore, source: Path) -> None:
+    done = threading.Event()
+
+    def sweep() -> None:
+        while not done.is_set():
+            store.sweep("runs/a/")
+
+    sweeper = threading.Thread(target=sweep)
+    sweeper.start()
+    try:
+        for number in range(100):
+            store.put(KEY, source, sha256(b"content"))
+            assert store.put_new(f"runs/a/grids/{number}", b"new")
+            store.delete(KEY)
+            store.delete(f"runs/a/grids/{number}")
+    finally:
+        done.set()
+        sweeper.join()
+    assert not list(store.root.rglob("*.tmp"))
+
+
+def test_a_sweep_before_the_writer_has_locked_its_file(store: LocalStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    lock = fcntl.flock
+    num_swept = 0
+
+    def sweep_first(handle: int, flags: int) -> None:
+        nonlocal num_swept
+        num_swept += 1
+        if num_swept == 1:
+            store.sweep("runs/a/")
+        lock(handle, flags)
+
+    monkeypatch.setattr(fcntl, "flock", sweep_first)
+    assert store.put_new(KEY, b"content")
+    assert [path.name for path in store.root.rglob("*.*")] == ["step-001000.png"]
+
+
+WRITE_SLOWLY = """
+import sys, time
+from pathlib import Path
+from gan.files import atomic_write
+
+def chunks():
+    print("writing", flush=True)
+    yield sys.stdin.buffer.readline()
+
+atomic_write(Path(sys.argv[1]), chunks())
+"""
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_the_temporary_file_of_another_process(store: LocalStore, is_killed: bool) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITE_SLOWLY, str(store.root / KEY)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as writer:
+        assert writer.stdin and writer.stdout and writer.stdout.readline() == b"writing\n"
+        if is_killed:
+            writer.kill()
+            writer.wait()
+        store.sweep("runs/a/")
+        assert len(list(store.root.rglob("*.tmp"))) == (0 if is_killed else 1)
+        writer.communicate(None if is_killed else b"content")
+    assert store.read(KEY) == (None if is_killed else b"content")
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOTSUP, errno.ENOLCK])
+def test_without_locks_only_an_old_temporary_file_is_swept(
+    store: LocalStore, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def no_lock(_handle: int, _flags: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", no_lock)
+    store.put_new("runs/a/1", b"content")
+    for name, hours in (("young", 23), ("old", 25)):
+        path = store.root / f"runs/a/.{name}.tmp"
+        path.touch()
+        os.utime(path, (time.time() - hours * 3600,) * 2)
+    store.sweep("runs/a/")
+    assert sorted(path.name for path in (store.root / "runs/a").iterdir()) == [".young.tmp", "1"]
 
 
 @pytest.mark.parametrize(

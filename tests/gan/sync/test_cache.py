@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from gan.errors import ChecksumError, StorageError
+from gan.files import atomic_write
 from gan.storage.address import open_store
 from gan.sync import cache
 from gan.sync.publish import publish
@@ -102,6 +103,17 @@ def test_the_cache_is_cleared(address: str, cache_home: Path) -> None:
     assert cache.size() > 2_000_000
     assert cache.clear() > 2_000_000
     assert cache.size() == 0 and (cache_home / "other-program").exists()
+
+
+def test_a_copy_that_is_being_written_is_not_cleared(cache_home: Path) -> None:
+    def write() -> Iterator[bytes]:
+        yield b"one "
+        cache.clear()
+        yield b"two"
+
+    path = cache_home / "gan-train/runs/0/config.json"
+    atomic_write(path, write())
+    assert path.read_bytes() == b"one two"
 
 
 def test_a_user_without_a_home_directory_is_told_what_to_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

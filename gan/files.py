@@ -15,7 +15,7 @@ from typing import BinaryIO
 from gan.errors import StorageError
 
 CHUNK = 1 << 20
-NO_FSYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS)  # of a file system that syncs no folders
+NO_FSYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EROFS)  # of one that syncs no folders
 MAX_SWEPT = 100  # times that sweeps may be faster than a writer
 MAX_WRITE_SECONDS = 24 * 3600  # that writing a file takes, where no file can be locked
 LITTLE_BYTES = 1 << 20  # a disk with less free counts as full
@@ -137,11 +137,15 @@ def _open_temporary(path: Path) -> BinaryIO:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, where they are missing. Raises OSError, also when one is deleted meanwhile."""
+    """Make a folder and those above it, where they are missing, so that they survive a power cut.
+
+    Raises OSError, also when one of them is deleted meanwhile.
+    """
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     for folder in reversed(missing):
         with suppress(FileExistsError):
             folder.mkdir()
+        fsync_dir(folder.parent)
 
 
 def remove_temporary(path: Path) -> None:
@@ -215,10 +219,10 @@ def walk(folder: Path) -> Iterator[Path]:
 
 
 def fsync_dir(path: Path) -> None:
-    """Make the renames in a folder survive a power cut, where the file system can do that."""
+    """Make the entries of a folder survive a power cut, where the file system and its permissions allow that."""
     try:
         handle = os.open(path, os.O_RDONLY)
-    except FileNotFoundError:  # it was empty, and a sweep has deleted it
+    except (FileNotFoundError, PermissionError):  # a sweep has deleted it; or it may be written and not read
         return
     try:
         os.fsync(handle)

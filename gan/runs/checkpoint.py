@@ -14,7 +14,7 @@ from torch import Tensor
 
 from gan.config import RunConfig
 from gan.errors import CheckpointError
-from gan.files import atomic_write, sha256_bytes
+from gan.files import atomic_write, fsync_dir, sha256_bytes
 from gan.recipes.resolve import stored_config
 from gan.runs import layout
 from gan.runs.config_file import faults_in
@@ -209,11 +209,13 @@ def prune(run_path: Path, snapshot_steps: int, last_step: int, best_step: int | 
     regular = [step for step in steps if step % snapshot_steps == 0 or step == last_step]
     keep = {*steps[:1], *regular[:KEEP_LAST], best_step}
     keep |= {step for step in regular if step and step % (KEEP_EVERY * snapshot_steps) == 0}
-    for step in steps:
-        if step not in keep:
-            delete(run_path, step)
+    discarded = [step for step in steps if step not in keep]
+    for step in discarded:
+        delete(run_path, step)
     for sidecar in _orphaned_sidecars(run_path):
         sidecar.unlink()
+    if discarded:  # else a power cut brings back files that the manifest does not list
+        fsync_dir(run_path / layout.CHECKPOINTS)
 
 
 def discard_after(run_path: Path, step: int) -> None:

@@ -17,7 +17,7 @@ from gan.data.dataset import Dataset
 from gan.device import Device, choose_device, choose_num_threads, choose_precision, cuda_fault, hardware_name
 from gan.engine.state import NUM_FIXED, TrainState, read_health, read_losses
 from gan.errors import ConfigMismatchError, DeviceError, RunError, TrainingDivergedError
-from gan.files import atomic_write, is_temporary, remove_temporary, storage_error
+from gan.files import atomic_write, fsync_dir, is_temporary, make_folder, remove_temporary, storage_error
 from gan.health import Health, HealthEvent
 from gan.images import grid_png
 from gan.recipes.resolve import resolve
@@ -291,7 +291,9 @@ def _prepare(run_dir: RunDir, existing: bool) -> None:
         run_dir.read_config()  # raises where the folder is not a run's
     else:
         check_new_run_id(path.resolve().name)
-    path.mkdir(parents=True, exist_ok=True)
+    make_folder(path)
+    for folder in (path, path.parent):  # a killed process may have made them
+        fsync_dir(folder)
 
 
 def _remove_temporary_files(path: Path) -> None:

@@ -17,6 +17,8 @@ from tensorboard.plugins.hparams.summary_v2 import hparams_pb
 from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
+from gan.files import fsync_dir, make_folder
+
 GREYSCALE = 1  # Summary.Image.colorspace
 FILE_VERSION = "brain.Event:2"
 
@@ -74,11 +76,16 @@ class EventLog:
             self._write(Event(wall_time=time.time(), summary=ours))
 
     def flush(self) -> None:
-        """Append everything added so far to the file; drop it, with a warning, where that fails."""
+        """Append everything added so far to the file, and fsync it; drop it, with a warning, where that fails."""
         try:
-            self._directory.mkdir(parents=True, exist_ok=True)
+            make_folder(self._directory)
             with self._path.open("ab") as file:
-                file.write((b"" if file.tell() else _head()) + self._buffer.getvalue())
+                is_new = not file.tell()
+                file.write((_head() if is_new else b"") + self._buffer.getvalue())
+                file.flush()
+                os.fsync(file.fileno())
+            if is_new:
+                fsync_dir(self._directory)
         except OSError as error:
             if not self._has_failed:
                 log.warning("%s cannot be written (%s); training goes on without it", self._directory, error.strerror)

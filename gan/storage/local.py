@@ -52,7 +52,12 @@ class LocalStore:
         """Write under a temporary name, then rename it unless there is such a file."""
         target = self._path(key)
         with self._translated(key, "created"):
-            return not target.exists() and write_new(target, data)
+            created = not target.exists() and write_new(target, data)
+            for folder in target.parents:  # a killed process may have made them, or the file
+                fsync_dir(folder)
+                if folder == self.root:
+                    break
+        return created
 
     def replace(self, key: str, data: bytes, version: str | None) -> str | None:
         """Replace a file whose content is still that version; a lock on its folder excludes other writers."""

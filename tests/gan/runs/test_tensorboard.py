@@ -67,7 +67,7 @@ def test_where_it_cannot_be_written_training_goes_on(tmp_path: Path, caplog: pyt
                 shutil.rmtree(folder)
                 folder.write_bytes(b"")
         assert run.finished
-    assert caplog.text.count(f"{folder} cannot be written (File exists); training goes on without it") == 1
+    assert caplog.text.count(f"{folder} cannot be written (Not a directory); training goes on without it") == 1
 
 
 def test_the_name_and_the_config_are_on_the_hparams_page(tmp_path: Path) -> None:

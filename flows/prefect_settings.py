@@ -10,9 +10,11 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import click
 import yaml  # type: ignore[import-untyped]
@@ -48,6 +50,7 @@ def check_settings() -> None:
     except (OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise SettingError(f"Prefect's settings cannot be read: {error}") from error
     _check_api(settings)
+    _check_proxies()
     _check_files(settings)
     click.echo(said.getvalue(), nl=False, err=True)  # its warnings
     said.truncate(0)
@@ -161,6 +164,18 @@ def _check_api(settings: Settings) -> None:
         if not value.isprintable() or (name == "PREFECT_API_KEY" and not value.isascii()):
             what = "ends with a line end" if value[-1] in "\r\n" else "has a character that cannot be sent"
             raise SettingError(f"{name} (set in {source_of(name)}) {what}. Correct it; its value is not shown.")
+
+
+def _check_proxies() -> None:
+    """Check that Prefect's client, which is made with all of them, knows the kind of each proxy."""
+    for kind, url in getproxies().items():
+        scheme = url.partition("://")[0].lower() if "://" in url else "http"
+        known = scheme in ("http", "https") or (scheme in ("socks5", "socks5h") and find_spec("socksio"))
+        if kind in ("http", "https", "all") and not known:
+            raise SettingError(
+                f"{kind}_proxy is a proxy by {scheme}://, which Prefect's client does not know here. Name one by "
+                f"http://, or unset {kind}_proxy for this command."
+            )
 
 
 def _check_files(settings: Settings) -> None:

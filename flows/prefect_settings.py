@@ -33,6 +33,7 @@ from prefect.settings import DEFAULT_PROFILES_PATH, Settings  # noqa: E402
 from prefect.settings.sources import _get_profiles_path  # noqa: E402
 
 ENVIRONMENT = "the environment"
+UNKNOWN = "Prefect's settings"
 SECRET = re.compile("KEY|AUTH|PASSWORD|SECRET|TOKEN|CONNECTION_URL|HEADERS|CREDENTIAL")
 CREDENTIALS = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")
 
@@ -58,7 +59,7 @@ def check_settings() -> None:
 
 def source_of(*names: str) -> str:
     """Return where a setting is set, given all its names: in the environment, a file, or a profile of a file."""
-    return next((label for label, there in _sources() if there & set(names)), "Prefect's settings")
+    return next((label for label, there in _sources() if there & set(names)), UNKNOWN)
 
 
 def _sources() -> Iterator[tuple[str, set[str]]]:

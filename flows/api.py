@@ -2,6 +2,8 @@
 
 import logging
 from collections.abc import Callable
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 from prefect.client.base import ServerType
@@ -45,6 +47,8 @@ def check_api() -> None:
     except (ValueError, httpx.InvalidURL, httpx.TooManyRedirects) as error:  # not JSON: a web page
         raise RefusedError(_no_api(str(error))) from error
     except httpx.HTTPError as error:
+        if "SSL" in str(error):
+            raise RefusedError(_no_tls(str(error))) from error
         raise ServerError(_silent(masked(str(error)) or type(error).__name__)) from error
     except OSError as error:
         file = PREFECT_API_SSL_CERT_FILE.value()
@@ -103,7 +107,18 @@ def _no_entry(status: int) -> str:
 def _no_api(found: str) -> str:
     url, where = masked_url(PREFECT_API_URL.value() or ""), source_of("PREFECT_API_URL")
     other = "" if "/api" in url else f" The address ends with /api: set it to {url.rstrip('/')}/api."
-    return f"Prefect's API is not at {url} ({found}). Correct PREFECT_API_URL (set in {where}).{other}"
+    return f"Prefect's API is not at {url}{_by_proxy()} ({found}). Correct PREFECT_API_URL (set in {where}).{other}"
+
+
+def _no_tls(found: str) -> str:
+    if "CERTIFICATE_VERIFY_FAILED" in found:
+        advice = "Set PREFECT_API_SSL_CERT_FILE to the certificate of the authority that has signed the server's."
+    else:
+        where = source_of("PREFECT_API_URL")
+        advice = (
+            f"A server without TLS has an address that begins with http://: correct PREFECT_API_URL (set in {where})."
+        )
+    return f"{_api()} cannot be asked by TLS ({found}). {advice}"
 
 
 def _silent(found: str) -> str:
@@ -121,4 +136,13 @@ def _start_it() -> str:
 
 
 def _api() -> str:
-    return f"Prefect's API at {masked_url(PREFECT_API_URL.value() or '')}"
+    return f"Prefect's API at {masked_url(PREFECT_API_URL.value() or '')}{_by_proxy()}"
+
+
+def _by_proxy() -> str:
+    """Name the proxy that is asked in the server's place, if there is one. Its address may have a password."""
+    url = urlsplit(PREFECT_API_URL.value() or "")
+    kind = next((kind for kind in (url.scheme, "all") if kind in getproxies()), None)
+    if kind is None or proxy_bypass(url.hostname or ""):
+        return ""
+    return f", asked through the proxy of {kind}_proxy (add {url.hostname} to NO_PROXY to ask it directly),"

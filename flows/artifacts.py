@@ -113,9 +113,8 @@ def show_report(address: str, link: str) -> None:
 
 
 def show_decision(decision: Decision, names: Mapping[str, str]) -> None:
-    """Show the run's figures beside those of the champion and of real images, and the decision."""
-    rows = [{column: _text(cell) for column, cell in row.items()} for row in decision.rows(names)]
-    _Live(CHAMPION_KEY).show(rows, _text(decision))
+    """Show the decision, the names of both runs, and the figures of both beside those of real images."""
+    _Live(CHAMPION_KEY).show(decision.rows(), _paragraphs(*map(_text, (decision, *decision.columns(names)))))
 
 
 def _update_until(done: threading.Event, run: Run, backlog: Callable[[], str]) -> None:

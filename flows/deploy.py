@@ -50,6 +50,7 @@ def main() -> int:
     """Register everything with the server of Prefect's settings."""
     notify_url()  # a wrong value is reported before anything is registered
     late_seconds()
+    work_dir = work_dir_given()
     _heartbeat_seconds()
     if not PREFECT_FILE.is_file():
         raise SystemExit(f"{PREFECT_FILE} is not there. It lists the deployments: install the project from a checkout.")
@@ -61,7 +62,7 @@ def main() -> int:
     except GanError as error:
         raise SystemExit(f"error: {error}") from error
     with get_client(sync_client=True) as client:
-        make_pool(client, Path(given).resolve() if (given := os.environ.get("GAN_WORK_DIR")) else None)
+        make_pool(client, work_dir)
         make_automations(client)
     return _deploy()
 
@@ -159,6 +160,23 @@ def late_seconds() -> int:
         allowed = f"{MIN_LATE_SECONDS} to {MAX_LATE_SECONDS}"
         raise SystemExit(f"GAN_NOTIFY_LATE_SECONDS is {text!r}. Set it to a whole number of seconds, {allowed}.")
     return int(text)
+
+
+def work_dir_given() -> Path | None:
+    """Return GAN_WORK_DIR, which may be a directory of another machine; None if it is not set.
+
+    Raises SystemExit if it can be no directory here.
+    """
+    given = os.environ.get("GAN_WORK_DIR")
+    if not given:
+        return None
+    try:
+        path = Path(given).expanduser().resolve()
+        if path.is_dir() or not path.exists():
+            return path
+    except (OSError, RuntimeError, ValueError):  # no such user, or a loop of links
+        pass
+    raise SystemExit(f"GAN_WORK_DIR is {given!r}, which is no directory. Set it to that of the worker's runs.")
 
 
 def _heartbeat_seconds() -> int:

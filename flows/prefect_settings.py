@@ -10,9 +10,11 @@ import tomllib
 from collections.abc import Iterator
 from contextlib import redirect_stderr
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 import click
 import yaml  # type: ignore[import-untyped]
@@ -31,6 +33,7 @@ from prefect.settings import DEFAULT_PROFILES_PATH, Settings  # noqa: E402
 from prefect.settings.sources import _get_profiles_path  # noqa: E402
 
 ENVIRONMENT = "the environment"
+UNKNOWN = "Prefect's settings"
 SECRET = re.compile("KEY|AUTH|PASSWORD|SECRET|TOKEN|CONNECTION_URL|HEADERS|CREDENTIAL")
 CREDENTIALS = ("PREFECT_API_KEY", "PREFECT_API_AUTH_STRING")
 
@@ -48,6 +51,7 @@ def check_settings() -> None:
     except (OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise SettingError(f"Prefect's settings cannot be read: {error}") from error
     _check_api(settings)
+    _check_proxies()
     _check_files(settings)
     click.echo(said.getvalue(), nl=False, err=True)  # its warnings
     said.truncate(0)
@@ -55,7 +59,7 @@ def check_settings() -> None:
 
 def source_of(*names: str) -> str:
     """Return where a setting is set, given all its names: in the environment, a file, or a profile of a file."""
-    return next((label for label, there in _sources() if there & set(names)), "Prefect's settings")
+    return next((label for label, there in _sources() if there & set(names)), UNKNOWN)
 
 
 def _sources() -> Iterator[tuple[str, set[str]]]:
@@ -161,6 +165,18 @@ def _check_api(settings: Settings) -> None:
         if not value.isprintable() or (name == "PREFECT_API_KEY" and not value.isascii()):
             what = "ends with a line end" if value[-1] in "\r\n" else "has a character that cannot be sent"
             raise SettingError(f"{name} (set in {source_of(name)}) {what}. Correct it; its value is not shown.")
+
+
+def _check_proxies() -> None:
+    """Check that Prefect's client, which is made with all of them, knows the kind of each proxy."""
+    for kind, url in getproxies().items():
+        scheme = url.partition("://")[0].lower() if "://" in url else "http"
+        known = scheme in ("http", "https") or (scheme in ("socks5", "socks5h") and find_spec("socksio"))
+        if kind in ("http", "https", "all") and not known:
+            raise SettingError(
+                f"{kind}_proxy is a proxy by {scheme}://, which Prefect's client does not know here. Name one by "
+                f"http://, or unset {kind}_proxy for this command."
+            )
 
 
 def _check_files(settings: Settings) -> None:

@@ -27,7 +27,7 @@ from prefect.states import AwaitingRetry, Cancelled, Failed, Running
 
 from flows.prefect_compat import end_process, environment_of, working_dir_of
 from flows.settings import run_path_in
-from gan.errors import RunError, SettingError
+from gan.errors import GanError, RunError, SettingError
 from gan.runs.run_dir import RunDir
 from gan.storage.address import is_remote, open_store
 from gan.sync.lease import DEFAULT_TIMING, live_holder
@@ -70,8 +70,16 @@ def recover(pool: str, store: str) -> list[str]:
             flow_run_filter=unfinished, work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool]))
         )
         template = client.read_work_pool(pool).base_job_template if runs else {}
-        done = {run.name: _recover(client, run, *_place_of(client, run, template, store)) for run in runs}
-    return [f"{name}: {what}" for name, what in done.items() if what]
+        done = [(run.name, _try_to_recover(client, run, template, store)) for run in runs]
+    return [f"{name}: {what}" for name, what in done if what]
+
+
+def _try_to_recover(client: SyncPrefectClient, run: FlowRun, template: dict[str, Any], store: str) -> str | None:
+    """Recover one flow run. An error, as of its own store, must not keep the others from being recovered."""
+    try:
+        return _recover(client, run, *_place_of(client, run, template, store))
+    except GanError as error:
+        return f"cannot be put back at present: {error}"
 
 
 def check_work_dir(pool: str) -> None:

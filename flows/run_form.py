@@ -52,7 +52,8 @@ def help_of(name: str) -> str:
 def _without_null(field: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a field that may be empty, without a switch between a value and None.
 
-    A boolean becomes a list, because a form cannot show a switch that is neither on nor off.
+    A boolean becomes a list, because a form cannot show a switch that is neither on nor off. Prefect's server refuses
+    null for a list: with null among its values, the V2 UI shows an editor of JSON in its place.
     """
     if "anyOf" not in field:
         return field

@@ -4,6 +4,7 @@ import fcntl
 import http.client
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -24,14 +25,17 @@ from prefect.settings import (
 
 from flows.api import ServerError, check_api
 from flows.prefect_compat import SERVER_APP, SERVER_ENVIRONMENT, send_pending
+from flows.prefect_settings import UNKNOWN, source_of
 from flows.server_process import GRACE_SECONDS
+from gan.storage.masking import masked
 
 EMBEDDED = "embedded"
 HOST = "127.0.0.1"
 STARTUP_SECONDS = 60.0  # 2 usually, 7 in an empty home, more beside busy processes
 SEND_SECONDS = 5.0  # for what Prefect has not sent when the block ends
 MAX_RESTARTS = 3
-LOG_TAIL_BYTES = 4000
+REASON = re.compile(r"[\w.]*(Error|Exception)\b.*: ")  # the last line of a traceback
+DATABASE = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 ENVIRONMENT = {
     **SERVER_ENVIRONMENT,
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -68,7 +72,7 @@ def embedded_server() -> Iterator[str]:
     when this process ends, also by SIGKILL.
 
     Raises:
-        ServerError: it did not answer within 60 s. The message has the end of the server's output.
+        ServerError: it did not answer within 60 s. The message has the reason.
     """
     with tempfile.TemporaryFile() as output, socket.create_server((HOST, 0), backlog=128) as listener:
         port = listener.getsockname()[1]
@@ -142,14 +146,37 @@ class _Server:
             self.process.wait()
 
     def error(self, problem: str) -> ServerError:
-        """Make an error that has the end of the process's output."""
-        size = self.output.seek(0, os.SEEK_END)
-        self.output.seek(max(0, size - LOG_TAIL_BYTES))
-        tail = self.output.read().decode(errors="replace").strip() or "nothing"
-        return ServerError(
-            f"the embedded Prefect server {problem}. Its database is in {get_current_settings().home}. "
-            f"Set PREFECT_HOME to another folder, or PREFECT_API_URL to a running server. Its output:\n{tail}"
-        )
+        """Make an error that has the reason in the process's output, and says where all of the output is."""
+        self.output.seek(0)
+        output = masked(self.output.read().decode(errors="replace"))
+        lines = [line for line in output.splitlines() if line.strip()] or ["it printed nothing"]
+        reason = ([line for line in lines if REASON.match(line)] or lines)[-1].rstrip(".")
+        return ServerError(f"the embedded Prefect server {problem}: {reason}. {_database()} {_kept(output)}")
+
+
+def _database() -> str:
+    """Say which database a server of this process has, and how to use another one."""
+    for name in DATABASE:
+        if (where := source_of(name)) != UNKNOWN:
+            return (
+                f"It uses the database of {name} (set in {where}). Correct that, or take it out there, or set "
+                "PREFECT_API_URL to a running server."
+            )
+    return (
+        f"Its database is in {get_current_settings().home}. Set PREFECT_HOME to another folder, or PREFECT_API_URL to "
+        "a running server."
+    )
+
+
+def _kept(output: str) -> str:
+    """Write the server's output into a file that stays, and say where; where none can be written, return it."""
+    try:
+        handle, path = tempfile.mkstemp(prefix="gan-train-server-", suffix=".txt")
+        with os.fdopen(handle, "w", errors="backslashreplace") as file:
+            file.write(output)
+    except OSError:
+        return f"Its output:\n{output}"
+    return f"Its output is in {path}."
 
 
 @contextmanager

@@ -78,10 +78,28 @@ def main() -> int:
 
 def _work(stop: threading.Event) -> None:
     log.info("the worker of the pool %s starts; it takes runs from %s in some seconds", POOL, PREFECT_API_URL.value())
+    if not _wait_for_work_dir(stop):
+        return
     worker = _start()
     while not stop.wait(RECOVER_SECONDS):
         worker = _tend(worker)
     _end(worker)
+
+
+def _wait_for_work_dir(stop: threading.Event) -> bool:
+    """Wait until the pool is there and its directory is on this machine: a run that is taken before would crash.
+
+    Returns whether it is; False after a signal.
+    """
+    while not stop.is_set():
+        try:
+            with temporary_settings(HASTE):
+                check_work_dir(POOL)
+            return True
+        except (httpx.HTTPError, PrefectException, GanError) as error:
+            log.warning("waiting: %s", error)
+        stop.wait(RECOVER_SECONDS)
+    return False
 
 
 def _refused(error: GanError) -> int:

@@ -79,7 +79,7 @@ def _cgroup_folders(root: Path) -> Iterator[Path]:
     except (OSError, ValueError):  # ValueError: a name that is not UTF-8
         return
     for line in lines:  # NUMBER:CONTROLLERS:/PATH; version 2 names no controllers
-        _, controllers, path = line.split(":", 2)
+        _, controllers, path = (*line.split(":", 2), "", "")[:3]
         if not controllers or "cpu" in controllers.split(","):
             own = PurePosixPath(path.lstrip("/"))
             mounts = {top / "cpu", top / controllers} if controllers else {top}

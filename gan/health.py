@@ -33,8 +33,9 @@ WARM_UP_STEPS = 1000
 COLLAPSED_STEPS = 1000
 # The classifier finds 1 class in the first samples of tuned, 3 after 500 steps, 7 or more after 1000, 10 after 2000.
 # It is used late, so that a run with a tenth of the learning rate is not called collapsed.
-FEW_CLASSES = 3
+FEW_CLASSES = 3  # of ten; where the training images have fewer classes, as large a share of them
 CLASSES_FROM = 10_000
+NUM_CLASSES = 10
 MAX_ATTEMPTS = 4
 
 Kind = Literal["not_finite", "constant_data", "exploded", "dead_discriminator", "discriminator_won", "collapse"]
@@ -63,7 +64,7 @@ class Vitals(BaseModel):
     slope: float  # mean absolute derivative of an image's D loss by its logit; 0: D has no gradient
     variance: float  # of the samples, summed over the pixels
     real_variance: float  # the same of the real images
-    num_classes: int | None  # number of digit classes among the samples; None: not measured
+    num_classes: int | None  # how many of the training images' classes the samples have; None: not measured
 
 
 class HealthEvent(BaseModel):
@@ -125,13 +126,16 @@ class Diagnosis(NamedTuple):
     finding: str
 
 
-def diagnose(before: dict[Kind, int], step: int, vitals: Vitals) -> tuple[dict[Kind, int], Diagnosis | None]:
+def diagnose(
+    before: dict[Kind, int], step: int, vitals: Vitals, real_classes: int = NUM_CLASSES
+) -> tuple[dict[Kind, int], Diagnosis | None]:
     """Return the signs at a snapshot, each with the step since which it is present, and the most severe diagnosis.
 
     Args:
         before: the signs at the snapshot before.
+        real_classes: how many classes the samples must have.
     """
-    signs = _signs(step, vitals)
+    signs = _signs(step, vitals, real_classes)
     since = {kind: before.get(kind, step) for kind in signs}
     if "dead_discriminator" in signs and vitals.stuck_steps:
         # The losses are known at every step, the vitals only at snapshots.
@@ -148,7 +152,7 @@ def stuck_steps(g_losses: np.ndarray, d_losses: np.ndarray) -> int:
     return int(alive[::-1].argmax()) if alive.any() else len(alive)
 
 
-def _signs(step: int, vitals: Vitals) -> dict[Kind, Sign]:
+def _signs(step: int, vitals: Vitals, real_classes: int) -> dict[Kind, Sign]:
     """Return the signs found at a snapshot."""
     signs: dict[Kind, Sign] = {}
     if not (math.isfinite(vitals.spread) and math.isfinite(vitals.variance)):
@@ -167,10 +171,12 @@ def _signs(step: int, vitals: Vitals) -> dict[Kind, Sign]:
         num_steps = WON_STEPS if vitals.slope else NO_GRADIENT_STEPS
         finding = f"the discriminator has won for good: it is always right; {losses}"
         signs["discriminator_won"] = Sign(num_steps, finding)
+    few = FEW_CLASSES * real_classes // NUM_CLASSES
     diversity = vitals.variance / max(vitals.real_variance, FLAT)
     if step >= WARM_UP_STEPS and diversity < LEAST_DIVERSITY:
         finding = f"collapse: samples vary {diversity:.1%} as much as real images"
         signs["collapse"] = Sign(COLLAPSED_STEPS, finding)
-    elif step >= CLASSES_FROM and vitals.num_classes is not None and vitals.num_classes <= FEW_CLASSES:
-        signs["collapse"] = Sign(COLLAPSED_STEPS, f"collapse: {vitals.num_classes} of 10 classes in the samples")
+    elif step >= CLASSES_FROM and vitals.num_classes is not None and vitals.num_classes <= few:
+        finding = f"collapse: {vitals.num_classes} of {real_classes} classes in the samples"
+        signs["collapse"] = Sign(COLLAPSED_STEPS, finding)
     return signs

@@ -13,6 +13,7 @@ from gan.data import mnist
 from gan.data.mnist import FileContent, FileSpec
 from gan.errors import ChecksumError, DataError, IdxFormatError
 
+LEAST_SHARE = 0.05  # of the training images; among 128 samples, a rarer class may be missing by chance
 UNPINNED_HINT = "To use another set of 28x28 images, add `--no-pinned-hash`."
 
 
@@ -35,6 +36,12 @@ class Dataset:
     def class_counts(self) -> NDArray[np.int64]:
         """Return how many training images each class has, (10,)."""
         return np.bincount(self.train_labels, minlength=10)
+
+    @property
+    def main_classes(self) -> list[int]:
+        """Return the classes that samples must have: those with LEAST_SHARE of the training images or more."""
+        counts: list[int] = self.class_counts.tolist()
+        return [label for label, count in enumerate(counts) if count and count >= LEAST_SHARE * sum(counts)]
 
 
 class FileCheck(NamedTuple):

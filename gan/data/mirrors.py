@@ -45,7 +45,7 @@ def open_mirror(text: str, limits: web.Limits, cleanup: ExitStack) -> Mirror:
         if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path:
             return FolderMirror(Path(url2pathname(parts.path)))
         # The file's name is appended, so nothing may follow the path. Credentials would appear in logs.
-        is_bare = not (parts.query or parts.fragment or "@" in parts.netloc)
+        is_bare = text.isprintable() and not (parts.query or parts.fragment or "@" in parts.netloc)
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and is_bare:
             return HttpMirror(text.rstrip("/"), limits)
     raise DataError(

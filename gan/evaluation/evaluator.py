@@ -9,7 +9,7 @@ from torch import Tensor
 from gan.data.dataset import Dataset
 from gan.errors import DataError
 from gan.evaluation import metrics
-from gan.evaluation.classifier import WEIGHTS_SHA256, ClassifierOutputs, classify, load_classifier
+from gan.evaluation.classifier import WEIGHTS_SHA256, Classifier, ClassifierOutputs, classify, load_classifier
 from gan.evaluation.metrics import PrecisionRecall
 from gan.evaluation.reference import Nearest, Reference, SetMetrics, load_reference
 from gan.evaluation.results import COVERED_SHARE, Evaluation, Metric, QuickEvaluation
@@ -21,7 +21,8 @@ NUM_MEMORISED = 2_000  # samples, and test images, that are searched for among a
 RESAMPLES = 50
 CLOSE_SHARE = 0.01  # a sample counts as memorised if it is closer to a training image than 99 % of the test images
 MIN_IMAGES = metrics.NEIGHBOURS + 1  # fewer test images have no covariance or no such neighbours
-KNOWN_ACCURACY = 0.9  # of the classifier on the test images of a data set that it knows
+KNOWN_ACCURACY = 0.9  # of the classifier on the images of a data set that it knows
+NUM_CHECKED = 1_000  # training images, at even distances
 
 
 class Evaluator:
@@ -179,6 +180,19 @@ class Evaluator:
             chosen = torch.randperm(len(self.train_images), generator=make_rng(0, "floor"))[:count]
             self._training_outputs[count] = classify(self.classifier, self.train_images[chosen])
         return self._training_outputs[count]
+
+
+def known_classifier(data: Dataset, device: str) -> Classifier | None:
+    """Return the classifier if it knows the classes of a data set's training images. Raises ChecksumError."""
+    classifier = load_classifier(device)
+    chosen = slice(None, None, len(data.train_images) // NUM_CHECKED + 1)
+    accuracy = 1.0 if data.is_mnist else _accuracy(classifier, data.train_images[chosen], data.train_labels[chosen])
+    return classifier if accuracy >= KNOWN_ACCURACY else None
+
+
+def _accuracy(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> float:
+    found = classify(classifier, _tensor(images)).probabilities.argmax(1).numpy()
+    return float(np.mean(found == labels))
 
 
 def _share_error(share: float, count: int) -> float:

@@ -15,11 +15,13 @@ from uuid import uuid4
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gan.errors import ChecksumError, RunError, StorageError
+from gan.data import mnist
+from gan.errors import ChecksumError, DataError, RunError, StorageError
 from gan.evaluation.results import Comparison, Evaluation
 from gan.files import sha256_file
 from gan.runs import layout
 from gan.runs.manifest import Sha256, check_run_id
+from gan.runs.provenance import check_trained_on
 from gan.storage.address import is_remote, open_store
 from gan.storage.base import Store
 from gan.storage.conditions import swap
@@ -141,6 +143,7 @@ def rollback(store: Store, by: str, reason: str) -> Change:
 
     Raises:
         RunError: there is none, its run was deleted, or another process has changed the champion at the same time.
+        DataError: its run was trained on other data than MNIST, as an older version allowed.
         StorageError: the store cannot be read or written.
     """
     found = read_champion(store)
@@ -153,6 +156,7 @@ def rollback(store: Store, by: str, reason: str) -> Change:
             f"{before.run_id}, the champion before, was deleted from {store.address}. "
             "Promote another run: gan champion promote --force"
         )
+    _check_data(store, before)
     update = {"action": "rolled back", "by": by, "reason": reason, "comparison": None}
     change = Change.model_validate({**before.model_dump(exclude={"id", "time"}), **update})
     if not append(store, found, change):
@@ -160,6 +164,15 @@ def rollback(store: Store, by: str, reason: str) -> Change:
             f"another process has just changed the champion of {store.address}. See `gan champion show`; try again."
         )
     return change
+
+
+def _check_data(store: Store, change: Change) -> None:
+    run = StoredRun(store, change.run_id)
+    expected = {file.name: file.sha256 for file in mnist.FILES}
+    try:
+        check_trained_on(expected, run.read(layout.PROVENANCE), run.address)
+    except DataError as error:
+        raise DataError(f"{error} Promote another run: gan champion promote --force") from error
 
 
 def is_stored(store: Store, change: Change) -> bool:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from types import MappingProxyType
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -23,6 +22,7 @@ from gan.storage.base import Store
 from gan.sync.fetch import fetch_files
 from gan.sync.stored_run import StoredRun
 
+SO_FAR = "champion so far"
 NO_FIGURE = "-"  # of a champion that is not there, or was measured by another judge
 SEED = 0  # of the latents, the same for every run that is measured
 
@@ -83,16 +83,22 @@ class Decision(BaseModel):
         }
         return f"{verdict[self.outcome]}: {self.reason}"
 
-    def rows(self, names: Mapping[str, str] = MappingProxyType({})) -> list[dict[str, str]]:
-        """Return a table of figures, with columns for the run, the champion before and real images.
+    def columns(self, names: Mapping[str, str]) -> list[str]:
+        """Return a line for the run and one for the champion, as the columns of `rows` are called.
 
         `names` has what people call the runs, by their ids.
         """
+        run = _called(names.get(self.run_id), f"{self.run_id}, step {self.step:,}")
+        champion = _called(names.get(self.champion), self.champion) if self.champion else "none"
+        return [f"run: {run}", f"{SO_FAR}: {champion}"]
+
+    def rows(self) -> list[dict[str, str]]:
+        """Return a table of figures, with columns for the run, the champion so far and real images.
+
+        No cell is long, so that a page shows all columns.
+        """
         champion = self.compared.champion if self.compared else self.before
-        rows = [
-            _row("run", "", f"{self.run_id}, step {self.step:,}", self.champion or "none yet", ""),
-            _row("name", "", names.get(self.run_id, ""), names.get(self.champion or "", ""), ""),
-        ]
+        rows = []
         for name in type(self.evaluation).model_fields:
             metric = getattr(self.evaluation, name)
             if isinstance(metric, Metric):
@@ -240,5 +246,9 @@ def _value(metric: Metric) -> str:
     return f"{metric.value:.3f} ± {metric.error:.3f}"
 
 
+def _called(name: str | None, run_id: str) -> str:
+    return f"{name} ({run_id})" if name else run_id
+
+
 def _row(figure: str, better: str, run: str, champion: str, real: str) -> dict[str, str]:
-    return {"figure": figure, "better": better, "run": run, "champion": champion, "real images": real}
+    return {"figure": figure, "better": better, "run": run, SO_FAR: champion, "real images": real}

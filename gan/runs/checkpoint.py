@@ -311,6 +311,8 @@ def _read_verified(path: Path) -> bytes:
         expected = layout.sha256_in(sidecar.read_bytes())
         data = path.read_bytes()
     except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.exists() and not sidecar.exists():
+            raise CheckpointError(f"{path}: there is no such run or checkpoint. Check the path.") from error
         raise CheckpointError(
             f"{path}: cannot be read with its SHA-256 in {sidecar.name} ({error}). Restore both files from a copy."
         ) from error

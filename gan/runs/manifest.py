@@ -220,5 +220,5 @@ def _damaged(where: str, found: str) -> StorageError:
 def _first_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors()[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")  # of the whole
     return f"it is not a JSON document ({error})"

@@ -106,7 +106,9 @@ def check_trained_on(sha256: Mapping[str, str], provenance: bytes | None, run: s
     try:
         found = Provenance.model_validate_json(provenance).data
     except ValidationError as error:
-        raise RunError(f"{layout.PROVENANCE} of {run}: damaged ({error}). Restore it from a copy.") from error
+        first = error.errors()[0]
+        wrong = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")  # of the whole
+        raise RunError(f"{layout.PROVENANCE} of {run}: damaged ({wrong}). Restore it from a copy.") from error
     for name, expected in sha256.items():
         if found.get(name) != expected:
             raise DataError(

@@ -71,7 +71,10 @@ class EventLog:
     def describe(self, run_id: str, name: str, config: dict[str, Any]) -> None:
         """Add the run's id and name to the TEXT and HPARAMS pages, and the fields of its config that are not None."""
         values = {name: value for name, value in config.items() if value is not None}
-        for summary in (hparams_pb({"run": run_id, "name": name, **values}), text_pb("run", f"{run_id}: {name}")):
+        title = f"{run_id}: {name}"
+        # The page of hyperparameters shows only some of them at first, but in each row the trial.
+        hparams = hparams_pb({"run": run_id, "name": name, **values}, trial_id=title)
+        for summary in (hparams, text_pb("run", title)):
             ours = Summary.FromString(summary.SerializeToString())
             self._write(Event(wall_time=time.time(), summary=ours))
 

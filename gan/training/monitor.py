@@ -8,8 +8,8 @@ from gan.data.batches import Batches
 from gan.data.dataset import Dataset
 from gan.engine.state import TrainState
 from gan.errors import GanError, TrainingCollapsedError, TrainingDivergedError
-from gan.evaluation.classifier import load_classifier
-from gan.health import ADVICE, MAX_ATTEMPTS, Action, Diagnosis, Health, HealthEvent, Vitals, diagnose
+from gan.evaluation.evaluator import known_classifier
+from gan.health import ADVICE, CLASSES_FROM, MAX_ATTEMPTS, Action, Diagnosis, Health, HealthEvent, Vitals, diagnose
 from gan.seeds import derive_seed
 from gan.training.loop import Snapshot
 from gan.training.vitals import measure
@@ -37,19 +37,20 @@ class Monitor:
     """
 
     def __init__(self, config: RunConfig, data: Dataset, newest_good_snapshot: Callable[[int], int]) -> None:
-        """Load the classifier if the data set is MNIST, which is all that it knows.
+        """Load the classifier if the training gets far enough to need it and it knows the training images.
 
         `newest_good_snapshot(step)` returns the last snapshot before a step that can be loaded; 0 when there is none.
         """
         self.config = config
         self._newest_good_snapshot = newest_good_snapshot
-        self.classifier = load_classifier(config.device) if data.is_mnist else None
+        self.classes = data.main_classes
+        self.classifier = known_classifier(data, config.device) if config.num_steps >= CLASSES_FROM else None
 
     def examine(self, state: TrainState, batches: Batches, snapshot: Snapshot) -> HealthEvent | None:
         """Measure the vitals, update the signs in `state.health`, and return an event for a new diagnosis."""
         config = config_of_attempt(self.config, len(state.health.rewinds))
-        vitals = measure(state, config, batches(state.step), snapshot, self.classifier)
-        signs, diagnosis = diagnose(state.health.signs, state.step, vitals)
+        vitals = measure(state, config, batches(state.step), snapshot, self.classifier, self.classes)
+        signs, diagnosis = diagnose(state.health.signs, state.step, vitals, len(self.classes))
         state.health = state.health.model_copy(update={"signs": signs})
         if diagnosis is None or not state.health.is_new(diagnosis.kind):
             return None

@@ -1,13 +1,15 @@
 """How good are the samples during training, at a cost of at most 2 % of its time?"""
 
 import logging
+from collections.abc import Sequence
 
 from gan.config import RunConfig
 from gan.data.dataset import Dataset
 from gan.engine.state import TrainState
 from gan.errors import ChecksumError, DataError
 from gan.evaluation.evaluator import NUM_QUICK, Evaluator
-from gan.evaluation.results import QuickEvaluation
+from gan.evaluation.results import COVERED_SHARE, QuickEvaluation
+from gan.health import CLASSES_FROM
 from gan.recipes.draw import draw
 
 EVERY_SNAPSHOTS = 5
@@ -29,6 +31,7 @@ class PeriodicEvaluator:
         self.data = data
         self._evaluator: Evaluator | None = None
         self._is_unknown_data = False
+        self._warned_of: set[int] = set()
 
     def is_due(self, step: int) -> bool:
         """Return whether the snapshot at `step` should be evaluated."""
@@ -50,4 +53,15 @@ class PeriodicEvaluator:
             return None
         images = draw(state.sampler.eval(), self.config.latent_dim, NUM_QUICK, SEED)
         state.generator.train()
-        return self._evaluator.evaluate_quick(images)
+        found = self._evaluator.evaluate_quick(images)
+        self._warn_of_lost_classes(state.step, found.class_shares)
+        return found
+
+    def _warn_of_lost_classes(self, step: int, shares: Sequence[float]) -> None:
+        """Log each class that the training images have and the samples lack, once, when the training is old enough."""
+        lost = [label for label in self.data.main_classes if shares[label] <= COVERED_SHARE]
+        new = [label for label in lost if label not in self._warned_of]
+        if step >= CLASSES_FROM and new:
+            self._warned_of.update(new)
+            digits = ", ".join(map(str, lost))
+            log.warning("step %s: the samples lack %s, which the training images have", f"{step:,}", digits)

@@ -1,5 +1,7 @@
 """How are a training's vitals measured without changing it?"""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -10,7 +12,7 @@ from gan.engine.state import TrainState
 from gan.evaluation import metrics
 from gan.evaluation.classifier import Classifier, classify
 from gan.evaluation.results import COVERED_SHARE
-from gan.health import CLASSES_FROM, Vitals, stuck_steps
+from gan.health import CLASSES_FROM, NUM_CLASSES, Vitals, stuck_steps
 from gan.images import to_uint8
 from gan.recipes.resolve import recipe_of
 from gan.seeds import make_rng
@@ -21,12 +23,18 @@ NUM_SAMPLES = 128  # takes 10 ms on one CPU core, 20 ms with the classifier
 
 @torch.no_grad()
 def measure(
-    state: TrainState, config: RunConfig, real: Real, snapshot: Snapshot, classifier: Classifier | None
+    state: TrainState,
+    config: RunConfig,
+    real: Real,
+    snapshot: Snapshot,
+    classifier: Classifier | None,
+    classes: Sequence[int] = range(NUM_CLASSES),
 ) -> Vitals:
     """Measure the vitals at a snapshot. The latents depend only on the seed and the step.
 
     The discriminator gets real images and fakes of the generator in training. Variance and classes are measured on
-    samples of the network that `gan sample` uses. The classifier, if there is one, is used from step CLASSES_FROM on.
+    samples of the network that `gan sample` uses. The classifier, if there is one, is used from step CLASSES_FROM on;
+    it looks for the `classes` of the training images.
     """
     rng = make_rng(config.seed, "health", state.step)
     z = torch.randn(NUM_SAMPLES, config.latent_dim, generator=rng).to(state.fixed_z)
@@ -56,7 +64,7 @@ def measure(
         slope=slope,
         variance=variance,
         real_variance=real_variance,
-        num_classes=_num_classes(classifier, samples) if classifier and state.step >= CLASSES_FROM else None,
+        num_classes=_num_classes(classifier, samples, classes) if classifier and state.step >= CLASSES_FROM else None,
     )
 
 
@@ -69,6 +77,6 @@ def _slopes(logits: Tensor, is_real: Tensor, config: RunConfig) -> Tensor:
     return (probability - is_real.to(logits.dtype)).abs() * (logits > 0) * (probability < 1)
 
 
-def _num_classes(classifier: Classifier, samples: Tensor) -> int:
+def _num_classes(classifier: Classifier, samples: Tensor, classes: Sequence[int]) -> int:
     outputs = classify(classifier, to_uint8(samples))
-    return int((metrics.class_shares(outputs.probabilities) > COVERED_SHARE).sum())
+    return int((metrics.class_shares(outputs.probabilities)[list(classes)] > COVERED_SHARE).sum())

@@ -69,6 +69,24 @@ def test_an_api_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "or unset PREFECT_API_URL" in str(error_of("http://127.0.0.1:9/api"))
 
 
+def test_the_proxy_that_is_asked_in_its_place_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://me:s3cret@127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    said = str(error_of("http://there/api"))
+    assert "asked through the proxy of http_proxy (add there to NO_PROXY to ask it directly), does not answer" in said
+    assert "s3cret" not in said
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    assert "proxy" not in str(error_of("http://127.0.0.1:9/api"))
+
+
+def test_a_server_without_tls_is_not_waited_for() -> None:
+    with server(HEALTHY) as address:
+        error = error_of(f"{address.replace('http:', 'https:')}/api")
+    assert isinstance(error, RefusedError)
+    assert "A server without TLS has an address that begins with http://: correct PREFECT_API_URL" in str(error)
+
+
 def test_no_address() -> None:
     error = error_of("")
     assert isinstance(error, SettingError)

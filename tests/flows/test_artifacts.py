@@ -70,8 +70,9 @@ def test_ids_of_older_runs_mean_nothing_in_markdown(tmp_path: Path, monkeypatch:
     progress.show_decision(promote(LocalStore(tmp_path), better, by_figures(better), "me"), {})
     progress.show_report("s3://b/runs/a`$(id)`/", "https://store/link")
     (rows, description), (report, _) = shown
-    assert isinstance(rows, list) and rows[0]["run"] == "\\[x\\](http\\:\\<b\\>, step 2,000"
+    assert isinstance(rows, list) and rows[0]["run"] == "10.000 ± 0.500"
     assert str(description).startswith("\\[x\\](http\\:\\<b\\> is the champion now")
+    assert str(description).endswith("\n\nrun: \\[x\\](http\\:\\<b\\>, step 2,000\n\nchampion so far: none")
     assert report == (
         "[Report of s3://b/runs/a\\`\\$(id)\\`/](https://store/link)\n\n"
         "The link works for seven days; `` gan report --link 's3://b/runs/a`$(id)`/' `` makes another."

@@ -97,6 +97,8 @@ def test_bad_nights_are_told_only_where_an_address_is_set(
         ("GAN_NOTIFY_LATE_SECONDS", "9" * 20, "10 to 2592000"),
         ("GAN_NOTIFY_URL", "hooks.example/services/s3cret", "GAN_NOTIFY_URL is not a web address"),
         ("GAN_NOTIFY_URL", "hooks.example:443/s3cret", "one of the form https://HOST/PATH"),
+        ("GAN_WORK_DIR", __file__, "GAN_WORK_DIR is '.*test_deploy.py', which is no directory"),
+        ("GAN_WORK_DIR", "~nobody-of-this-name/runs", "GAN_WORK_DIR is '~nobody-of-this-name/runs', which is no dir"),
         ("GAN_NOTIFY_URL", "https:///s3cret", "GAN_NOTIFY_URL is not a web address"),
         ("GAN_NOTIFY_URL", "https://hooks.example/s3cret\r", "GAN_NOTIFY_URL is not a web address"),
         ("GAN_NOTIFY_URL", "https://hooks.example:99999/s3cret", "GAN_NOTIFY_URL is not a web address"),

@@ -53,6 +53,12 @@ def refused() -> str:
         ("PREFECT_API_KEY", "s3cret\r", "PREFECT_API_KEY (set in the environment) ends with a line end"),
         ("PREFECT_API_KEY", "s3crét", "PREFECT_API_KEY (set in the environment) has a character that cannot be sent"),
         ("PREFECT_API_AUTH_STRING", "me:s3cret\n", "PREFECT_API_AUTH_STRING (set in the environment) ends with a line"),
+        (
+            "ALL_PROXY",
+            "socks5://me:s3cret@there:1080",
+            "all_proxy is a proxy by socks5://, which Prefect's client does",
+        ),
+        ("https_proxy", "proxy://there", "or unset https_proxy for this command"),
         ("PREFECT_PROFILE", "nope", "PREFECT_PROFILE is 'nope'. There is no such profile; there are cloud, "),
     ],
 )

@@ -81,6 +81,14 @@ def test_a_state_that_may_end_by_itself_is_not_changed_at_once(tmp_path: Path) -
     assert [state_of(run).name for run in runs] == ["Cancelling", "Pending"]
 
 
+def test_a_run_whose_store_fails_does_not_keep_others_in_the_crash(store: str) -> None:
+    bad = new_run(Running(), Crashed(), job_variables={"env": {"GAN_STORE": "s3://"}})
+    good = new_run(Running(), Crashed())
+    lines = recover(POOL, store)
+    assert any(line.startswith(f"{bad.name}: cannot be put back at present: s3://") for line in lines)
+    assert (state_of(bad).name, state_of(good).name) == ("Crashed", "AwaitingRetry")
+
+
 def test_runs_of_another_pool_are_not_changed(store: str) -> None:
     run = new_run(Running(), Crashed())
     recover("another", store)

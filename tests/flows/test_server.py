@@ -8,6 +8,7 @@ import http.client
 import os
 import signal
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -90,11 +91,26 @@ def test_two_commands_share_a_new_home_and_a_failed_command_ends_its_server(tmp_
     assert [command.processes() for command in (good, bad)] == [[], []]
 
 
-def test_a_server_that_does_not_start_shows_its_output(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("UNRELATED", "Its database is in .*. Set PREFECT_HOME to another folder"),
+        ("PREFECT_SERVER_DATABASE_CONNECTION_URL", r"It uses the database of \w+_URL \(set in the environment\)"),
+    ],
+)
+def test_a_server_that_does_not_start_says_why(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, place: str
+) -> None:
     monkeypatch.setattr(server, "SERVER_APP", stub_server.FAILING_APP)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    with pytest.raises(ServerError, match=r"ended with code 3. (?s:.*)unable to open database file"), embedded_server():
+    monkeypatch.setenv(name, "sqlite+aiosqlite:////nowhere/s3cret.db")
+    why = f"^the embedded Prefect server ended with code 3: ERROR: +Application startup failed. Exiting. {place}"
+    with pytest.raises(ServerError, match=why) as caught, embedded_server():
         pass
+    assert "\n" not in str(caught.value)
+    (output,) = tmp_path.glob("gan-train-server-*.txt")
+    assert str(output) in str(caught.value) and "unable to open database file" in output.read_text()
 
 
 def test_a_home_that_is_not_a_folder_is_refused(tmp_path: Path) -> None:

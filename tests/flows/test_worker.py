@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +17,13 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+import flows.worker
 from flows.deploy import make_pool
 from flows.worker import ENVIRONMENT, main
 from flows.worker_process import MARK
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
+from gan.errors import SettingError
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import open_run
 from tests.support.answers import LOCKED, server
@@ -35,6 +38,7 @@ import sys
 from flows import worker
 worker.WORKER = {STUB}
 worker.wait_for_api = worker._tend = lambda it: it
+worker.check_work_dir = lambda pool: None
 sys.exit(worker.main())
 """
 
@@ -73,6 +77,24 @@ def test_a_server_that_refuses_the_password_ends_the_worker(
     with server(LOCKED) as address, temporary_settings({PREFECT_API_URL: f"{address}/api"}):
         assert main() == 1
     assert "asks for a password (401), and none is set" in caplog.text
+
+
+def test_no_run_is_taken_before_its_directory_is_there(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = iter([SettingError("no pool"), SettingError("no pool"), None])
+    stop = threading.Event()
+
+    def check(_pool: str) -> None:
+        if error := next(found):
+            raise error
+
+    monkeypatch.setattr(flows.worker, "RECOVER_SECONDS", 0.01)
+    monkeypatch.setattr(flows.worker, "check_work_dir", check)
+    assert flows.worker._wait_for_work_dir(stop) and next(found, "all asked") == "all asked"
+    assert "waiting: no pool" in caplog.text
+    stop.set()
+    assert not flows.worker._wait_for_work_dir(stop)
 
 
 def test_the_health_of_a_worker_is_served_to_its_machine_alone() -> None:

@@ -94,6 +94,7 @@ GROUPS = {  # name -> (/proc/self/cgroup, files of the control groups, cores)
         device.MAX_THREADS,
     ),
     "no limit": ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "0\n"}, device.MAX_THREADS),
+    "lines of another form": ("\n0\n0::/a\n", {"a/cpu.max": "200000 100000\n"}, 2),
     "no groups": ("", {}, device.MAX_THREADS),
 }  # fmt: skip
 

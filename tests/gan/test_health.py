@@ -60,6 +60,17 @@ def test_each_failure_is_diagnosed_at_snapshots_1000_steps_apart(vitals: Vitals,
     assert first_alarm(vitals, 1000) == alarm
 
 
+@pytest.mark.parametrize(
+    ("found", "real_classes", "said"),
+    [(1, 1, None), (2, 5, None), (0, 1, "0 of 1 classes"), (1, 5, "1 of 5 classes"), (3, 10, "3 of 10 classes")],
+)
+def test_the_classes_that_the_training_images_lack_are_not_missed(
+    found: int, real_classes: int, said: str | None
+) -> None:
+    _, diagnosis = diagnose({"collapse": 10_000}, 11_000, failing(num_classes=found), real_classes)
+    assert (diagnosis and diagnosis.finding) == (said and f"collapse: {said} in the samples")
+
+
 @pytest.mark.parametrize("vitals", [NO_GRADIENT, SATURATED, WINNING, ALIKE, FEW])
 def test_a_short_run_of_many_snapshots_may_have_poor_vitals(vitals: Vitals) -> None:
     assert first_alarm(vitals, 10, until=900) is None

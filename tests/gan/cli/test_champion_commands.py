@@ -87,7 +87,8 @@ def test_show_and_history_name_the_person_the_reason_and_the_metrics(place: Path
     assert json.loads(gan(place, "champion", "history", "--json").stdout) == json.loads(raw)
 
 
-def test_a_rollback_by_hand_keeps_its_reason(place: Path) -> None:
+def test_a_rollback_by_hand_keeps_its_reason(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mnist, "FILES", ())  # the run's own data
     done = gan(place, "champion", "rollback", "--reason", "its eights look like threes")
     assert done.returncode == 0 and "rolled back  first step 4  by " in done.stdout
     assert done.stdout.endswith(": its eights look like threes\n")
@@ -178,6 +179,8 @@ def test_a_run_of_other_data_is_not_measured(place: Path, small_judge: Dataset, 
 def test_a_run_whose_data_is_not_known_is_measured_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     check_trained_on({"train-images-idx3-ubyte": "1" * 64}, None, "store/runs/first")
     assert "store/runs/first has no provenance.json, so it is not known whether it was trained on MNIST" in caplog.text
+    with pytest.raises(RunError, match=r"^provenance.json of first: damaged \(version: Input should be 1\)\. Restore"):
+        check_trained_on({}, b'{"version": 2}', "first")
 
 
 @pytest.mark.mnist

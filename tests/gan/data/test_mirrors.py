@@ -161,6 +161,7 @@ def test_a_package_that_is_a_bomb(tmp_path: Path, bin_dir: Path, cleanup: ExitSt
         "http://mirror.example:99999",
         "https://mirror.example/?a=b",
         "https://mirror.example/#a",
+        "https://mirror.example/\u202e",
         "file://data/mnist",
         "data/mnist",
         "npm:some-data",

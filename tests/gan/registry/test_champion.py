@@ -9,7 +9,8 @@ from threading import Barrier
 
 import pytest
 
-from gan.errors import ChecksumError, RunError, StorageError
+from gan.data.mnist import FILES as FILES_OF_MNIST
+from gan.errors import ChecksumError, DataError, RunError, StorageError
 from gan.registry.champion import (
     append,
     champion_checkpoint,
@@ -19,6 +20,7 @@ from gan.registry.champion import (
     rollback,
 )
 from gan.registry.promotion import promote
+from gan.runs.provenance import Provenance
 from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
@@ -111,6 +113,15 @@ def test_a_champion_that_was_pruned_is_not_rolled_back_to(store: Store) -> None:
     promote_runs(store, "a", "b")
     store.delete("runs/a/manifest.json")
     with pytest.raises(RunError, match="a, the champion before, was deleted from"):
+        rollback(store, "me@here", "")
+    assert run_ids(store) == ["a", "b"]
+
+
+def test_a_champion_of_other_data_is_not_rolled_back_to(store: Store) -> None:
+    promote_runs(store, "a", "b")  # an older version promoted runs of any data
+    found = Provenance.now("a", "cpu", "2", {file.name: "1" * 64 for file in FILES_OF_MNIST})
+    store.put_new("runs/a/provenance.json", found.model_dump_json().encode())
+    with pytest.raises(DataError, match=r"runs/a was not trained on MNIST: .* Promote another run: gan champion"):
         rollback(store, "me@here", "")
     assert run_ids(store) == ["a", "b"]
 

@@ -94,7 +94,8 @@ def test_the_first_is_promoted_a_better_one_replaces_it_and_a_worse_one_does_not
 ) -> None:
     first = challenge(store, "worse", evaluator)
     assert str(first) == "worse is the champion now: it is the first one"
-    assert [row["champion"] for row in first.rows()] == ["none yet", "", *["-"] * 8]
+    assert [row["champion so far"] for row in first.rows()] == ["-"] * 8
+    assert first.columns({}) == ["run: worse, step 4", "champion so far: none"]
     second = challenge(store, "better", evaluator)
     assert (second.outcome, second.champion) == ("promoted", "worse")
     assert second.compared and second.compared.champion == first.evaluation
@@ -108,13 +109,15 @@ def test_a_worse_run_is_not_promoted_and_the_table_shows_both(store: Store, eval
     kept = challenge(store, "worse", evaluator)
     assert (kept.outcome, champions(store)) == ("kept", ["better"])
     assert str(kept).startswith("better stays the champion, not worse: distance ")
-    rows = {row["figure"]: row for row in kept.rows({"worse": "tuned, 4 steps"})}
-    head = {"better": "", "real images": ""}
-    assert rows["run"] == {"figure": "run", "run": "worse, step 4", "champion": "better", **head}
-    assert rows["name"] == {"figure": "name", "run": "tuned, 4 steps", "champion": "", **head}
-    assert list(rows)[2:7] == ["distance", "score", "precision", "recall", "histogram distance"]
+    names = {"worse": "tuned, 4 steps", "better": "published, 4 steps"}
+    assert kept.columns(names) == [
+        "run: tuned, 4 steps (worse, step 4)", "champion so far: published, 4 steps (better)",
+    ]  # fmt: skip
+    rows = {row["figure"]: row for row in kept.rows()}
+    assert all(len(cell) < 20 for row in kept.rows() for cell in row.values())
+    assert list(rows)[:5] == ["distance", "score", "precision", "recall", "histogram distance"]
     assert (rows["distance"]["better"], rows["score"]["better"]) == ("lower", "higher")
-    assert kept.compared and float(rows["distance"]["champion"].split()[0]) == pytest.approx(
+    assert kept.compared and float(rows["distance"]["champion so far"].split()[0]) == pytest.approx(
         kept.compared.comparison.champion_distance, abs=0.001
     )
 
@@ -124,7 +127,7 @@ def test_the_champion_compared_with_itself_changes_nothing(store: Store, evaluat
     for force in (False, True):
         again = challenge(store, "worse", evaluator, force=force)
         assert str(again) == "worse stays the champion: it is the champion already"
-        assert {row["figure"]: row["run"] == row["champion"] for row in again.rows()}["distance"]
+        assert {row["figure"]: row["run"] == row["champion so far"] for row in again.rows()}["distance"]
     assert champions(store) == ["worse"]
 
 

@@ -55,6 +55,13 @@ def test_a_folder_that_is_no_run_is_left_alone(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
+def test_a_path_that_leads_back_to_a_folder_is_that_folder(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(RunError, match="exists already"):
+        train(tmp_path / "new" / "..")
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
 def test_what_a_kill_left_before_there_was_a_config_is_no_obstacle(tmp_path: Path) -> None:
     (tmp_path / ".config.json.x1.tmp").write_text("{")
     train(tmp_path, stop_at=1)

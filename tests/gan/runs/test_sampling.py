@@ -46,6 +46,11 @@ def test_samples_have_the_classes_of_the_training_images(tmp_path: Path) -> None
         draw(network, 100, 25, seed=0, digit=3)
 
 
+def test_a_path_that_names_nothing_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"nope: there is no such run or checkpoint\. Check the path\.$"):
+        load_sampler(tmp_path / "nope")
+
+
 def test_a_checkpoint_without_class_counts_has_those_of_mnist(tmp_path: Path) -> None:
     config = run_config(num_steps=100)
     path = checkpoint.save(tmp_path, TrainState(config).tensors(), config.model_dump(mode="json"))

@@ -74,6 +74,6 @@ def test_the_name_and_the_config_are_on_the_hparams_page(tmp_path: Path) -> None
     with EventLog(tmp_path, resumed_at=0) as events:
         events.describe("mine", "tuned, 30 steps", {"recipe": "tuned", "learning_rate": 2e-4, "seed": None})
     content = read(tmp_path).SummaryMetadata("_hparams_/session_start_info").plugin_data.content
-    for word in (b"run", b"mine", b"name", b"tuned, 30 steps", b"learning_rate"):
+    for word in (b"run", b"mine", b"name", b"tuned, 30 steps", b"learning_rate", b"mine: tuned, 30 steps"):
         assert word in content
     assert b"seed" not in content

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +21,14 @@ from gan.runs import checkpoint, layout, runner
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import Run, open_run
 from gan.seeds import derive_seed
+from gan.training.monitor import Monitor
+from tests.support.configs import run_config
 from tests.support.digits import mnist
 from tests.support.killing import differing
+from tests.support.real_digits import real_digits
 
 DATA = mnist()
+REAL = real_digits()  # 30 of each class, class by class
 FIELDS = {"num_steps": 30, "snapshot_steps": 10, "batch_size": 32, "num_threads": 1}
 NAN_STEP = 15
 
@@ -77,6 +82,11 @@ def train(
     return run
 
 
+def chosen(indices: np.ndarray) -> Dataset:
+    """Return a data set with these training images of REAL."""
+    return replace(REAL, train_images=REAL.train_images[indices], train_labels=REAL.train_labels[indices])
+
+
 def events(path: Path) -> list[HealthEvent]:
     return RunDir(path).read_events()
 
@@ -125,6 +135,23 @@ def test_a_hundred_times_the_learning_rate_explodes(tmp_path: Path) -> None:
     with pytest.raises(TrainingCollapsedError, match=r"exploded: D errs by orders.*lower --learning-rate"):
         train(tmp_path, "fail", num_steps=500, snapshot_steps=50, batch_size=25, seed=2, learning_rate=6e-2)
     assert [event.event for event in events(tmp_path)] == ["exploded"]
+
+
+@pytest.mark.parametrize("classes", [[3], [0, 1, 2, 3, 4], [*range(10)]])
+def test_the_monitor_looks_for_the_classes_of_the_training_images(classes: list[int]) -> None:
+    of_classes = chosen(np.flatnonzero(np.isin(REAL.train_labels, classes)))
+    monitor = Monitor(run_config(num_steps=10_000), of_classes, lambda step: 0)
+    assert monitor.classes == classes and monitor.classifier is not None
+
+
+def test_a_rare_class_may_be_missing() -> None:
+    few_zeros = chosen(np.r_[0:5, 30:300])
+    assert Monitor(run_config(num_steps=10_000), few_zeros, lambda step: 0).classes == [*range(1, 10)]
+
+
+def test_images_that_the_classifier_does_not_know_have_no_classes() -> None:
+    inverted = replace(REAL, train_images=255 - REAL.train_images)
+    assert Monitor(run_config(num_steps=10_000), inverted, lambda step: 0).classifier is None
 
 
 def test_constant_data_ends_the_training_without_another_attempt(tmp_path: Path) -> None:

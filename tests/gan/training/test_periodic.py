@@ -4,6 +4,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -67,6 +68,22 @@ def test_the_state_does_not_change(recipe: str) -> None:
     assert evaluator.evaluate(state)
     assert all(torch.equal(tensor, before[name]) for name, tensor in state.tensors().items())
     assert torch.equal(torch.get_rng_state(), rng_state) and state.generator.training
+
+
+def test_classes_that_the_training_images_have_and_the_samples_lack_are_named(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quick, "NUM_QUICK", 200)
+    evaluator, state = at_step(10_000)
+    found = evaluator.evaluate(state)
+    assert found is not None and found == evaluator.evaluate(state)
+    lost = [str(digit) for digit, share in enumerate(found.class_shares) if share <= 0.01]
+    said = f"step 10,000: the samples lack {', '.join(lost)}, which the training images have"
+    assert lost and [record.getMessage() for record in caplog.records] == [said]  # once
+    caplog.clear()
+    drawn = found.class_shares.index(max(found.class_shares))
+    of_one_class = replace(KNOWN, train_labels=np.full_like(KNOWN.train_labels, drawn))
+    assert at_step(10_000, data=of_one_class)[0].evaluate(state) == found and not caplog.records
 
 
 def test_an_unknown_data_set_is_not_evaluated_and_that_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:

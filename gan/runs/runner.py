@@ -284,7 +284,7 @@ def resolve_here(asked: TrainConfig, default_seed: int = 0) -> tuple[RunConfig, 
 def _prepare(run_dir: RunDir, existing: bool) -> None:
     """Make a run's directory. Raise RunError where one exists, unless it is a run's and `existing` allows that."""
     path = run_dir.path
-    path.parent.mkdir(parents=True, exist_ok=True)  # so that NEW/.. is found to be the folder that it is
+    make_folder(path.parent)  # so that NEW/.. is found to be the folder that it is
     # A killed process may have left only temporary files, before it wrote a config.
     if path.exists() and not all(is_temporary(file.name) for file in path.iterdir()):
         if not existing:

@@ -33,7 +33,7 @@ from flows.recovery import check_work_dir, recover
 from flows.settings import store_from_env
 from flows.worker_metrics import metrics_server
 from flows.worker_process import MARK, RUN_GRACE_SECONDS, WORKER_GRACE_SECONDS, stop_runs
-from gan.cli.entry import WAITING
+from gan.cli.entry import WAITING, run_program
 from gan.errors import GanError
 
 POOL = "gpu"
@@ -136,4 +136,4 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

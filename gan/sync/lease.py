@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from gan.errors import GanError, RunError, StorageError
 from gan.runs.manifest import check_run_id
 from gan.storage.conditions import swap
+from gan.storage.unexpected import unexpected
 from gan.sync.stored_run import StoredRun
 
 LEASES = "leases/"
@@ -99,6 +100,7 @@ class Lease:
         self._me = Holder.me(run.run_id)
         self._version = ""
         self._lost: RunError | None = None
+        self._has_warned = False  # of an error that nobody has foreseen
         self._done = threading.Event()
 
     @property
@@ -140,11 +142,19 @@ class Lease:
             try:
                 self._write(self._me.model_copy(update={"beats": self._me.beats + 1}))
                 delay = self._timing.heartbeat_seconds
-            except GanError as error:
-                log.debug("the lease of run %s could not be renewed: %s", self.run.run_id, error)
+            except Exception as error:  # noqa: BLE001 - a lease that nobody renews any more would be another's
+                self._log_failure(error)
                 delay = self._timing.heartbeat_seconds / 4  # soon after the store can be reached again
         if not self.lost:
             self._release()
+
+    def _log_failure(self, error: Exception) -> None:
+        if isinstance(error, GanError):
+            log.debug("the lease of run %s could not be renewed: %s", self.run.run_id, error)
+        elif not self._has_warned:
+            self._has_warned = True
+            log.warning("the lease of run %s could not be renewed, and this is tried again: %s",
+                        self.run.run_id, unexpected(error))  # fmt: skip
 
     def stop(self) -> None:
         """Make `keep_alive` end."""

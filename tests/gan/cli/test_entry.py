@@ -5,13 +5,14 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from gan.cli.entry import run_command
+from gan.cli.entry import run_command, run_program
 from gan.cli.main import gan
 from gan.errors import GanError
 from tests.support.raising import each_exception, expected
@@ -56,7 +57,7 @@ PRINT_FROM_A_CHILD = """
 import subprocess, sys
 from pathlib import Path
 import click
-from gan.cli.entry import run_command
+from gan.cli.entry import run_command, run_program
 
 @click.command()
 def command():
@@ -157,3 +158,20 @@ def test_where_no_file_can_hold_it_the_traceback_is_printed(
     monkeypatch.setattr(leaves(gan)["cache"], "callback", lambda **_options: {}["key"])
     assert run("cache") == 1
     assert re.search(r"Traceback(?s:.*)\nunexpected: KeyError: 'key'\. The traceback is above", capsys.readouterr().err)
+
+
+def test_an_error_that_ends_a_thread_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def call() -> int:
+        thread = threading.Thread(target=lambda: {}["AKIA-s3cret"])
+        thread.start()
+        thread.join()
+        return 0
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "AKIA-s3cret")
+    assert run_program(call) == 0
+    [path] = tmp_path.glob("gan-error-*.txt")
+    assert capsys.readouterr().err.startswith(f"unexpected: KeyError: '***'. The traceback is in {path}.")
+    assert "test_entry.py" in path.read_text() and "s3cret" not in path.read_text()

@@ -25,13 +25,14 @@ from prefect.settings import (
 from flows.api import ServerError, check_api
 from flows.prefect_compat import SERVER_APP, SERVER_ENVIRONMENT, send_pending
 from flows.server_process import GRACE_SECONDS
+from gan.storage.masking import masked
 
 EMBEDDED = "embedded"
 HOST = "127.0.0.1"
 STARTUP_SECONDS = 60.0  # 2 usually, 7 in an empty home, more beside busy processes
 SEND_SECONDS = 5.0  # for what Prefect has not sent when the block ends
 MAX_RESTARTS = 3
-LOG_TAIL_BYTES = 4000
+LOG_TAIL_BYTES, LOG_TAIL_LINES = 4000, 5
 ENVIRONMENT = {
     **SERVER_ENVIRONMENT,
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -145,7 +146,8 @@ class _Server:
         """Make an error that has the end of the process's output."""
         size = self.output.seek(0, os.SEEK_END)
         self.output.seek(max(0, size - LOG_TAIL_BYTES))
-        tail = self.output.read().decode(errors="replace").strip() or "nothing"
+        lines = masked(self.output.read().decode(errors="replace").strip()).splitlines()
+        tail = "\n".join(lines[-LOG_TAIL_LINES:]) or "nothing"
         return ServerError(
             f"the embedded Prefect server {problem}. Its database is in {get_current_settings().home}. "
             f"Set PREFECT_HOME to another folder, or PREFECT_API_URL to a running server. Its output:\n{tail}"

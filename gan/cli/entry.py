@@ -62,7 +62,7 @@ def run_program(call: Callable[[], int], invocation: Invocation | None = None) -
     """Call the main function of a program, and return the exit code.
 
     An error of ours, or a wrong option, is one message on stderr. Any other error is, too, also in another thread, and
-    its traceback is in a file. With --debug an error keeps its traceback.
+    its traceback is in a file. With --debug each of them is its traceback, without secrets.
     """
     invocation = invocation or Invocation()
     try:
@@ -72,26 +72,25 @@ def run_program(call: Callable[[], int], invocation: Invocation | None = None) -
         error.show()
         return error.exit_code
     except GanError as error:
-        if invocation.debug:
-            raise
-        click.echo(f"error: {error}", err=True)
+        _tell(error, debug=invocation.debug)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 130
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - any, and in one line
         if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code:
             return error.code
-        if invocation.debug:
-            raise
-        tell_unexpected(error)
+        _tell(error, debug=invocation.debug)
         return 1
 
 
-def tell_unexpected(error: BaseException) -> None:
-    """Print the line for an error that nobody has foreseen. Its traceback is in a file, or above that line."""
-    from gan.storage.unexpected import unexpected
+def _tell(error: BaseException, *, debug: bool = False) -> None:
+    """Print the message of an error, or the line for one that nobody has foreseen; with `debug`, its traceback."""
+    from gan.storage.unexpected import masked_traceback, unexpected
 
-    click.echo(unexpected(error), err=True)
+    if debug:
+        click.echo(masked_traceback(error), err=True, nl=False)
+    else:
+        click.echo(f"error: {error}" if isinstance(error, GanError) else unexpected(error), err=True)
 
 
 @contextmanager
@@ -100,7 +99,7 @@ def _told_in_each_thread() -> Iterator[None]:
 
     def tell(ended: threading.ExceptHookArgs) -> None:
         if ended.exc_value and ended.exc_type is not SystemExit:
-            tell_unexpected(ended.exc_value)
+            _tell(ended.exc_value)
 
     before, threading.excepthook = threading.excepthook, tell
     try:

@@ -14,7 +14,6 @@ from click.testing import CliRunner
 
 from gan.cli.entry import run_command, run_program
 from gan.cli.main import gan
-from gan.errors import GanError
 from tests.support.raising import each_exception, expected
 
 ROOT = Path(__file__).parents[3]
@@ -42,9 +41,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         "champion show --debug nothing",
     ],
 )
-def test_debug_shows_the_traceback_of_an_error(run, words: str) -> None:
-    with pytest.raises(GanError):
-        run(words)
+def test_debug_shows_the_traceback_of_an_error(run, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback ") and err.splitlines()[-1].startswith("gan.errors.StorageError: ")
 
 
 @pytest.mark.parametrize("words", ["verify nothing", "champion rollback --reason --debug"])
@@ -149,6 +149,9 @@ def test_an_unforeseen_error_shows_no_secret(
     [path] = tmp_path.glob("gan-error-*.txt")
     assert err.startswith(f"unexpected: ValueError: bad header: ***. The traceback is in {path}.")
     assert "t0ken" not in err + path.read_text() and path.stat().st_mode & 0o077 == 0
+    assert run("cache --debug") == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback ") and err.endswith("ValueError: bad header: ***\nsecond line\n")
 
 
 def test_where_no_file_can_hold_it_the_traceback_is_printed(

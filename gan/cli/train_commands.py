@@ -73,6 +73,7 @@ def train(
     from gan.cli.signals import stop_on_signals
     from gan.data.dataset import load_dataset
     from gan.data.download import download_dataset
+    from gan.files import check_path
     from gan.report import page as report
     from gan.runs.manifest import check_new_run_id
     from gan.runs.runner import open_run, resolve_here
@@ -82,6 +83,7 @@ def train(
         click.echo(resolve_here(config)[0].model_dump_json(indent=2))
         return 0
     invocation.prints_result = False
+    check_path(run_dir)
     if not run_dir.exists():
         check_new_run_id(run_dir.resolve().name)  # before the download
     with stop_on_signals() as stop:

@@ -135,6 +135,24 @@ def test_an_error_that_nobody_has_foreseen_is_one_line_and_a_file(
             path.unlink()
 
 
+@pytest.mark.parametrize("path", ["loop", "r" * 300], ids=["a loop of links", "too long"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("verify", "report", "evaluate", "sample --out samples.png", "runs", "prune --keep-last 1", "champion show"),
+        *("train --resume --run-dir", "train --num-steps 1 --run-dir", "validate --data-dir"),
+    ],
+)
+def test_a_path_that_cannot_be_looked_at_is_a_sentence(
+    run, path: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So is, for a user other than root, a folder of another user."""
+    Path("loop").symlink_to("loop")
+    assert run(f"{command} {path}") == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {path}") and ("Too many levels" in err or "File name too long" in err)
+
+
 def test_an_unforeseen_error_shows_no_secret(
     run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from gan.storage.proxies import fault_of_proxies
 from tests.support.command import run_gan
+from tests.support.s3_server import ADMIN, REGION
 
 
 @pytest.mark.parametrize(
@@ -35,3 +36,11 @@ def test_a_proxy_cannot_be_written_so(monkeypatch: pytest.MonkeyPatch, tmp_path:
         ended = run_gan(tmp_path, *words)
         assert ended.returncode == 1 and "https_proxy is not the address of a proxy. Set it to" in ended.stderr
         assert "can" not in ended.stderr.replace("cannot", "") and "ary" not in ended.stderr
+
+
+def test_a_proxy_that_does_not_answer_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gan.storage.s3.ATTEMPTS", 1)
+    keys = {"AWS_ACCESS_KEY_ID": ADMIN[0], "AWS_SECRET_ACCESS_KEY": ADMIN[1], "AWS_DEFAULT_REGION": REGION}
+    ended = run_gan(tmp_path, "runs", "s3://gan", HTTPS_PROXY="http://me:canary@127.0.0.1:9", **keys)
+    assert "the proxy between here and the store cannot be used" in ended.stderr and "NO_PROXY" in ended.stderr
+    assert "canary" not in ended.stderr

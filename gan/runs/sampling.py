@@ -28,6 +28,8 @@ def load_sampler(path: Path) -> tuple[Generator, RunConfig, int]:
         StorageError: this user may not read the folder.
     """
     check_path(path)
+    if not path.exists():
+        raise CheckpointError(f"{path}: there is no such run or checkpoint. Check the path.")
     found = checkpoint.use_newest(path, _sampler) if path.is_dir() else checkpoint.use(path, _sampler)
     if found is None:
         raise CheckpointError(f"{path}: there is no checkpoint yet. Train the run first, or give a run directory.")

@@ -39,6 +39,7 @@ from gan.registry.champion import me
 from gan.registry.promotion import Challenger, comparer, measure, promote
 from gan.report import page as report
 from gan.runs import layout
+from gan.runs.provenance import check_is_of_mnist
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import Run, open_run
 from gan.storage.address import link_to, open_store
@@ -223,8 +224,10 @@ def promote_champion(settings: Settings, challenger: Challenger) -> None:
 
 
 def check_run(settings: Settings) -> None:
-    """Raise RunError where the run would be a new one, and a new run cannot have its id."""
+    """Raise RunError where a new run cannot have its id, and ConfigMismatchError for a run of other data than MNIST."""
     check_id(_stored_run(settings), settings.run_path)
+    if settings.pinned:
+        check_is_of_mnist(settings.run_path)
 
 
 def _stored_run(settings: Settings) -> StoredRun:

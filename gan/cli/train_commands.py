@@ -76,6 +76,7 @@ def train(
     from gan.files import check_path
     from gan.report import page as report
     from gan.runs.manifest import check_new_run_id
+    from gan.runs.provenance import check_is_of_mnist
     from gan.runs.runner import open_run, resolve_here
     from gan.sync.publish import seal
 
@@ -86,6 +87,8 @@ def train(
     check_path(run_dir)
     if not run_dir.exists():
         check_new_run_id(run_dir.resolve().name)  # before the download
+    elif not no_pinned_hash and (resume or from_scratch):
+        check_is_of_mnist(run_dir)
     with stop_on_signals() as stop:
         with show_download() as progress:
             download_dataset(data_dir, mirrors, pinned=not no_pinned_hash, progress=progress)

@@ -158,6 +158,13 @@ def test_a_command_does_not_advise_an_option_that_it_lacks(place: Path, args: li
     assert "--no-pinned-hash" not in done.stderr
 
 
+def test_a_resume_that_forgets_the_option_leaves_the_other_data_as_it_is(place: Path) -> None:
+    before = sorted(path.name for path in (place / "data").iterdir())
+    done = gan(place, "train", "--run-dir", "run", "--resume")
+    assert done.returncode == 2 and "was made from other data than MNIST. Add --no-pinned-hash" in done.stderr
+    assert sorted(path.name for path in (place / "data").iterdir()) == before
+
+
 def test_a_finished_run_is_not_trained_further(place: Path) -> None:
     again = gan(place, "train", "--run-dir", "run", "--resume", "--no-pinned-hash")
     assert again.returncode == 0 and "trained already" in again.stderr

@@ -69,8 +69,9 @@ def main() -> int:
         with get_client(sync_client=True) as client:
             make_pool(client, Path(given).resolve() if (given := os.environ.get("GAN_WORK_DIR")) else None)
             make_automations(client)
-    except (httpx.HTTPError, PrefectException) as error:
-        raise ServerError(f"not everything is registered: {masked(str(error))}\nRun this again.") from error
+    except (httpx.HTTPError, PrefectException, ValueError) as error:  # a ValueError: an answer that is not Prefect's
+        said = masked((str(error).splitlines() or [type(error).__name__])[0])
+        raise ServerError(f"not everything is registered: {said}. Run this again when the server works.") from error
     return _deploy()
 
 

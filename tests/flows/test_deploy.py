@@ -124,13 +124,14 @@ def test_a_server_that_refuses_the_password_ends_the_deployment() -> None:
         main()
 
 
-def test_a_server_that_refuses_to_register_is_told_in_a_sentence() -> None:
-    refuses = HEALTHY | {"/api/admin/version": (200, '"3.0.0"'), f"/api/work_pools/{POOL}": (403, "{}")}
+@pytest.mark.parametrize(("answer", "said"), [((403, "{}"), ".*403 Forbidden"), ((200, "<html>"), "Expecting value")])
+def test_a_server_that_does_not_register_is_told_in_a_sentence(answer: tuple[int, str], said: str) -> None:
+    refuses = HEALTHY | {"/api/admin/version": (200, '"3.0.0"'), f"/api/work_pools/{POOL}": answer}
     settings = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}
     with (
         server(refuses) as address,
         temporary_settings({PREFECT_API_URL: f"{address}/api", **settings}),
-        pytest.raises(ServerError, match="^not everything is registered: .*403 Forbidden"),
+        pytest.raises(ServerError, match=f"^not everything is registered: {said}.*Run this again"),
     ):
         main()
 

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from gan.cli.streams import GONE, drop_unwritable_output, failure_of
-from gan.errors import GanError
+from gan.errors import GanError, UnexpectedError
 
 Command = TypeVar("Command", bound=Callable[..., Any] | click.Command)
 
@@ -90,7 +90,9 @@ def _tell(error: BaseException, *, debug: bool = False) -> None:
     if debug:
         click.echo(masked_traceback(error), err=True, nl=False)
     else:
-        click.echo(f"error: {error}" if isinstance(error, GanError) else unexpected(error), err=True)
+        is_ours = isinstance(error, GanError)
+        start = "error: " if is_ours and not isinstance(error, UnexpectedError) else ""
+        click.echo(f"{start}{error}" if is_ours else unexpected(error), err=True)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import httpx
 from prefect.blocks.webhook import Webhook
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate, WorkPoolUpdate
@@ -20,15 +21,17 @@ from prefect.client.schemas.objects import StateType
 from prefect.events import EventTrigger
 from prefect.events.actions import CallWebhook, ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, Posture
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_UI_URL
 from prefect.workers.process import ProcessWorker
 from pydantic import SecretStr
 
-from flows.api import wait_for_api
+from flows.api import ServerError, wait_for_api
 from flows.prefect_compat import set_working_dir, working_dir_of
 from flows.worker import POOL
-from gan.errors import GanError
+from gan.cli.entry import run_program
+from gan.errors import SettingError
+from gan.storage.masking import masked
 
 PREFECT_FILE = Path(__file__).parents[1] / "prefect.yaml"  # also if this runs in another folder
 DEPLOY = [sys.executable, "-m", "prefect", "--no-prompt", "deploy", "--all", "--prefect-file", str(PREFECT_FILE)]
@@ -47,23 +50,29 @@ log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Register everything with the server of Prefect's settings."""
+    """Register everything with the server of Prefect's settings.
+
+    Raises:
+        SettingError: a variable, or prefect.yaml, cannot be used. Nothing was registered.
+        ServerError: the server does not answer, or refuses something.
+    """
     notify_url()  # a wrong value is reported before anything is registered
     late_seconds()
     work_dir = work_dir_given()
     _heartbeat_seconds()
     if not PREFECT_FILE.is_file():
-        raise SystemExit(f"{PREFECT_FILE} is not there. It lists the deployments: install the project from a checkout.")
+        raise SettingError(f"{PREFECT_FILE} is not there. It lists the deployments: install a checkout of the project.")
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     log.setLevel(logging.INFO)
     give_up_at = time.monotonic() + SERVER_SECONDS
+    wait_for_api(lambda: _sleep_until(give_up_at))
     try:
-        wait_for_api(lambda: _sleep_until(give_up_at))
-    except GanError as error:
-        raise SystemExit(f"error: {error}") from error
-    with get_client(sync_client=True) as client:
-        make_pool(client, work_dir)
-        make_automations(client)
+        with get_client(sync_client=True) as client:
+            make_pool(client, work_dir)
+            make_automations(client)
+    except (httpx.HTTPError, PrefectException, ValueError) as error:  # a ValueError: an answer that is not Prefect's
+        said = masked((str(error).splitlines() or [type(error).__name__])[0])
+        raise ServerError(f"not everything is registered: {said}. Run this again when the server works.") from error
     return _deploy()
 
 
@@ -146,26 +155,26 @@ _NIGHTLY: dict[str, Any] = {
 
 
 def notify_url() -> str | None:
-    """Return GAN_NOTIFY_URL, or None if it is not set. Raises SystemExit if it is not a web address."""
+    """Return GAN_NOTIFY_URL, or None if it is not set. Raises SettingError if it is not a web address."""
     url = os.environ.get("GAN_NOTIFY_URL")
     if url and not _is_web_address(url):  # not shown, because the address of a webhook is a secret
-        raise SystemExit("GAN_NOTIFY_URL is not a web address. Set it to one of the form https://HOST/PATH.")
+        raise SettingError("GAN_NOTIFY_URL is not a web address. Set it to one of the form https://HOST/PATH.")
     return url or None
 
 
 def late_seconds() -> int:
-    """Return GAN_NOTIFY_LATE_SECONDS, or its default. Raises SystemExit if it is not a number of seconds."""
+    """Return GAN_NOTIFY_LATE_SECONDS, or its default. Raises SettingError if it is not a number of seconds."""
     text = os.environ.get("GAN_NOTIFY_LATE_SECONDS") or str(LATE_SECONDS)
     if not (text.isdecimal() and MIN_LATE_SECONDS <= int(text) <= MAX_LATE_SECONDS):
         allowed = f"{MIN_LATE_SECONDS} to {MAX_LATE_SECONDS}"
-        raise SystemExit(f"GAN_NOTIFY_LATE_SECONDS is {text!r}. Set it to a whole number of seconds, {allowed}.")
+        raise SettingError(f"GAN_NOTIFY_LATE_SECONDS is {text!r}. Set it to a whole number of seconds, {allowed}.")
     return int(text)
 
 
 def work_dir_given() -> Path | None:
     """Return GAN_WORK_DIR, which may be a directory of another machine; None if it is not set.
 
-    Raises SystemExit if it can be no directory here.
+    Raises SettingError if it can be no directory here.
     """
     given = os.environ.get("GAN_WORK_DIR")
     if not given:
@@ -176,13 +185,13 @@ def work_dir_given() -> Path | None:
             return path
     except (OSError, RuntimeError, ValueError):  # no such user, or a loop of links
         pass
-    raise SystemExit(f"GAN_WORK_DIR is {given!r}, which is no directory. Set it to that of the worker's runs.")
+    raise SettingError(f"GAN_WORK_DIR is {given!r}, which is no directory. Set it to that of the worker's runs.")
 
 
 def _heartbeat_seconds() -> int:
     seconds: int | None = PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value()
     if not seconds:
-        raise SystemExit("PREFECT_FLOWS_HEARTBEAT_FREQUENCY is not set. Set it here and for the worker, to 30 say.")
+        raise SettingError("PREFECT_FLOWS_HEARTBEAT_FREQUENCY is not set. Set it here and for the worker, to 30 say.")
     return seconds
 
 
@@ -219,4 +228,4 @@ def _put(client: SyncPrefectClient, automation: AutomationCore) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

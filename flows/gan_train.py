@@ -26,7 +26,8 @@ from flows.tasks import (
 )
 from gan.cli.streams import drop_unwritable_output
 from gan.config import TrainConfig
-from gan.errors import GanError
+from gan.errors import GanError, UnexpectedError
+from gan.storage.unexpected import unexpected
 
 DEFAULTS: Any = TrainConfig().model_dump(exclude_none=True)  # a dict, because the Run form submits it as it is
 DESCRIPTION = (
@@ -66,6 +67,9 @@ def gan_train(config: Annotated[TrainConfig, RunForm()] = DEFAULTS) -> str | Sta
         return _stopped(stopped)
     except STOPPED as interrupt:
         return _stopped(Stopped(signal_of(interrupt), "outside of training", settings))
+    except Exception as error:  # noqa: BLE001 - Prefect would keep its message and its traceback
+        told = UnexpectedError(unexpected(error))
+        return Failed(message=str(told), data=told)
 
 
 def _stopped(stopped: Stopped) -> State[Any]:

@@ -24,6 +24,7 @@ from pydantic_settings import SettingsError
 
 from gan.errors import SettingError
 from gan.storage.masking import masked_url
+from gan.storage.proxies import fault_of_proxies
 
 said = io.StringIO()
 with redirect_stderr(said):  # Prefect tells of a wrong setting in a traceback; our sentence takes its place
@@ -50,6 +51,8 @@ def check_settings() -> None:
         raise SettingError(_unreadable(error)) from None
     except (OSError, RuntimeError, ValueError, TypeError, AttributeError) as error:
         raise SettingError(f"Prefect's settings cannot be read: {error}") from error
+    if fault := fault_of_proxies():
+        raise SettingError(fault)
     _check_api(settings)
     _check_proxies()
     _check_files(settings)

@@ -1,10 +1,11 @@
 """Which tasks does the flow have, and after which errors is a task tried again?"""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import wraps
 from signal import Signals
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
@@ -33,16 +34,19 @@ from gan.errors import (
     StorageError,
     TrainingCollapsedError,
     TrainingDivergedError,
+    UnexpectedError,
 )
 from gan.evaluation.evaluator import Evaluator
 from gan.registry.champion import me
 from gan.registry.promotion import Challenger, comparer, measure, promote
 from gan.report import page as report
 from gan.runs import layout
+from gan.runs.provenance import check_is_of_mnist
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import Run, open_run
 from gan.storage.address import link_to, open_store
 from gan.storage.local import LocalStore
+from gan.storage.unexpected import unexpected
 from gan.sync.lease import hold
 from gan.sync.listing import stored_name
 from gan.sync.publish import publish
@@ -56,6 +60,9 @@ FLUSH_STOPPED_SECONDS = 5.0  # after a signal, because a process manager kills s
 UNHEALTHY = (TrainingDivergedError, TrainingCollapsedError)
 PERMANENT = (DataError, ConfigMismatchError, DeviceError, RunError, CheckpointError, *UNHEALTHY)
 
+Given = ParamSpec("Given")
+Result = TypeVar("Result")
+
 log = logging.getLogger(__name__)
 
 
@@ -66,6 +73,21 @@ class Stopped(Exception):
         self.where = f"stopped by {Signals(number).name} {where}"
         self.exit_code = 128 + number
         super().__init__(f"{self.where}; resume with: {settings.command}")
+
+
+def _without_secrets(function: Callable[Given, Result]) -> Callable[Given, Result]:
+    """Turn an error that nobody has foreseen into an UnexpectedError: Prefect logs tracebacks, and keeps messages."""
+
+    @wraps(function)
+    def call(*args: Given.args, **kwargs: Given.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except GanError:
+            raise
+        except Exception as error:  # noqa: BLE001 - any
+            raise UnexpectedError(unexpected(error)) from None
+
+    return call
 
 
 def is_transient(error: object) -> bool:
@@ -82,6 +104,7 @@ def worth_retrying(_task: Task[..., Any], run: TaskRun, state: State[Any]) -> bo
 
 
 @task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=[2, 10, 30], retry_condition_fn=worth_retrying)
+@_without_secrets
 def download_mnist(settings: Settings) -> None:
     """Download the files that are missing or damaged in the data directory.
 
@@ -97,12 +120,14 @@ def download_mnist(settings: Settings) -> None:
 
 
 @task(cache_policy=NO_CACHE, retries=0)
+@_without_secrets
 def validate_mnist(settings: Settings) -> None:
     """Read every byte of the four files and check them."""
     validate_dataset(settings.data_dir, pinned=settings.pinned)
 
 
 @task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=[2, 10, 30], retry_condition_fn=worth_retrying)
+@_without_secrets
 def train_gan(config: TrainConfig, settings: Settings) -> State[Any] | None:
     """Train the run to its end, or resume it. Returns a Cancelled state if a signal stops it."""
     data = load_dataset(settings.data_dir, pinned=settings.pinned)
@@ -163,6 +188,7 @@ def _flush(uploader: Uploader, seconds: float) -> None:
 
 
 @task(cache_policy=NO_CACHE, retries=0)
+@_without_secrets
 def render_report(settings: Settings) -> None:
     """Make the film and the report unless the run has a manifest, and show the film in Prefect's UI."""
     run_dir = RunDir(settings.run_path)
@@ -172,6 +198,7 @@ def render_report(settings: Settings) -> None:
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)
+@_without_secrets
 def publish_run(settings: Settings) -> str:
     """Put the run into the store and return its address there.
 
@@ -216,6 +243,7 @@ def hold_published(settings: Settings) -> Iterator[None]:
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)
+@_without_secrets
 def evaluate_gan(settings: Settings) -> Challenger | None:
     """Measure the published run. Returns None if the data set is not MNIST, which the judge does not know."""
     if not settings.pinned:
@@ -227,6 +255,7 @@ def evaluate_gan(settings: Settings) -> Challenger | None:
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)
+@_without_secrets
 def promote_champion(settings: Settings, challenger: Challenger) -> None:
     """Make the run the store's champion if it is better by more than the noise, and show the comparison."""
     with _is_published(settings):
@@ -239,8 +268,10 @@ def promote_champion(settings: Settings, challenger: Challenger) -> None:
 
 
 def check_run(settings: Settings) -> None:
-    """Raise RunError where the run would be a new one, and a new run cannot have its id."""
+    """Raise RunError where a new run cannot have its id, and ConfigMismatchError for a run of other data than MNIST."""
     check_id(_stored_run(settings), settings.run_path)
+    if settings.pinned:
+        check_is_of_mnist(settings.run_path)
 
 
 def _stored_run(settings: Settings) -> StoredRun:

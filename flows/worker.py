@@ -33,8 +33,9 @@ from flows.recovery import check_work_dir, recover
 from flows.settings import store_from_env
 from flows.worker_metrics import metrics_server
 from flows.worker_process import MARK, RUN_GRACE_SECONDS, WORKER_GRACE_SECONDS, stop_runs
-from gan.cli.entry import WAITING
+from gan.cli.entry import WAITING, run_program
 from gan.errors import GanError
+from gan.storage.masking import masked
 
 POOL = "gpu"
 WORKER = [sys.executable, "-m", "flows.worker_process", "prefect", "worker", "start", "--pool", POOL,
@@ -135,8 +136,9 @@ def _tend(worker: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
         if worker.poll() is not None:
             log.warning("the worker ended with code %s; starting it again", worker.returncode)
             return _start()
-    except (httpx.HTTPError, PrefectException, GanError) as error:
-        log.warning("cannot put killed runs back at present; trying again every %.0f s: %s", RECOVER_SECONDS, error)
+    except (httpx.HTTPError, PrefectException, GanError, ValueError) as error:  # a ValueError: a page, not an answer
+        said = masked(str(error) if isinstance(error, GanError) else str(error).partition("\n")[0])
+        log.warning("cannot put killed runs back at present; trying again every %.0f s: %s", RECOVER_SECONDS, said)
     return worker
 
 
@@ -154,4 +156,4 @@ def _end(worker: subprocess.Popen[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_program(main))

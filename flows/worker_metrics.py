@@ -5,6 +5,8 @@ processes at /metrics. So training never waits for a reader. GAN_METRICS_ADDRESS
 """
 
 import json
+import logging
+import sys
 import tempfile
 import threading
 import time
@@ -26,6 +28,8 @@ HELP = {
     "upload_backlog_bytes": "Bytes that the store does not have yet.",
     "upload_backlog_seconds": "Seconds since the store had everything.",
 }
+
+log = logging.getLogger(__name__)
 
 
 def page(folder: Path) -> str:
@@ -70,6 +74,12 @@ def metrics_server(address: str | None) -> Iterator[dict[str, str]]:
             server.shutdown()
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, _request: object, address: object) -> None:
+        """Log what ends an answer, as a reader that has gone. Python would print its traceback."""
+        log.debug("the answer to %s ends: %s", address, sys.exception())
+
+
 def _listen(address: str, folder: Path) -> ThreadingHTTPServer:
     host, _, port = address.rpartition(":")
     if not (host and port.isdecimal() and 0 <= int(port) < 65536):
@@ -89,7 +99,7 @@ def _listen(address: str, folder: Path) -> ThreadingHTTPServer:
             """Log no requests."""
 
     try:
-        return ThreadingHTTPServer((host, int(port)), Handler)
+        return _Server((host, int(port)), Handler)
     except OSError as error:
         raise SettingError(
             f"GAN_METRICS_ADDRESS is {address}, where nothing can listen: {error.strerror}. Set it to a free HOST:PORT."

@@ -13,7 +13,8 @@ GanError
 ├── RunError                     a run directory that cannot be used in the requested way
 ├── TrainingDivergedError        NaN or Inf in a loss or in a weight
 ├── TrainingCollapsedError       a training that has failed, although every number is finite
-└── StorageError                 a store, or the disk under a run, that cannot be used
+├── StorageError                 a store, or the disk under a run, that cannot be used
+└── UnexpectedError              an error that nobody has foreseen
 
 Every message says what went wrong, where (file, key or step) and what to do. It shows no secret.
 """
@@ -88,3 +89,7 @@ class TrainingCollapsedError(GanError):
 
 class StorageError(GanError):
     """A store or disk that cannot be read or written. Trying again may help."""
+
+
+class UnexpectedError(GanError):
+    """An error that nobody has foreseen. Its message has no secret, unlike that of the error itself."""

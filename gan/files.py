@@ -202,16 +202,37 @@ def is_temporary(name: str) -> bool:
     return name.startswith(".") and name.endswith(".tmp")
 
 
+def check_path(path: Path) -> None:
+    """Raise StorageError for a path that the system does not let us look at, as a folder of another user.
+
+    A path where nothing is passes. So does every file, whose reader finds out by itself.
+    """
+    try:
+        if path.is_dir():
+            os.scandir(path).close()
+        (path / "a name in it").lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> StorageError:
+    return StorageError(
+        f"{path} cannot be read ({error.strerror}). Check the path, and that you may read and enter its folders."
+    )
+
+
 def walk(folder: Path) -> Iterator[Path]:
     """Yield every file below a folder, at any depth, except temporary ones.
 
-    A symbolic link to a folder is yielded, not followed. Raises OSError where a folder cannot be read; one below it
-    that is deleted meanwhile is skipped.
+    A symbolic link to a folder is yielded, not followed. A folder that is deleted meanwhile is skipped. Raises
+    StorageError where one cannot be read.
     """
 
     def fail(error: OSError) -> None:  # by default os.walk skips a folder that it cannot read
         if not isinstance(error, FileNotFoundError) or error.filename == str(folder):
-            raise error
+            raise _unreadable(Path(error.filename), error) from error
 
     for parent, folders, files in os.walk(folder, onerror=fail):
         links = [name for name in folders if Path(parent, name).is_symlink()]

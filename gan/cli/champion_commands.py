@@ -94,7 +94,7 @@ def promote(run: str, force: bool, reason: str | None, data_dir: Path, as_json: 
     check_run_id(found["run_id"])
     store = open_store(found["store"] or ".")
     stored = StoredRun(store, found["run_id"])
-    stored.published_manifest()
+    stored.published_manifest()  # before the data is fetched
     download_from_store(store, data_dir)
     data = load_dataset(data_dir, hint=MNIST_ONLY)
     check_trained_on(data.sha256, stored.read(layout.PROVENANCE), run)

@@ -2,9 +2,9 @@
 
 import os
 import sys
-import tempfile
-import traceback
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from gan.cli.streams import GONE, drop_unwritable_output, failure_of
-from gan.errors import GanError
+from gan.errors import GanError, UnexpectedError
 
 Command = TypeVar("Command", bound=Callable[..., Any] | click.Command)
 
@@ -45,35 +45,69 @@ def open_standard_streams() -> None:
 
 
 def run_command(command: click.Command) -> int:
-    """Run a click command on sys.argv and return its exit code.
-
-    An error of ours, or a wrong option, is one message on stderr. Any other error is, too, and its traceback is in a
-    file. With --debug an error keeps its traceback.
-    """
+    """Run a click command on sys.argv and return its exit code. Its errors are told as those of a program are."""
     open_standard_streams()
     for name, value in WAITING.items():
         os.environ.setdefault(name, value)  # torch reads it when it is imported, which is later
     invocation = Invocation()
-    try:
+
+    def call() -> int:
         code = _call(command, invocation)
         return (code if isinstance(code, int) else 0) or _code_of_output(invocation)
+
+    return run_program(call, invocation)
+
+
+def run_program(call: Callable[[], int], invocation: Invocation | None = None) -> int:
+    """Call the main function of a program, and return the exit code.
+
+    An error of ours, or a wrong option, is one message on stderr. Any other error is, too, also in another thread, and
+    its traceback is in a file. With --debug each of them is its traceback, without secrets.
+    """
+    invocation = invocation or Invocation()
+    try:
+        with _told_in_each_thread():
+            return call()
     except click.ClickException as error:
         error.show()
         return error.exit_code
     except GanError as error:
-        if invocation.debug:
-            raise
-        click.echo(f"error: {error}", err=True)
+        _tell(error, debug=invocation.debug)
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         return 130
-    except BaseException as error:
+    except BaseException as error:  # noqa: BLE001 - any, and in one line
         if isinstance(error, SystemExit) and isinstance(error.code, int) and error.code:
             return error.code
-        if invocation.debug:
-            raise
-        click.echo(_unexpected(error), err=True)
+        _tell(error, debug=invocation.debug)
         return 1
+
+
+def _tell(error: BaseException, *, debug: bool = False) -> None:
+    """Print the message of an error, or the line for one that nobody has foreseen; with `debug`, its traceback."""
+    from gan.storage.unexpected import masked_traceback, unexpected
+
+    if debug:
+        click.echo(masked_traceback(error), err=True, nl=False)
+    else:
+        is_ours = isinstance(error, GanError)
+        start = "error: " if is_ours and not isinstance(error, UnexpectedError) else ""
+        click.echo(f"{start}{error}" if is_ours else unexpected(error), err=True)
+
+
+@contextmanager
+def _told_in_each_thread() -> Iterator[None]:
+    """Print such a line, and not a traceback, for an error that ends another thread during this block."""
+
+    def tell(ended: threading.ExceptHookArgs) -> None:
+        if ended.exc_value and ended.exc_type is not SystemExit:
+            _tell(ended.exc_value)
+
+    before, threading.excepthook = threading.excepthook, tell
+    try:
+        yield
+    finally:
+        threading.excepthook = before
 
 
 def _code_of_output(invocation: Invocation) -> int:
@@ -106,23 +140,6 @@ def _call(command: click.Command, invocation: Invocation) -> object:
     if raised:
         raise raised[0]
     return code
-
-
-def _unexpected(error: BaseException) -> str:
-    """Return the message for an error that nobody has foreseen. Its traceback is in a file, or the message has it."""
-    from gan.storage.masking import masked
-
-    lines = "".join(traceback.format_exception_only(error)).splitlines()
-    # The lines before a SyntaxError's own are indented.
-    what = masked(next((line for line in lines if line[:1].strip()), type(error).__name__)).rstrip(".")
-    trace = masked("".join(traceback.format_exception(error)))
-    try:
-        handle, path = tempfile.mkstemp(prefix="gan-error-", suffix=".txt")
-        with os.fdopen(handle, "w", errors="backslashreplace") as file:
-            file.write(trace)
-    except OSError as full:
-        return f"{trace}unexpected: {what}. The traceback is above: no file can hold it ({full})."
-    return f"unexpected: {what}. The traceback is in {path}. If it happens again, report that file."
 
 
 pass_invocation = click.make_pass_decorator(Invocation, ensure=True)

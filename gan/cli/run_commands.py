@@ -74,6 +74,7 @@ def evaluate(run: str, data_dir: Path, as_json: bool) -> None:
 )
 def report(run: str, link: bool) -> None:
     """Make the film and the HTML report of a run. Those of a finished run stay as they are."""
+    from gan.files import check_path
     from gan.report.page import render
     from gan.runs import layout
     from gan.runs.run_dir import RunDir
@@ -84,6 +85,7 @@ def report(run: str, link: bool) -> None:
         return click.echo(link_to(run, layout.REPORT))
     if is_remote(run):
         return click.echo(report_copy(run))
+    check_path(Path(run))
     run_dir = RunDir(Path(run))
     render(run_dir)
     click.echo(run_dir.report_path)

@@ -73,8 +73,10 @@ def train(
     from gan.cli.signals import stop_on_signals
     from gan.data.dataset import load_dataset
     from gan.data.download import download_dataset
+    from gan.files import check_path
     from gan.report import page as report
     from gan.runs.manifest import check_new_run_id
+    from gan.runs.provenance import check_is_of_mnist
     from gan.runs.runner import open_run, resolve_here
     from gan.sync.publish import seal
 
@@ -82,8 +84,11 @@ def train(
         click.echo(resolve_here(config)[0].model_dump_json(indent=2))
         return 0
     invocation.prints_result = False
+    check_path(run_dir)
     if not run_dir.exists():
         check_new_run_id(run_dir.resolve().name)  # before the download
+    elif not no_pinned_hash and (resume or from_scratch):
+        check_is_of_mnist(run_dir)
     with stop_on_signals() as stop:
         with show_download() as progress:
             download_dataset(data_dir, mirrors, pinned=not no_pinned_hash, progress=progress)

@@ -92,10 +92,10 @@ class FolderMirror:
         self._folder = folder
 
     def read(self, file_name: str, max_bytes: int, report: web.Report) -> bytes | None:
-        if not self._folder.is_dir():
-            raise DownloadError("no such folder")
         path = self._folder / file_name
         try:
+            if not self._folder.is_dir():
+                raise DownloadError("no such folder")
             with path.open("rb") as file:
                 body = web.CappedBody(path.stat().st_size, max_bytes, report)
                 while chunk := file.read(CHUNK):

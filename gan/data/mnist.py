@@ -101,6 +101,8 @@ class FileSpec:
             DataError: the file cannot be read, or it is intact and has other labels than 0 to 9.
         """
         try:
+            if path.exists() and not path.is_file():  # a pipe would never end
+                raise DataError(f"{path} is no regular file. Remove it, or put a good copy in its place.")
             with path.open("rb") as file:
                 size = os.fstat(file.fileno()).st_size
                 if size > self.max_bytes:

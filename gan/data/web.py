@@ -12,6 +12,7 @@ from anyio import fail_after, getaddrinfo
 from anyio.from_thread import start_blocking_portal
 
 from gan.errors import DownloadError, TooLargeError
+from gan.storage.proxies import fault_of_proxies
 
 Report = Callable[[int, int | None], None]  # bytes so far, total bytes if known
 
@@ -92,6 +93,8 @@ async def _check_redirect(mirror: httpx.URL, url: httpx.URL) -> None:
 
 def _client(url: httpx.URL, limits: Limits) -> httpx.AsyncClient:
     """Return a client that trusts the system's certificates and uses the proxies that the environment names."""
+    if fault := fault_of_proxies():
+        raise DownloadError(fault)
     trusted = ssl.create_default_context()
     # With a transport of its own a client uses no proxy. To a proxy, loopback would be another machine.
     transport = httpx.AsyncHTTPTransport(verify=trusted) if _is_loopback(url) else None

@@ -149,19 +149,23 @@ def rollback(store: Store, by: str, reason: str) -> Change:
     found = read_champion(store)
     line = found.history.line
     if len(line) < 2:
-        raise RunError(f"{store.address} has no champion before the present one. `gan champion history` shows them.")
+        raise RunError(
+            f"{store.address} has no champion before the present one. "
+            f"`gan champion history {shlex.quote(store.address)}` shows them."
+        )
     before = line[-2]
     if not is_stored(store, before):
         raise RunError(
             f"{before.run_id}, the champion before, was deleted from {store.address}. "
-            "Promote another run: gan champion promote --force"
+            f"{_promote_by_hand(store)} promotes another run."
         )
     _check_data(store, before)
     update = {"action": "rolled back", "by": by, "reason": reason, "comparison": None}
     change = Change.model_validate({**before.model_dump(exclude={"id", "time"}), **update})
     if not append(store, found, change):
         raise RunError(
-            f"another process has just changed the champion of {store.address}. See `gan champion show`; try again."
+            f"another process has just changed the champion of {store.address}. "
+            f"See `gan champion show {shlex.quote(store.address)}`; try again."
         )
     return change
 
@@ -201,8 +205,12 @@ def champion_of(store: Store) -> Change:
         return current
     raise StorageError(
         f"{store.address} has no champion yet. `gan-train` promotes the first run that it measures; "
-        f"`gan champion promote {shlex.quote(f'{store.address}/runs/ID')}` promotes a run by hand."
+        f"{_promote_by_hand(store, force='')} promotes a run by hand."
     )
+
+
+def _promote_by_hand(store: Store, force: str = "--force ") -> str:
+    return f"`gan champion promote {force}{shlex.quote(f'{store.address}/runs/ID')}`"
 
 
 def champion_checkpoint(store: Store, change: Change) -> Path:
@@ -217,7 +225,7 @@ def champion_checkpoint(store: Store, change: Change) -> Path:
     if not path.is_file():
         raise StorageError(
             f"{run.where(change.checkpoint)}, the champion, was deleted. "
-            "Promote another run: gan champion promote --force"
+            f"{_promote_by_hand(store)} promotes another run."
         )
     found = sha256_file(path)
     if found != change.sha256:

@@ -167,7 +167,7 @@ def read_measured(metrics_path: Path) -> list[Best]:
     measured = []
     lines = metrics_path.read_text(errors="replace").splitlines() if metrics_path.exists() else []
     for line in lines:
-        with suppress(ValueError, TypeError, KeyError):
+        with suppress(ValueError, TypeError, KeyError, RecursionError):
             fields = json.loads(line)
             measured.append(Best(step=fields["step"], distance=fields["evaluation"]["distance"]))
     return measured

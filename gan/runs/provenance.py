@@ -14,7 +14,8 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gan import __version__
-from gan.errors import DataError, RunError
+from gan.data import mnist
+from gan.errors import ConfigMismatchError, DataError, RunError
 from gan.runs import layout
 
 log = logging.getLogger(__name__)
@@ -115,6 +116,20 @@ def check_trained_on(sha256: Mapping[str, str], provenance: bytes | None, run: s
                 f"{run} was not trained on MNIST: by its {layout.PROVENANCE}, its {name} has SHA-256 "
                 f"{found.get(name)}, and MNIST's has {expected}. The judge knows only MNIST's digits, so the run "
                 "cannot be measured, and cannot become the champion."
+            )
+
+
+def check_is_of_mnist(run_path: Path) -> None:
+    """Raise ConfigMismatchError where a run was made from other data than MNIST, which is about to be downloaded.
+
+    MNIST's files would take the place of the run's own, which would be renamed as if they were damaged.
+    """
+    with suppress(OSError, ValidationError):  # there is no run yet, or it is refused when it is opened
+        found = Provenance.model_validate_json((run_path / layout.PROVENANCE).read_bytes()).data
+        if any(found.get(file.name, file.sha256) != file.sha256 for file in mnist.FILES):
+            raise ConfigMismatchError(
+                f"{run_path} was made from other data than MNIST. Add --no-pinned-hash (or set GAN_NO_PINNED_HASH=1), "
+                "and name the folder of that data with --data-dir. Nothing was downloaded."
             )
 
 

@@ -82,7 +82,7 @@ class RunDir:
         """Read the run's resolved config. Raises RunError when it is missing or damaged."""
         try:
             return parse_config(self.config_path.read_bytes(), str(self.config_path))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise RunError(f"{self.path} is not a run directory: it has no {layout.CONFIG}. Check the path.") from None
         except OSError as error:
             raise RunError(f"{self.config_path}: cannot be read ({error}). Check its permissions.") from error

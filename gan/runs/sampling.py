@@ -10,6 +10,7 @@ from torch import Tensor
 from gan.config import RunConfig
 from gan.engine.state import read_class_counts
 from gan.errors import CheckpointError
+from gan.files import check_path
 from gan.images import grid_png
 from gan.recipes.generator import Generator
 from gan.recipes.networks import make_networks
@@ -24,7 +25,11 @@ def load_sampler(path: Path) -> tuple[Generator, RunConfig, int]:
 
     Raises:
         CheckpointError: there is no checkpoint, or none verifies.
+        StorageError: this user may not read the folder.
     """
+    check_path(path)
+    if not path.exists():
+        raise CheckpointError(f"{path}: there is no such run or checkpoint. Check the path.")
     found = checkpoint.use_newest(path, _sampler) if path.is_dir() else checkpoint.use(path, _sampler)
     if found is None:
         raise CheckpointError(f"{path}: there is no checkpoint yet. Train the run first, or give a run directory.")

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from gan.errors import StorageError
+from gan.files import check_path
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
 from gan.storage.masking import masked_url
@@ -22,7 +23,8 @@ def open_store(address: str | Path) -> Store:
     """Return the store at an address: s3://BUCKET[/PREFIX] or a directory, which is made when an object is put.
 
     Raises:
-        StorageError: the address is not of this form, or boto3's settings are invalid.
+        StorageError: the address is not of this form, or boto3's settings are invalid; or the directory is one that
+            this user may not read.
     """
     text = str(address)
     if text.startswith(S3):
@@ -31,6 +33,8 @@ def open_store(address: str | Path) -> Store:
             fault = "has a user or a password in it" if bucket else "has no bucket in it"
             raise StorageError(f"{masked_url(text)} {fault}. Give the store as s3://BUCKET or s3://BUCKET/PREFIX.")
         return S3Store(bucket, prefix.rstrip("/"))
+    if not is_remote(text):
+        check_path(Path(text))
     if is_remote(text) or (Path(text).exists() and not Path(text).is_dir()):
         shown = masked_url(text) if is_remote(text) else text
         raise StorageError(f"{shown} is neither a directory nor s3://BUCKET[/PREFIX]. Give one of these two.")

@@ -24,6 +24,7 @@ from gan.storage.s3_credentials import open_session
 from gan.storage.s3_errors import (
     BOTO_ERRORS,
     CONDITION,
+    SETTINGS,
     UNREADABLE,
     Location,
     NotS3Error,
@@ -67,6 +68,9 @@ class S3Store:
         except BOTO_ERRORS as error:
             where = Location(bucket, self._root, "no endpoint yet")
             raise storage_error(error, where, "reached") from cause_without_secrets(error)
+        except (AttributeError, TypeError) as error:  # from botocore: s3 or services is no table in a profile
+            where = Location(bucket, self._root, "no endpoint yet")
+            raise storage_error(error, where, "reached", SETTINGS) from cause_without_secrets(error)
         except ValueError as error:  # from botocore: the endpoint is not a URL
             what, colon, url = str(error).partition(": ")
             reason = masked(f"{what}{colon}{masked_url(url)}").strip()

@@ -29,6 +29,7 @@ ROOTS = {  # of the XML in an answer
     "CreateMultipartUpload": b"InitiateMultipartUploadResult",
     "CompleteMultipartUpload": b"CompleteMultipartUploadResult",
 }
+COMPRESSED = ("gzip", "deflate", "br", "zstd")  # by a proxy: we ask for no such answer, and put no such object
 TITLE = re.compile(r"<title>(.*?)</title>", re.IGNORECASE | re.DOTALL)
 MAX_HEAD = 1000  # bytes in which a page says that it is one
 MAX_SHOWN = 80  # characters of a page
@@ -89,7 +90,10 @@ def _check(operation_model: Any, response_dict: dict[str, Any], **_: Any) -> Non
     """Raise NotS3Error where the status, the headers and the body cannot be of S3."""
     status, headers, body = (response_dict[name] for name in ("status_code", "headers", "body"))
     text = body if isinstance(body, bytes) else b""  # a stream in an answer to GET
-    if status >= 500 or status in (304, 412) or b"<Error" in text:  # of S3, or needs no body
+    if (coding := headers.get("content-encoding")) in COMPRESSED:
+        _close(body)
+        raise NotS3Error(found=f"{status}, compressed on the way (Content-Encoding: {coding})")
+    if status >= 500 or status in (304, 407, 412) or b"<Error" in text:  # of S3 or a proxy, or needs no body
         return
     lacking = []
     if status >= 400:

@@ -108,7 +108,8 @@ class _Credentials:
             parts["session token"] = frozen.token
         source, remedy = SOURCES.get(self._found.method, OTHER_SOURCE)
         for part, value in parts.items():
-            if fault := fault_of_credential(value):
+            empty = None if value or part == "session token" else "is empty"
+            if fault := empty or fault_of_credential(value):
                 raise StorageError(f"{self._address} cannot be used: the {part} of {source} {fault}. {remedy}")
         remember(frozen.secret_key, frozen.token, frozen.access_key if len(frozen.access_key) >= MIN_KEY_ID else None)
         return frozen

@@ -46,6 +46,11 @@ UNREACHABLE = Meaning(
     "the store cannot be reached, or does not answer",
     "Check that the store runs, the network, and the endpoint (AWS_ENDPOINT_URL_S3); then try again.",
 )
+PROXY = Meaning(
+    "the proxy between here and the store cannot be used",
+    "HTTP_PROXY or HTTPS_PROXY names it: correct the address, or the user and the password in it. With the store's "
+    "host in NO_PROXY no proxy is used.",
+)
 TLS = Meaning(
     "no trusted TLS connection can be made",
     "Set AWS_CA_BUNDLE to the file with the authority that signed the store's certificate, or correct the endpoint "
@@ -98,10 +103,11 @@ BY_EXCEPTION = {
     for meaning, names in (
         (
             UNREACHABLE,
-            "ConnectionError ConnectTimeoutError EndpointConnectionError ProxyConnectionError HTTPClientError "
+            "ConnectionError ConnectTimeoutError EndpointConnectionError HTTPClientError "
             "ConnectionClosedError ReadTimeoutError ResponseStreamingError IncompleteReadError "
             "CapacityNotAvailableError AwsChunkedWrapperError UnseekableStreamError",
         ),
+        (PROXY, "ProxyConnectionError"),
         (TLS, "SSLError"),
         (
             CREDENTIALS,
@@ -170,6 +176,7 @@ BY_CODE = {
         ),
         (FAILING, "Throttling ThrottlingException RequestLimitExceeded BandwidthLimitExceeded 429 500 502 503 504"),
         (FAILING, "ConditionalRequestConflict XMinioServerNotInitialized"),
+        (PROXY, "407"),
         (UNSUPPORTED, "NotImplemented MethodNotAllowed 405 501"),
     )
     for code in codes.split()
@@ -222,7 +229,7 @@ def _quoted(error: Exception) -> str:
     if isinstance(error, ClientError):
         answer: dict[str, Any] = dict(error.response.get("Error", {}))
         headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
-        text = f"{code_of(error)}: {answer.get('Message') or 'no message'}"
+        text = f"{code_of(error) or 'no code'}: {answer.get('Message') or 'no message'}"
         if meaning_of(error) is CLOCK and "date" in headers:
             text += f" The store says {headers['date']}"
         region = answer.get("Region") or headers.get("x-amz-bucket-region")

@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 from gan.errors import StorageError
 from gan.storage.masking import masked_url
+from gan.storage.proxies import fault_of_proxies
 
 PUBLIC_ENDPOINT = "S3_PUBLIC_ENDPOINT_URL"
 CREDENTIALS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN")
@@ -24,6 +25,8 @@ def check_variables() -> None:
     for name in (*CREDENTIALS, *NOT_EMPTY, *COUNTS, *OTHERS):
         if (value := os.environ.get(name)) is not None and (fault := _fault_of(name, value)):
             raise StorageError(f"{name} {fault}. Set it again, or unset it.")
+    if fault := fault_of_proxies():
+        raise StorageError(fault)
 
 
 def check_public_endpoint() -> str | None:

@@ -21,7 +21,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gan.errors import GanError, RunError, StorageError
 from gan.runs.manifest import check_run_id
-from gan.storage.conditions import swap
+from gan.storage.conditions import is_proven, swap
+from gan.storage.unexpected import unexpected
 from gan.sync.stored_run import StoredRun
 
 LEASES = "leases/"
@@ -99,6 +100,7 @@ class Lease:
         self._me = Holder.me(run.run_id)
         self._version = ""
         self._lost: RunError | None = None
+        self._has_warned = False  # of an error that nobody has foreseen
         self._done = threading.Event()
 
     @property
@@ -140,11 +142,19 @@ class Lease:
             try:
                 self._write(self._me.model_copy(update={"beats": self._me.beats + 1}))
                 delay = self._timing.heartbeat_seconds
-            except GanError as error:
-                log.debug("the lease of run %s could not be renewed: %s", self.run.run_id, error)
+            except Exception as error:  # noqa: BLE001 - a lease that nobody renews any more would be another's
+                self._log_failure(error)
                 delay = self._timing.heartbeat_seconds / 4  # soon after the store can be reached again
         if not self.lost:
             self._release()
+
+    def _log_failure(self, error: Exception) -> None:
+        if isinstance(error, GanError):
+            log.debug("the lease of run %s could not be renewed: %s", self.run.run_id, error)
+        elif not self._has_warned:
+            self._has_warned = True
+            log.warning("the lease of run %s could not be renewed, and this is tried again: %s",
+                        self.run.run_id, unexpected(error))  # fmt: skip
 
     def stop(self) -> None:
         """Make `keep_alive` end."""
@@ -163,7 +173,7 @@ class Lease:
 
     def _replace(self, me: Holder, version: str | None) -> bool:
         """Write this process as the holder in place of a version; return False where another process was first."""
-        free = Holder.me(self.run.run_id).model_copy(update={"released": True})  # its token is not ours
+        free = _released(Holder.me(self.run.run_id))  # its token is not ours
         written = swap(self.run.store, self._key, _content(me), version, _content(free))
         if written is None:
             found = _read_lease(self.run)  # the write may have been done, and its answer lost
@@ -184,7 +194,7 @@ class Lease:
 
     def _release(self) -> None:
         try:
-            self._write(self._me.model_copy(update={"released": True}))
+            self._write(_released(self._me))
         except GanError as error:
             log.warning("the lease of run %s is not released; it expires in %.0f s: %s",
                         self.run.run_id, self._timing.expiry_seconds, error)  # fmt: skip
@@ -207,6 +217,18 @@ def hold(run: StoredRun, timing: Timing = DEFAULT_TIMING) -> Iterator[Lease]:
     finally:
         lease.stop()
         thread.join(RELEASE_SECONDS)
+
+
+def prove_store(run: StoredRun) -> None:
+    """Raise StorageError unless the run's store keeps the conditions of writes. A lease that is made here is released.
+
+    A manifest cannot be used to find that out: one that means nothing would pass for a published run.
+    """
+    if is_proven(run.store):
+        return
+    found, free = _read_lease(run), _content(_released(Holder.me(run.run_id)))
+    data = _content(found.holder) if found else free
+    swap(run.store, lease_key(run.run_id), data, found.version if found else None, free)
 
 
 def live_holder(run: StoredRun, timing: Timing = DEFAULT_TIMING) -> Holder | None:
@@ -242,6 +264,10 @@ def _read_lease(run: StoredRun) -> FoundLease | None:
             f"{key} in {run.store.address} is damaged, or of another version: {error.errors()[0]['msg']}. "
             "Delete it if no process trains this run."
         ) from error
+
+
+def _released(holder: Holder) -> Holder:
+    return holder.model_copy(update={"released": True})
 
 
 def _content(holder: Holder) -> bytes:

@@ -8,6 +8,7 @@ from gan.runs import layout
 from gan.runs.manifest import Manifest
 from gan.storage.base import Progress
 from gan.storage.local import LocalStore
+from gan.sync.lease import prove_store
 from gan.sync.stored_run import StoredRun
 
 NUM_NAMED = 3  # differing files that a message names; the others are counted
@@ -23,7 +24,8 @@ def publish(run_path: Path, run: StoredRun, progress: Progress | None = None) ->
 
     Raises:
         CheckpointError: the SHA-256 of a checkpoint is not the one in its sidecar; nothing was put.
-        StorageError: the store cannot be written; or another run was published from this directory, or under this id.
+        StorageError: the store cannot be written, or does not keep conditions; or another run was published from this
+            directory, or under this id.
     """
     manifest = Manifest.of(run_path, run.run_id)
     if not manifest.files:
@@ -33,6 +35,7 @@ def publish(run_path: Path, run: StoredRun, progress: Progress | None = None) ->
     if committed := run.manifest():
         _check_same(manifest, committed, run.where())
     else:
+        prove_store(run)
         _upload(run_path, manifest, run, progress)
         _commit(manifest, run)
     run.sweep()

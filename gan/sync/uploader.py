@@ -21,6 +21,7 @@ from gan.files import sha256_file
 from gan.runs import checkpoint, layout
 from gan.runs.checkpoint import Position
 from gan.runs.run_dir import RunDir
+from gan.storage.unexpected import unexpected
 from gan.sync.lease import Lease
 from gan.sync.stored_run import StoredRun
 
@@ -121,16 +122,11 @@ class Uploader:
             request = self._num_requests
             try:
                 self._upload_all()
-            except StorageError as error:
-                if self._failure is None:
-                    log.warning("the upload fails and will be tried again; training continues: %s", error)
-                self._failure = error
+            except Exception as error:  # noqa: BLE001 - training needs no upload, and the thread goes on
+                if isinstance(error, GanError) and not isinstance(error, StorageError):
+                    return self._give_up(error)  # the lease is lost: our files would mix with another process's
+                self._fail(error)
                 delay = min(2 * delay, MAX_DELAY_SECONDS) if delay else FIRST_DELAY_SECONDS
-            except GanError as error:  # the lease is lost: our files would mix with those of another process
-                with self._changed:
-                    self._fatal = error
-                    self._changed.notify_all()
-                return
             else:
                 if self._failure is not None:
                     log.info("everything is in %s again", self._run.store.address)
@@ -138,6 +134,21 @@ class Uploader:
                 with self._changed:
                     self._num_served = request
                     self._changed.notify_all()
+
+    def _give_up(self, error: GanError) -> None:
+        with self._changed:
+            self._fatal = error
+            self._changed.notify_all()
+
+    def _fail(self, error: Exception) -> None:
+        """Keep why an attempt has failed. Log a warning for the first one."""
+        is_first = self._failure is None
+        if isinstance(error, StorageError):
+            self._failure = error
+        elif is_first:
+            self._failure = StorageError(unexpected(error))
+        if is_first:
+            log.warning("the upload fails and will be tried again; training continues: %s", self._failure)
 
     def _wait(self, delay: float | None) -> bool:
         """Wait for a request or, after a failure, for the delay; return False when the thread must end."""

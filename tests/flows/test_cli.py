@@ -11,6 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.sorting import LogSort
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows import cli
 from gan.config import RunConfig, TrainConfig
@@ -185,18 +188,30 @@ def test_an_error_that_nobody_has_foreseen_is_one_line_and_a_file(
         assert err.startswith(said) and len(err.splitlines()) == (1 if said else 0), err
 
 
-@pytest.mark.parametrize("error", [EOFError("cut"), KeyError("ETag"), StopIteration()])
-def test_an_unforeseen_error_in_a_task_is_one_line(
-    api: str, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("tasks.validate_dataset", EOFError("cut by t0ken")),
+        ("tasks.validate_dataset", StopIteration("t0ken")),
+        ("gan_train.check_run", KeyError("t0ken")),
+    ],
+)
+def test_an_unforeseen_error_in_a_flow_is_one_line_without_a_secret(
+    api: str, data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, error: Exception
 ) -> None:
     def fail(*_args: object, **_options: object) -> None:
         raise error
 
-    monkeypatch.setattr("flows.tasks.validate_dataset", fail)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "t0ken")
+    monkeypatch.setattr(f"flows.{place}", fail)
     done = run_gan_train(tmp_path, api, "--run-id", "mine", "--data-dir", data_dir, "--no-pinned-hash", "--json")
     assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
     assert done.stderr.splitlines()[-1].startswith("unexpected: ")
     assert json.loads(done.stdout)["state"] == "failed"
+    with temporary_settings({PREFECT_API_URL: api}), get_client(sync_client=True) as client:  # what Prefect keeps
+        states = [client.read_flow_run_states(run.id)[-1] for run in client.read_flow_runs(limit=200)]
+        logged = client.read_logs(limit=200, sort=LogSort.TIMESTAMP_DESC)
+    assert "t0ken" not in "".join([done.stderr, *(str(state.message) for state in states), *map(str, logged)])
 
 
 def test_a_user_without_a_home_directory_is_told_what_to_set(tmp_path: Path) -> None:

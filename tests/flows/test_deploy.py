@@ -8,10 +8,12 @@ from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
 from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
+from flows.api import ServerError
 from flows.deploy import main, make_automations, make_pool
 from flows.prefect_compat import working_dir_of
 from flows.worker import POOL
-from tests.support.answers import LOCKED, server
+from gan.errors import SettingError
+from tests.support.answers import HEALTHY, LOCKED, server
 from tests.support.deployment import deploy
 
 KILLED, FAILED, LATE = (
@@ -109,7 +111,7 @@ def test_a_wrong_variable_is_reported_before_anything_is_registered(
 ) -> None:
     """No server is needed for that."""
     monkeypatch.setenv(name, value)
-    with pytest.raises(SystemExit, match=message) as caught:
+    with pytest.raises(SettingError, match=message) as caught:
         main()
     assert "s3cret" not in str(caught.value)
 
@@ -119,7 +121,19 @@ def test_a_server_that_refuses_the_password_ends_the_deployment() -> None:
     with (
         server(LOCKED) as address,
         temporary_settings({PREFECT_API_URL: f"{address}/api", **settings}),
-        pytest.raises(SystemExit, match="error: .* asks for a password"),
+        pytest.raises(ServerError, match="asks for a password"),
+    ):
+        main()
+
+
+@pytest.mark.parametrize(("answer", "said"), [((403, "{}"), ".*403 Forbidden"), ((200, "<html>"), "Expecting value")])
+def test_a_server_that_does_not_register_is_told_in_a_sentence(answer: tuple[int, str], said: str) -> None:
+    refuses = HEALTHY | {"/api/admin/version": (200, '"3.0.0"'), f"/api/work_pools/{POOL}": answer}
+    settings = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 30}
+    with (
+        server(refuses) as address,
+        temporary_settings({PREFECT_API_URL: f"{address}/api", **settings}),
+        pytest.raises(ServerError, match=f"^not everything is registered: {said}.*Run this again"),
     ):
         main()
 

@@ -19,14 +19,14 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import flows.worker
 from flows.deploy import make_pool
-from flows.worker import ENVIRONMENT, main
+from flows.worker import ENVIRONMENT, POOL, _tend, main
 from flows.worker_process import MARK
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
 from gan.errors import SettingError
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import open_run
-from tests.support.answers import LOCKED, server
+from tests.support.answers import HEALTHY, LOCKED, server
 from tests.support.killing import Command, differing
 
 CONFIG = {"num_steps": 200, "snapshot_steps": 25, "num_threads": 1, "batch_size": 32}
@@ -95,6 +95,17 @@ def test_no_run_is_taken_before_its_directory_is_there(
     assert "waiting: no pool" in caplog.text
     stop.set()
     assert not flows.worker._wait_for_work_dir(stop)
+
+
+def test_a_page_in_place_of_an_answer_does_not_end_the_worker(caplog: pytest.LogCaptureFixture) -> None:
+    answers = HEALTHY | {"/api/admin/version": (200, '"3.0.0"'), f"/api/work_pools/{POOL}": (200, "<html>back soon")}
+    with (
+        server(answers) as address,
+        temporary_settings({PREFECT_API_URL: f"{address}/api"}),
+        subprocess.Popen([sys.executable, "-c", ""]) as process,
+    ):
+        assert _tend(process) is process
+    assert "cannot put killed runs back at present" in caplog.text and "Traceback" not in caplog.text
 
 
 def test_the_health_of_a_worker_is_served_to_its_machine_alone() -> None:

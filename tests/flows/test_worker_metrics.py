@@ -2,6 +2,8 @@
 
 import os
 import re
+import socket
+import struct
 import subprocess
 from http.client import HTTPConnection, HTTPResponse
 from pathlib import Path
@@ -98,3 +100,14 @@ def test_a_taken_address_names_the_variable(address: str) -> None:
         pytest.raises(SettingError, match="Address already in use. Set it to a free HOST:PORT"),
     ):
         metrics_server(address).__enter__()
+
+
+def test_a_reader_that_goes_away_is_no_traceback(address: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with metrics_server(address):
+        for _ in range(3):
+            reader = socket.create_connection(address.split(":"))
+            reader.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, not an end
+            reader.sendall(b"GET /metrics HTTP/1.1\r\n")
+            reader.close()
+        assert read(address) == {"gan_train_runs": 0}
+    assert capsys.readouterr().err == ""

@@ -6,14 +6,24 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from gan.errors import StorageError
-from gan.files import HashedStream, atomic_write, locked, sha256_file, storage_error, temporary_folder, verified
+from gan.files import (
+    HashedStream,
+    atomic_write,
+    check_path,
+    locked,
+    sha256_file,
+    storage_error,
+    temporary_folder,
+    verified,
+    walk,
+)
 from gan.storage.local import LocalStore
 from gan.sync.stored_run import StoredRun
 from gan.sync.verification import verify
@@ -200,3 +210,12 @@ def test_without_hard_links_a_file_is_not_replaced_either(tmp_path: Path, monkey
 def test_a_file_system_without_locks_is_named(tmp_path: Path, library: Path) -> None:
     done = run_python(library, "flock", LOCK, tmp_path)
     assert f"its file system cannot lock a folder: Function not implemented: '{tmp_path}'" in done.stderr
+
+
+@pytest.mark.parametrize("look", [lambda path: list(walk(path)), check_path])
+def test_a_folder_that_cannot_be_read_is_named(tmp_path: Path, look: Callable[[Path], object]) -> None:
+    """Here it is a loop of links, which stops root, too."""
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    with pytest.raises(StorageError, match=f"^{tmp_path}/loop/grids cannot be read .Too many levels"):
+        look(tmp_path / "loop" / "grids")
+    check_path(tmp_path / "nothing here")

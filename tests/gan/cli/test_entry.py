@@ -5,15 +5,15 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 import click
 import pytest
 from click.testing import CliRunner
 
-from gan.cli.entry import run_command
+from gan.cli.entry import run_command, run_program
 from gan.cli.main import gan
-from gan.errors import GanError
 from tests.support.raising import each_exception, expected
 
 ROOT = Path(__file__).parents[3]
@@ -41,9 +41,10 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         "champion show --debug nothing",
     ],
 )
-def test_debug_shows_the_traceback_of_an_error(run, words: str) -> None:
-    with pytest.raises(GanError):
-        run(words)
+def test_debug_shows_the_traceback_of_an_error(run, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(words) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback ") and err.splitlines()[-1].startswith("gan.errors.StorageError: ")
 
 
 @pytest.mark.parametrize("words", ["verify nothing", "champion rollback --reason --debug"])
@@ -56,7 +57,7 @@ PRINT_FROM_A_CHILD = """
 import subprocess, sys
 from pathlib import Path
 import click
-from gan.cli.entry import run_command
+from gan.cli.entry import run_command, run_program
 
 @click.command()
 def command():
@@ -134,6 +135,24 @@ def test_an_error_that_nobody_has_foreseen_is_one_line_and_a_file(
             path.unlink()
 
 
+@pytest.mark.parametrize("path", ["loop", "r" * 300], ids=["a loop of links", "too long"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        *("verify", "report", "evaluate", "sample --out samples.png", "runs", "prune --keep-last 1", "champion show"),
+        *("train --resume --run-dir", "train --num-steps 1 --run-dir", "validate --data-dir"),
+    ],
+)
+def test_a_path_that_cannot_be_looked_at_is_a_sentence(
+    run, path: str, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So is, for a user other than root, a folder of another user."""
+    Path("loop").symlink_to("loop")
+    assert run(f"{command} {path}") == 1
+    err = capsys.readouterr().err
+    assert err.startswith(f"error: {path}") and ("Too many levels" in err or "File name too long" in err)
+
+
 def test_an_unforeseen_error_shows_no_secret(
     run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -148,6 +167,9 @@ def test_an_unforeseen_error_shows_no_secret(
     [path] = tmp_path.glob("gan-error-*.txt")
     assert err.startswith(f"unexpected: ValueError: bad header: ***. The traceback is in {path}.")
     assert "t0ken" not in err + path.read_text() and path.stat().st_mode & 0o077 == 0
+    assert run("cache --debug") == 1
+    err = capsys.readouterr().err
+    assert err.startswith("Traceback ") and err.endswith("ValueError: bad header: ***\nsecond line\n")
 
 
 def test_where_no_file_can_hold_it_the_traceback_is_printed(
@@ -157,3 +179,20 @@ def test_where_no_file_can_hold_it_the_traceback_is_printed(
     monkeypatch.setattr(leaves(gan)["cache"], "callback", lambda **_options: {}["key"])
     assert run("cache") == 1
     assert re.search(r"Traceback(?s:.*)\nunexpected: KeyError: 'key'\. The traceback is above", capsys.readouterr().err)
+
+
+def test_an_error_that_ends_a_thread_is_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def call() -> int:
+        thread = threading.Thread(target=lambda: {}["AKIA-s3cret"])
+        thread.start()
+        thread.join()
+        return 0
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "AKIA-s3cret")
+    assert run_program(call) == 0
+    [path] = tmp_path.glob("gan-error-*.txt")
+    assert capsys.readouterr().err.startswith(f"unexpected: KeyError: '***'. The traceback is in {path}.")
+    assert "test_entry.py" in path.read_text() and "s3cret" not in path.read_text()

@@ -148,11 +148,21 @@ def test_an_error_is_one_message_without_a_traceback(place: Path, args: list[str
     assert said.lower() in done.stderr.lower()
 
 
-@pytest.mark.parametrize("args", [["evaluate", "run"], ["champion", "promote", "store/runs/any"]])
+@pytest.mark.parametrize("args", [["evaluate", "run"], ["champion", "promote", "runs/any"]])
 def test_a_command_does_not_advise_an_option_that_it_lacks(place: Path, args: list[str]) -> None:
+    (place / "runs").mkdir(exist_ok=True)
+    if not (place / "runs/any").exists():
+        (place / "runs/any").symlink_to(place / "run")
     done = gan(place, *args, "--data-dir", "data")
     assert done.returncode == 1 and "This command measures with MNIST alone: name a dir" in done.stderr
     assert "--no-pinned-hash" not in done.stderr
+
+
+def test_a_resume_that_forgets_the_option_leaves_the_other_data_as_it_is(place: Path) -> None:
+    before = sorted(path.name for path in (place / "data").iterdir())
+    done = gan(place, "train", "--run-dir", "run", "--resume")
+    assert done.returncode == 2 and "was made from other data than MNIST. Add --no-pinned-hash" in done.stderr
+    assert sorted(path.name for path in (place / "data").iterdir()) == before
 
 
 def test_a_finished_run_is_not_trained_further(place: Path) -> None:

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import os
 import shutil
 import struct
 from dataclasses import replace
@@ -78,6 +79,13 @@ def test_validate_refuses_a_file_that_is_too_large_without_reading_it(data_dir: 
     with (data_dir / f"{IMAGES}.gz").open("r+b") as file:
         file.truncate(1 << 40)  # a hole, that takes no room
     with pytest.raises(IdxFormatError, match="found 1,099,511,627,776 bytes, expected at most 392,393,040"):
+        validate_dataset(data_dir, pinned=False)
+
+
+def test_validate_refuses_a_pipe_without_waiting_for_it(data_dir: Path) -> None:
+    (data_dir / f"{IMAGES}.gz").unlink()
+    os.mkfifo(data_dir / f"{IMAGES}.gz")
+    with pytest.raises(DataError, match=f"{IMAGES}.gz is no regular file. Remove it, or put a good copy"):
         validate_dataset(data_dir, pinned=False)
 
 

@@ -237,7 +237,7 @@ def test_a_missing_or_unreadable_file_is_named(data_dir: Path, tmp_path: Path) -
     with pytest.raises(DataError, match=rf"{data_dir}: found neither {LABELS}\.gz nor {LABELS}\. .*`gan download "):
         validate_dataset(data_dir, pinned=False)
     (data_dir / LABELS).mkdir()
-    with pytest.raises(DataError, match=rf"{data_dir / LABELS}: cannot be read \(Is a directory\)"):
+    with pytest.raises(DataError, match=rf"{data_dir / LABELS} is no regular file\. Remove it"):
         download_dataset(data_dir, pinned=False)
     with pytest.raises(DataError, match=r"cannot be read \(Not a directory\)"):
         download_dataset(data_dir / f"{IMAGES}.gz", pinned=False)

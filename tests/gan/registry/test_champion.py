@@ -102,7 +102,7 @@ def test_a_rollback_goes_to_the_champion_before_and_then_further_back(store: Sto
     assert (change.action, change.run_id, change.reason) == ("rolled back", "b", "its eights look like threes")
     assert rollback(store, "me@here", "").run_id == "a"
     assert run_ids(store) == ["a", "b", "c", "b", "a"]
-    with pytest.raises(RunError, match="has no champion before the present one"):
+    with pytest.raises(RunError, match="no champion before the present one. `gan champion history .*` shows them"):
         rollback(store, "me@here", "")
     promote_runs(store, "d", "e")
     assert rollback(store, "me@here", "").run_id == "d"
@@ -112,7 +112,7 @@ def test_a_rollback_goes_to_the_champion_before_and_then_further_back(store: Sto
 def test_a_champion_that_was_pruned_is_not_rolled_back_to(store: Store) -> None:
     promote_runs(store, "a", "b")
     store.delete("runs/a/manifest.json")
-    with pytest.raises(RunError, match="a, the champion before, was deleted from"):
+    with pytest.raises(RunError, match="was deleted from .* `gan champion promote --force .*/runs/ID` promotes"):
         rollback(store, "me@here", "")
     assert run_ids(store) == ["a", "b"]
 

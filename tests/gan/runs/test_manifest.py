@@ -160,7 +160,7 @@ nonsense
 
 def test_the_least_distance_is_the_best_and_the_first_of_equals(tmp_path: Path) -> None:
     path = tmp_path / "metrics.jsonl"
-    path.write_text(METRICS)
+    path.write_text(METRICS + "\n" + "[" * 100_000)
     assert [each.step for each in read_measured(path)] == [10, 40, 50]
     assert best_of(read_measured(path)) == Best(step=40, distance=7.25)
 

@@ -71,3 +71,8 @@ def test_a_checkpoint_without_the_generator_of_its_config_is_passed_over(
     assert "step-000020.safetensors: its generator is not the one of its config" in caplog.text
     with pytest.raises(CheckpointError, match=r"step-000030\.safetensors: no run can have its config .latent_dim: "):
         load_sampler(newest)
+
+
+def test_a_path_where_nothing_is_is_told_as_that(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="typo: there is no such run or checkpoint. Check the path."):
+        load_sampler(tmp_path / "typo")

@@ -1,5 +1,7 @@
 """Is a store refused that cannot keep two processes apart?"""
 
+from pathlib import Path
+
 import pytest
 
 from gan.errors import RunError, StorageError
@@ -8,6 +10,7 @@ from gan.storage import conditions
 from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.sync.lease import Holder, hold, lease_key, live_holder
+from gan.sync.publish import publish
 from gan.sync.stored_run import StoredRun
 from tests.support.challengers import evaluation
 from tests.support.quirk_proxy import Answer, Forward, Quirk, QuirkProxy, Request, plain, with_text
@@ -69,17 +72,33 @@ def store(proxy: QuirkProxy, module_store: Store) -> Store:
     ids=["If-None-Match", "If-Match", "both", "refuses all", "weak ETags"],
 )
 def test_a_store_that_keeps_no_conditions_is_refused_and_nothing_is_left(
-    proxy: QuirkProxy, store: Store, quirk: Quirk, seen: list[str]
+    proxy: QuirkProxy, store: Store, quirk: Quirk, seen: list[str], tmp_path: Path
 ) -> None:
     proxy.quirk = quirk
+    (tmp_path / "config.json").write_text("{}")
     for use in (
         lambda: take_lease(store),
         lambda: change_champion(store),
+        lambda: publish(tmp_path, StoredRun(store, "a")),
     ):
         with pytest.raises(StorageError, match=f"{store.address} cannot keep two processes apart") as caught:
             use()
         assert all(each in str(caught.value) for each in seen)
     assert list(store.list("")) == []
+
+
+def test_a_run_is_published_without_a_lease_to_a_store_that_is_tried_first(
+    proxy: QuirkProxy, store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with hold(StoredRun(store, "a")) as held:
+        conditions._proven.clear()
+        publish(tmp_path, StoredRun(store, "a"))
+        assert not held.lost and live_holder(StoredRun(store, "a"))
+    publish(tmp_path, StoredRun(store, "b"))
+    conditions._proven.clear()
+    publish(tmp_path, StoredRun(store, "c"))
+    assert live_holder(StoredRun(store, "c")) is None
 
 
 def test_what_cannot_be_deleted_says_nothing(proxy: QuirkProxy, store: Store) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gan.errors import GanError
+from gan.errors import GanError, StorageError
 from gan.storage.address import link_to, open_store
 from gan.storage.base import Store
 from gan.storage.s3_errors import CONDITION
@@ -203,3 +203,16 @@ def ignores_the_prefix(request: Request, forward: Forward) -> Answer:
     address, _, query = request.target.partition("?")
     kept = "&".join(each for each in query.split("&") if not each.startswith("prefix="))
     return forward(Request(request.method, f"{address}?{kept}" if kept else address, request.headers, request.body))
+
+
+def test_an_answer_that_a_proxy_has_compressed_is_no_damaged_object(proxy: QuirkProxy, store: Store) -> None:
+    assert store.put_new(KEY, b"{}") is not None
+    proxy.quirk = lambda request, forward: forward(request).with_header("Content-Encoding", "gzip")
+    with pytest.raises(StorageError, match=r"not one of S3 \(200, compressed on the way \(Content-Encoding: gzip\)\)"):
+        store.read(KEY)
+
+
+def test_a_proxy_that_asks_for_a_password_is_named(proxy: QuirkProxy, store: Store) -> None:
+    proxy.quirk = always(Answer(407, HTML, b"<html>Proxy Authentication Required</html>"))
+    with pytest.raises(StorageError, match="the proxy between here and the store cannot be used .*HTTP_PROXY or HTTPS"):
+        store.read(KEY)

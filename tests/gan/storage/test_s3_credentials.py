@@ -37,6 +37,8 @@ PROCESS = "credential_process of the profile gives no credentials"
         (f"role_arn = {ROLE}\nsource_profile = nobody", 'The source_profile "nobody" referenced'),
         (f"role_arn = {ROLE}\nweb_identity_token_file = /no/token", "(No such file or directory: /no/token). Check"),
         ("metadata_service_timeout = abc", "a number in the profile is invalid"),
+        ("aws_access_key_id =\naws_secret_access_key =", "cannot be used: the access key id of the profile is empty."),
+        ("s3 = path", "boto3's settings are invalid ('str' object has no attribute"),
         ("region =", "region is empty in the profile. Set it, or delete the line."),
     ],
 )  # fmt: skip

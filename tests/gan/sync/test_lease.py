@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 from gan.errors import RunError, StorageError
 from gan.storage.address import open_store
 from gan.storage.base import Store
+from gan.storage.local import LocalStore
 from gan.sync import lease
 from gan.sync.lease import Holder, Timing, hold, lease_key, live_holder
 from gan.sync.stored_run import StoredRun
@@ -149,3 +151,22 @@ def test_a_local_store_has_leases_too(tmp_path: Path) -> None:
     with hold(StoredRun(store, "a"), QUICK), pytest.raises(RunError, match="run a is being trained by process"):
         hold(StoredRun(store, "a"), QUICK).__enter__()
     assert read(store).released
+
+
+def test_a_lease_is_renewed_after_an_error_that_nobody_has_foreseen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    run, failures = StoredRun(LocalStore(tmp_path), "a"), [KeyError("a"), KeyError("b")]
+    replace = LocalStore.replace
+
+    def fail_twice(store: LocalStore, key: str, data: bytes, version: str | None) -> str | None:
+        if version and failures:
+            raise failures.pop()
+        return replace(store, key, data, version)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(LocalStore, "replace", fail_twice)
+    with hold(run, Timing(0.02, 60.0)):
+        while read(run.store).beats < 2:
+            time.sleep(0.01)
+    assert caplog.text.count("could not be renewed, and this is tried again: unexpected: KeyError: 'b'.") == 1

@@ -1,6 +1,7 @@
 """Is a run uploaded during training, also if the store fails for some time?"""
 
 import logging
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ import pytest
 from gan.errors import RunError, StorageError
 from gan.storage.address import open_store
 from gan.storage.base import Store
+from gan.sync import uploader as sync_uploader
 from gan.sync.lease import Lease, hold
 from gan.sync.stored_run import StoredRun
 from gan.sync.uploader import Backlog, Uploader, uploading
@@ -221,3 +223,25 @@ def test_the_bytes_that_are_sent(tmp_path: Path, store: Store, proxy: TcpProxy) 
             run.snapshot(step)
             uploader.flush(20)
     assert run.num_bytes < proxy.bytes_sent < 1.05 * run.num_bytes
+
+
+def test_an_error_that_nobody_has_foreseen_ends_no_upload(
+    run: SpooledRun, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    update = Uploader._update_pending
+    failures = iter([KeyError("a"), KeyError("b")])
+
+    def fail_twice(uploader: Uploader) -> None:
+        for failure in failures:
+            raise failure
+        update(uploader)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(Uploader, "_update_pending", fail_twice)
+    monkeypatch.setattr(sync_uploader, "FIRST_DELAY_SECONDS", 0.05)
+    with sending(run, store) as uploader:
+        run.snapshot(10)
+        uploader.flush(10)
+        assert stored(store) == spooled(run.dir.path)
+    [warning] = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert "training continues: unexpected: KeyError: 'a'. The traceback is in " in warning

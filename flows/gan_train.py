@@ -1,5 +1,6 @@
 """What is the workflow? Download, validate, train, report, publish, evaluate, promote."""
 
+from contextlib import ExitStack
 from typing import Annotated, Any
 
 from prefect import flow
@@ -8,16 +9,18 @@ from prefect.runtime import deployment
 from prefect.states import Cancelled, Failed
 
 from flows.logs import enable_info
-from flows.prefect_compat import STOPPED, signal_of
-from flows.recovery import is_cancelling, put_back
+from flows.prefect_compat import STOPPED, end_process, signal_of
+from flows.recovery import is_cancelling, put_back, put_back_later
 from flows.run_form import RunForm
 from flows.settings import Settings
 from flows.tasks import (
+    PASSING,
     Stopped,
+    check_ours,
     check_run,
     download_mnist,
     evaluate_gan,
-    hold_published,
+    hold_run,
     promote_champion,
     publish_run,
     render_report,
@@ -26,8 +29,9 @@ from flows.tasks import (
 )
 from gan.cli.streams import drop_unwritable_output
 from gan.config import TrainConfig
-from gan.errors import GanError, UnexpectedError
+from gan.errors import GanError, TakenOverError, UnexpectedError
 from gan.storage.unexpected import unexpected
+from gan.sync.lease import Lease
 
 DEFAULTS: Any = TrainConfig().model_dump(exclude_none=True)  # a dict, because the Run form submits it as it is
 DESCRIPTION = (
@@ -54,26 +58,61 @@ def gan_train(config: Annotated[TrainConfig, RunForm()] = DEFAULTS) -> str | Sta
         check_run(settings)
         download_mnist(settings)
         validate_mnist(settings)
-        train_gan(config, settings, return_state=True).result()  # only .result() raises for a Cancelled state
-        render_report(settings)
-        address = publish_run(settings)
-        with hold_published(settings):  # so that nobody prunes the run before it is decided
-            if contender := evaluate_gan(settings):
-                promote_champion(settings, contender)
-        return address
+        with ExitStack() as held:
+            lease = hold_run(settings, held)
+            ended = _train(config, settings, lease)
+            check_ours(lease)
+            return ended
+    except TakenOverError as error:
+        return _taken_over(error)
     except GanError as error:
-        return Failed(message=str(error), data=error)
-    except Stopped as stopped:
-        return _stopped(stopped)
+        return _failed(error)
     except STOPPED as interrupt:
-        return _stopped(Stopped(signal_of(interrupt), "outside of training", settings))
+        return _stopped(Stopped(signal_of(interrupt), "outside of training", settings), None)
     except Exception as error:  # noqa: BLE001 - Prefect would keep its message and its traceback
-        told = UnexpectedError(unexpected(error))
-        return Failed(message=str(told), data=told)
+        return _failed(UnexpectedError(unexpected(error)))
 
 
-def _stopped(stopped: Stopped) -> State[Any]:
+def _train(config: TrainConfig, settings: Settings, lease: Lease | None) -> str | State[Any]:
+    """Train, publish, evaluate and promote; return the run's address, or the state in which the flow run ends."""
+    try:
+        train_gan(config, settings, lease, return_state=True).result()  # only .result() raises for a Cancelled state
+        render_report(settings)
+        address = publish_run(settings, lease)
+        if contender := evaluate_gan(settings):
+            promote_champion(settings, contender, lease)
+        return address
+    except TakenOverError:
+        raise
+    except GanError as error:
+        check_ours(lease)
+        return _failed(error)
+    except Stopped as stopped:
+        return _stopped(stopped, lease)
+    except STOPPED as interrupt:
+        return _stopped(Stopped(signal_of(interrupt), "outside of training", settings), lease)
+    except Exception as error:  # noqa: BLE001 - as above
+        check_ours(lease)
+        return _failed(UnexpectedError(unexpected(error)))
+
+
+def _failed(error: GanError) -> State[Any]:
+    """Return the state of a run that has failed. Under a worker, an error that may pass puts it back into the queue."""
+    if deployment.id is not None and isinstance(error, PASSING):
+        put_back_later(str(error))
+    return Failed(message=str(error), data=error)
+
+
+def _stopped(stopped: Stopped, lease: Lease | None) -> State[Any]:
     """Return the state of a run that a signal has stopped. Under a worker, put it back into the queue instead."""
+    check_ours(lease)
     if deployment.id is not None and not is_cancelling():
         put_back(f"{stopped.where}; it resumes by itself")
     return Cancelled(message=str(stopped), data=stopped)
+
+
+def _taken_over(error: TakenOverError) -> State[Any]:
+    """Return the state of a command's flow run. A deployment's flow run is the other process's: leave it alone."""
+    if deployment.id is not None:
+        end_process(str(error))
+    return Cancelled(message=str(error), data=error)

@@ -34,6 +34,9 @@ from gan.sync.lease import DEFAULT_TIMING, live_holder
 from gan.sync.stored_run import StoredRun
 
 REQUEUE_SECONDS = 20  # the stopping worker takes runs up to 10 s ahead, and must not take this one
+FAILED = "failed: "  # begins the message of a state in which a run waits to be tried again
+MAX_DELAY_SECONDS = 3600
+MAX_ATTEMPTS = 32  # with delays of 20, 40, ..., 3600, 3600 s: about a day
 MAX_CRASHES = 3  # of one flow run; after that it fails
 PATIENCE_SECONDS = {  # a worker that is running ends these states within this time
     StateType.CRASHED: 0.0,
@@ -42,14 +45,25 @@ PATIENCE_SECONDS = {  # a worker that is running ends these states within this t
 }
 
 
-def put_back(message: str) -> NoReturn:
+def put_back(message: str, seconds: float = REQUEUE_SECONDS) -> NoReturn:
     """Put the flow run of this process back into its work pool's queue, and end the process."""
-    later: State[None] = AwaitingRetry(
-        message=message, scheduled_time=datetime.now(UTC) + timedelta(seconds=REQUEUE_SECONDS)
-    )
+    later: State[None] = AwaitingRetry(message=message, scheduled_time=datetime.now(UTC) + timedelta(seconds=seconds))
     with get_client(sync_client=True) as client:
         client.set_flow_run_state(UUID(this_flow_run.id), later, force=True)
     end_process(message)
+
+
+def put_back_later(message: str) -> None:
+    """Put the flow run of this process back, to try again after a delay that doubles each time.
+
+    Return, doing nothing, after a day in which each attempt has failed.
+    """
+    with get_client(sync_client=True) as client:
+        states = client.read_flow_run_states(UUID(this_flow_run.id))
+    num_before = sum((state.message or "").startswith(FAILED) for state in states)
+    delay = min(REQUEUE_SECONDS * 2**num_before, MAX_DELAY_SECONDS)
+    if num_before < MAX_ATTEMPTS:
+        put_back(f"{FAILED}{message} It is tried again in {delay:,} s.", delay)
 
 
 def is_cancelling() -> bool:

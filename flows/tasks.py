@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import wraps
 from signal import Signals
 from typing import Any, ParamSpec, TypeVar
@@ -10,6 +10,7 @@ from typing import Any, ParamSpec, TypeVar
 from prefect import Task, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.runtime import deployment
 from prefect.runtime import task_run as this_task_run
 from prefect.states import Cancelled
 
@@ -32,6 +33,7 @@ from gan.errors import (
     GanError,
     RunError,
     StorageError,
+    TakenOverError,
     TrainingCollapsedError,
     TrainingDivergedError,
     UnexpectedError,
@@ -47,9 +49,9 @@ from gan.runs.runner import Run, open_run
 from gan.storage.address import link_to, open_store
 from gan.storage.local import LocalStore
 from gan.storage.unexpected import unexpected
-from gan.sync.lease import hold
+from gan.sync.lease import Lease, hold
 from gan.sync.listing import stored_name
-from gan.sync.publish import publish
+from gan.sync.publish import publish, seal
 from gan.sync.resume import fetch_run
 from gan.sync.stored_run import StoredRun, check_id
 from gan.sync.uploader import Uploader, uploading
@@ -58,6 +60,7 @@ FLUSH_SECONDS = 60.0  # at the end of a training; publish_run then sends what is
 FLUSH_STOPPED_SECONDS = 5.0  # after a signal, because a process manager kills soon after it
 
 UNHEALTHY = (TrainingDivergedError, TrainingCollapsedError)
+PASSING = (DownloadError, StorageError)  # the network, a store or a disk may work again later
 PERMANENT = (DataError, ConfigMismatchError, DeviceError, RunError, CheckpointError, *UNHEALTHY)
 
 Given = ParamSpec("Given")
@@ -128,11 +131,22 @@ def validate_mnist(settings: Settings) -> None:
 
 @task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=[2, 10, 30], retry_condition_fn=worth_retrying)
 @_without_secrets
-def train_gan(config: TrainConfig, settings: Settings) -> State[Any] | None:
+def hold_run(settings: Settings, held: ExitStack) -> Lease | None:
+    """Keep other processes out of the run until `held` is closed. For a bucket, take and return its lease."""
+    with ExitStack() as stack:
+        lease = stack.enter_context(hold(_stored_run(settings))) if settings.is_remote else None
+        stack.enter_context(RunDir(settings.run_path).kept())
+        held.push(stack.pop_all())
+    return lease
+
+
+@task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=[2, 10, 30], retry_condition_fn=worth_retrying)
+@_without_secrets
+def train_gan(config: TrainConfig, settings: Settings, lease: Lease | None) -> State[Any] | None:
     """Train the run to its end, or resume it. Returns a Cancelled state if a signal stops it."""
     data = load_dataset(settings.data_dir, pinned=settings.pinned)
     from_scratch = settings.from_scratch and this_task_run.run_count <= 1  # a second attempt resumes
-    with _opened(config, settings, data, from_scratch) as (run, uploader), stop_on_signals() as stop:
+    with _opened(config, settings, data, lease, from_scratch) as (run, uploader), stop_on_signals() as stop:
 
         def backlog() -> str:
             return str(uploader.backlog) if uploader else ""
@@ -161,21 +175,27 @@ def train_gan(config: TrainConfig, settings: Settings) -> State[Any] | None:
 
 @contextmanager
 def _opened(
-    config: TrainConfig, settings: Settings, data: Dataset, from_scratch: bool
+    config: TrainConfig, settings: Settings, data: Dataset, lease: Lease | None, from_scratch: bool
 ) -> Iterator[tuple[Run, Uploader | None]]:
-    """Open the run. For a bucket: take the lease, fetch newer files, and upload files while the run trains."""
+    """Open the run. For a bucket: fetch newer files, and upload files while the run trains."""
     run_path = settings.run_path
-    opened = open_run(
-        run_path, config, data, resume=True, from_scratch=from_scratch, default_seed=settings.default_seed
-    )
-    if not settings.is_remote:
-        with opened as run:
+    if lease:
+        fetch_run(lease, run_path, from_scratch=from_scratch)
+    with open_run(
+        run_path,
+        config,
+        data,
+        resume=True,
+        from_scratch=from_scratch,
+        default_seed=settings.default_seed,
+        is_kept=True,
+    ) as run:
+        if lease is None:
             yield run, None
-        return
-    stored = _stored_run(settings)
-    with hold(stored) as lease:
-        fetch_run(stored, run_path, from_scratch=from_scratch)
-        with opened as run, uploading(run_path, lease) as uploader:
+            return
+        if from_scratch:
+            lease.begin_anew()
+        with uploading(run_path, lease) as uploader:
             yield run, uploader
 
 
@@ -199,20 +219,22 @@ def render_report(settings: Settings) -> None:
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)
 @_without_secrets
-def publish_run(settings: Settings) -> str:
+def publish_run(settings: Settings, lease: Lease | None) -> str:
     """Put the run into the store and return its address there.
 
     Raises:
         StorageError: the run is complete on disk; the message has the command that publishes it.
     """
     try:
-        stored = _stored_run(settings)
-        publish(settings.run_path, stored)
+        if lease:
+            publish(settings.run_path, lease)
+        else:
+            seal(settings.run_path, settings.run_id)
     except StorageError as error:
         raise StorageError(
             f"{error}\nThe run is complete in {settings.run_path}; publish it with: {settings.command}"
         ) from error
-    address = f"{stored.address}/"
+    address = f"{_stored_run(settings).address}/"
     if settings.is_remote:
         _show_link(address)
     return address
@@ -224,22 +246,6 @@ def _show_link(address: str) -> None:
         show_report(address, link_to(address, layout.REPORT))
     except StorageError as error:
         log.warning("the run is published, but there is no link to its report: %s", error)
-
-
-@contextmanager
-def hold_published(settings: Settings) -> Iterator[None]:
-    """Hold the lease of the published run for the length of the block.
-
-    Raises:
-        RunError: another process holds it.
-        StorageError: the run was pruned since it was published; or the store cannot be read or written.
-    """
-    stored = _stored_run(settings)
-    with ExitStack() as stack:
-        with _is_published(settings):
-            stack.enter_context(hold(stored))
-        stored.published_manifest()
-        yield
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)
@@ -256,15 +262,33 @@ def evaluate_gan(settings: Settings) -> Challenger | None:
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)
 @_without_secrets
-def promote_champion(settings: Settings, challenger: Challenger) -> None:
+def promote_champion(settings: Settings, challenger: Challenger, lease: Lease | None) -> None:
     """Make the run the store's champion if it is better by more than the noise, and show the comparison."""
     with _is_published(settings):
+        if lease:
+            lease.check()
         store = open_store(settings.store)
         compare_with = comparer(store, challenger, _evaluator(settings))
         decision = promote(store, challenger, compare_with, f"gan-train, {me()}")
     log.info("%s", decision)
     runs = filter(None, (decision.run_id, decision.champion))
     show_decision(decision, {run_id: stored_name(StoredRun(store, run_id)) for run_id in runs})
+
+
+def check_ours(lease: Lease | None) -> None:
+    """Raise TakenOverError unless no other process can have taken over a run of a deployment.
+
+    A process whose lease has expired must not say how the run ended.
+    """
+    if lease is None or deployment.id is None:
+        return
+    with suppress(StorageError):
+        lease.check()
+        return
+    try:
+        lease.confirm()
+    except StorageError as error:
+        raise TakenOverError(f"{error} Another process may have taken over the run.") from error
 
 
 def check_run(settings: Settings) -> None:

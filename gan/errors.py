@@ -11,6 +11,7 @@ GanError
 ├── DeviceError                  the requested device cannot be used
 ├── SettingError                 an environment variable with a value that cannot be used
 ├── RunError                     a run directory that cannot be used in the requested way
+│   └── TakenOverError           another process has taken over the run; this one may not write any more
 ├── TrainingDivergedError        NaN or Inf in a loss or in a weight
 ├── TrainingCollapsedError       a training that has failed, although every number is finite
 ├── StorageError                 a store, or the disk under a run, that cannot be used
@@ -72,6 +73,10 @@ class SettingError(GanError):
 
 class RunError(GanError):
     """A run directory that cannot be used in the requested way: it exists, is in use, or is unfinished."""
+
+
+class TakenOverError(RunError):
+    """A run that another process has taken over. This process must not write to its store, nor say how it ended."""
 
 
 class TrainingDivergedError(GanError):

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -14,7 +14,8 @@ from gan.runs import layout
 from gan.runs.run_dir import RunDir
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
-from gan.sync.lease import DEFAULT_TIMING, Lease, hold, last_holder, lease_key, live_holder
+from gan.sync.holder import last_holder
+from gan.sync.lease import hold, live_holder
 from gan.sync.listing import RunInfo, find_run, list_runs
 from gan.sync.stored_run import StoredRun
 
@@ -95,12 +96,12 @@ def prune(store: Store, run_id: str, *, champions: bool = False, decided: PruneD
             _check_unchanged(run, found, decided)
         if not champions and run_id in _champion_ids(store):
             raise RunError(f"{run_id} has just become a champion by {CHAMPION} in {store.address}. It was not deleted.")
-        names = [info.key for info in run.files()]
-        for name in sorted(names, key=lambda name: (name != layout.MANIFEST, name != layout.CONFIG)):
-            lease.check()
-            run.delete(name)
+        for version, names in lease.versions(discarded=True).items():
+            for name in sorted(names, key=lambda name: (name != layout.MANIFEST, name != layout.CONFIG)):
+                lease.check()
+                version.delete(name)
         run.sweep()
-    _delete_lease(run)
+        lease.delete()
 
 
 def _check_unchanged(run: StoredRun, found: RunInfo, decided: PruneDecision | None) -> None:
@@ -112,13 +113,6 @@ def _check_unchanged(run: StoredRun, found: RunInfo, decided: PruneDecision | No
             f"{run.run_id} was written by another process since it was looked at. It was not deleted. "
             "Run the same command again."
         )
-
-
-def _delete_lease(run: StoredRun) -> None:
-    """Delete the lease of a deleted run, unless another process has taken it."""
-    with suppress(RunError):
-        Lease(run, DEFAULT_TIMING).acquire()  # so no other process can take it now
-        run.store.delete(lease_key(run.run_id))
 
 
 def _reason_to_keep(store: Store, run: RunInfo, older_than: timedelta, champion_ids: set[str]) -> str | None:
@@ -142,7 +136,7 @@ def _reason_in_use(stored: StoredRun, run: RunInfo, age: timedelta) -> str | Non
     doing = "trained" if run.state == "unfinished" else "measured"
     if holder := live_holder(stored):
         return f"being {doing} by {holder}"
-    if run.state == "unfinished" and stored.read(layout.CONFIG) is None:  # it is half-deleted
+    if run.state == "unfinished" and not _has_config(stored):  # it is half-deleted
         return None
     if holder := last_holder(stored, WAIT):
         return f"was being {doing} by {holder}, which died less than a day ago: it may wait for a worker"
@@ -153,13 +147,18 @@ def _reason_in_use(stored: StoredRun, run: RunInfo, age: timedelta) -> str | Non
 
 def _reason_trained(stored: StoredRun, run: RunInfo) -> str | None:
     """Say so where a run is trained to its end and not published, or where its config does not say whether it is."""
-    if run.state == "published" or not run.steps or stored.read(layout.CONFIG) is None:
+    if run.state == "published" or not run.steps or not _has_config(stored):
         return None
     if run.num_steps is None:
         return f"it has checkpoints, and a damaged {layout.CONFIG}. Restore that file from a copy."
     if run.steps >= run.num_steps:
         return "trained, but not published. The command that trained it publishes it."
     return None
+
+
+def _has_config(stored: StoredRun) -> bool:
+    attempts = stored.attempts().values()
+    return stored.read(layout.CONFIG) is not None or any(layout.CONFIG in names for names in attempts)
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -138,6 +138,23 @@ class RunDir:
         return best_of(measured)
 
     @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Make the directory where there is none, and lock it as `locked` does. An empty one is removed at the end."""
+        made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
+        with ExitStack() as stack:
+            for folder in reversed(made):
+                stack.callback(_remove_empty, folder)
+            try:
+                self.path.mkdir(parents=True, exist_ok=True)
+                stack.enter_context(self.locked())
+            except OSError as error:
+                raise RunError(
+                    f"{self.path} cannot hold a run: {error.filename}: {error.strerror}. "
+                    "Check the path, its permissions and its mount."
+                ) from error
+            yield
+
+    @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes out of the run for the length of the block.
 
@@ -152,3 +169,8 @@ class RunDir:
                     f"{self.path}: another process is training this run. Wait for it to finish, or stop it."
                 ) from None
             yield
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # it has files, or another process uses it
+        folder.rmdir()

@@ -207,8 +207,11 @@ def open_run(
     resume: bool = False,
     from_scratch: bool = False,
     default_seed: int = 0,
+    is_kept: bool = False,
 ) -> Iterator[Run]:
     """Open a run for training, and keep other processes out of it for the length of the block.
+
+    With `is_kept`, the caller does that, by `RunDir.kept`.
 
     A new run that cannot be opened leaves nothing behind.
 
@@ -227,7 +230,8 @@ def open_run(
         try:
             _undo_folders(path, undo)
             _prepare(run_dir, resume or from_scratch)
-            stack.enter_context(run_dir.locked())
+            if not is_kept:
+                stack.enter_context(run_dir.locked())
         except OSError as error:
             raise RunError(
                 f"{path} cannot hold a run: {error.filename}: {error.strerror}. "

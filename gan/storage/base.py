@@ -44,6 +44,12 @@ class Store(Protocol):
             StorageError: also when the file's content has another SHA-256; the object is then unchanged.
         """
 
+    def copy(self, source: str, target: str, sha256: str) -> bool:
+        """Copy an object within the store.
+
+        Return False, changing nothing, when `source` has other content than this SHA-256, or the store cannot copy.
+        """
+
     def put_new(self, key: str, data: bytes) -> bool:
         """Create an object, whole or not at all; return False, changing nothing, when it exists already."""
 

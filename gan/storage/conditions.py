@@ -26,7 +26,7 @@ def swap(store: Store, key: str, data: bytes, version: str | None, idle: bytes) 
     Raises:
         StorageError: the store does not keep the conditions. The object is then as it was before.
     """
-    if is_proven(store):
+    if isinstance(store, LocalStore) or store.address in _proven:
         return store.replace(key, data, version)
     is_new = version is None
     if version is None:
@@ -42,11 +42,6 @@ def swap(store: Store, key: str, data: bytes, version: str | None, idle: bytes) 
         left = _cleared(store, key) if is_new and content == idle else ""
         raise StorageError(f"{error}{left}") from error
     return None if version is None else store.replace(key, data, version)
-
-
-def is_proven(store: Store) -> bool:
-    """Return whether a store is known to keep the conditions: a directory, or one that did so in this process."""
-    return isinstance(store, LocalStore) or store.address in _proven
 
 
 def _prove(store: Store, key: str, content: bytes, version: str) -> str | None:

@@ -48,6 +48,14 @@ class LocalStore:
                 )
             atomic_write(target, read_verified(path, sha256))
 
+    def copy(self, source: str, target: str, sha256: str) -> bool:
+        """Copy a file within the directory."""
+        with self._translated(source, "copied"):
+            if not _holds(self._path(source), sha256):
+                return False
+        self.put(target, self._path(source), sha256)
+        return True
+
     def put_new(self, key: str, data: bytes) -> bool:
         """Write under a temporary name, then rename it unless there is such a file."""
         target = self._path(key)
@@ -120,6 +128,7 @@ class LocalStore:
                     remove_temporary(Path(folder, name))
                 with suppress(OSError):  # not empty, or already deleted
                     Path(folder).rmdir()
+                    fsync_dir(Path(folder).parent)
 
     def _path(self, key: str) -> Path:
         check_key(key, self.address)

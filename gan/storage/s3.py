@@ -99,6 +99,22 @@ class S3Store:
             else:
                 self._put_parts(name, itertools.chain((first, second), parts), sha256)
 
+    def copy(self, source: str, target: str, sha256: str) -> bool:
+        """Copy an object on the server, with its metadata; return False also where the server cannot copy."""
+        name, target_name = self._name(source), self._name(target)
+        with self._translated(target, "copied"):
+            etag = self._etag_of(name, sha256)
+            if etag is None:
+                return False
+            origin: Any = {"CopySource": {"Bucket": self._bucket, "Key": name}, "CopySourceIfMatch": etag}
+            try:
+                self._client.copy_object(Bucket=self._bucket, Key=target_name, **origin)
+            except ClientError as error:
+                if is_unmet(error) or is_missing(error) or code_of(error) in ("NotImplemented", "MethodNotAllowed"):
+                    return False
+                raise
+        return True
+
     def put_new(self, key: str, data: bytes) -> bool:
         """Create an object; also return False where it was created and the answer was lost."""
         return self.replace(key, data, None) is not None
@@ -205,15 +221,19 @@ class S3Store:
                         self._abort(upload["Key"], upload["UploadId"])
 
     def _holds(self, name: str, sha256: str) -> bool:
+        return self._etag_of(name, sha256) is not None
+
+    def _etag_of(self, name: str, sha256: str) -> str | None:
+        """Return the ETag of an object with this content, or None where there is none."""
         try:
             answer = self._client.head_object(Bucket=self._bucket, Key=name)
         except ClientError as error:
             # An answer to HEAD has no body with a reason; the request that follows gets the reason.
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             if status < 500 or status == 501:
-                return False
+                return None
             raise
-        return self._sha256_in(answer, name) == sha256
+        return answer["ETag"] if self._sha256_in(answer, name) == sha256 else None
 
     def _put_parts(self, name: str, parts: Iterator[bytes], sha256: str) -> None:
         """Send a file in parts, each with its checksum; when that fails, remove all parts."""

@@ -27,6 +27,7 @@ ROOTS = {  # of the XML in an answer
     "ListObjectsV2": b"ListBucketResult",
     "ListMultipartUploads": b"ListMultipartUploadsResult",
     "CreateMultipartUpload": b"InitiateMultipartUploadResult",
+    "CopyObject": b"CopyObjectResult",
     "CompleteMultipartUpload": b"CompleteMultipartUploadResult",
 }
 COMPRESSED = ("gzip", "deflate", "br", "zstd")  # by a proxy: we ask for no such answer, and put no such object

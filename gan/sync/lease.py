@@ -1,32 +1,31 @@
-"""How is a run kept from being trained by two processes at once, on any machines?
+"""How is a run kept from being written by two processes at once, on any machines?
 
-The lease of a run is an object in the store, `leases/<run-id>.json`. Its holder writes it again every few seconds.
-A lease that was not written for `expiry_seconds`, by the store's clock, has expired, and another process may take it.
-On the holder's own machine no process waits for that: it can see whether the holder's process is alive.
+The holder of a lease writes it again every few seconds. A lease that was not written for `expiry_seconds`, by the
+store's clock, has expired, and another process may take it.
+
+A process that was frozen does not know that its lease was taken, and one of its requests may still be on its way. So
+each holder writes under keys of its own, `Lease.own`. It stops by itself when it could not renew the lease for too
+long. Which holder's files are the run is decided by one compare and swap on the lease: `Lease.commit`.
 """
 
 import logging
-import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Literal, NamedTuple, Self
-from uuid import uuid4
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
-from pydantic import BaseModel, ConfigDict, ValidationError
-
-from gan.errors import GanError, RunError, StorageError
+from gan.errors import GanError, RunError, StorageError, TakenOverError
 from gan.runs.manifest import check_run_id
-from gan.storage.conditions import is_proven, swap
+from gan.runs.run_dir import RunDir
+from gan.storage.conditions import swap
+from gan.storage.local import LocalStore
 from gan.storage.unexpected import unexpected
+from gan.sync.holder import Committed, FoundLease, Holder, forget, lease_key, locked_as, next_holder, read_lease
 from gan.sync.stored_run import StoredRun
 
-LEASES = "leases/"
 RELEASE_SECONDS = 5.0  # to wait until a lease is released; one that is not released expires
+ROUNDING_SECONDS = 2.0  # a store's times are whole seconds, so that a lease may look this much older
 
 log = logging.getLogger(__name__)
 
@@ -37,71 +36,50 @@ class Timing(NamedTuple):
     heartbeat_seconds: float = 10.0
     expiry_seconds: float = 60.0
 
+    @property
+    def holder_seconds(self) -> float:
+        """Return for how long after a renewal the holder itself counts on the lease."""
+        return max(self.expiry_seconds - ROUNDING_SECONDS, self.expiry_seconds / 2)
+
 
 DEFAULT_TIMING = Timing()
 
 
-class Holder(BaseModel):
-    """The process that holds a lease; the content of the lease's object."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    version: Literal[1] = 1
-    run_id: str
-    token: str  # new for each time that a process takes a lease
-    host: str
-    pid: int
-    since: str  # ISO 8601, UTC
-    machine: str | None  # its boot and its process namespace: processes with the same see each other; null: not known
-    process_start: int | None  # a later process can have the same id, but not the same start; null: not known
-    beats: int = 0
-    released: bool = False
-
-    @classmethod
-    def me(cls, run_id: str) -> Self:
-        """Return this process as a new holder."""
-        return cls(
-            run_id=run_id,
-            token=uuid4().hex,
-            host=socket.gethostname(),
-            pid=os.getpid(),
-            since=datetime.now(UTC).isoformat(timespec="seconds"),
-            machine=_machine(),
-            process_start=_process_start(os.getpid()),
-        )
-
-    def __str__(self) -> str:
-        return f"process {self.pid} on {self.host}, since {self.since}"
-
-    @property
-    def is_alive(self) -> bool | None:
-        """Return whether the holder's process is alive; None when it is on another machine."""
-        if self.machine is None or self.machine != _machine():
-            return None
-        return _process_start(self.pid) == self.process_start
-
-
-class FoundLease(NamedTuple):
-    """A lease as it was read from a store."""
-
-    holder: Holder
-    version: str
-    age_seconds: float
-
-
 class Lease:
-    """The right to train a run. `check` says when it is lost."""
+    """The right to write a run. `check` says when it is lost, or could not be renewed."""
 
     def __init__(self, run: StoredRun, timing: Timing) -> None:
         check_run_id(run.run_id)
         self.run = run
-        self._key = lease_key(run.run_id)
         self._timing = timing
-        self._me = Holder.me(run.run_id)
+        self._me = next_holder(run.run_id)
         self._version = ""
-        self._lost: RunError | None = None
+        self._lost: TakenOverError | None = None
+        self._good_until = 0.0  # by this process's own clock
+        self._writing = threading.Lock()  # the thread that renews and the one that commits
+        self._is_deleted = False
         self._has_warned = False  # of an error that nobody has foreseen
         self._done = threading.Event()
+        self._locked = ExitStack()
+
+    @property
+    def own(self) -> StoredRun:
+        """Return the run as this holder writes it, under keys where no other holder writes."""
+        return self.run.written_by(self._me.token)
+
+    def versions(self, *, discarded: bool = False) -> dict[StoredRun, set[str]]:
+        """Return the run as its own keys and each of its holders have it, with the names of the files.
+
+        What was discarded when the run began anew is left out unless asked for. The names are not checked.
+        """
+        first = 0 if discarded else self._me.first_number
+        found = {self.run: {info.key for info in self.run.files()}, **self.run.attempts()}
+        return {run: names for run, names in found.items() if names and run.number >= first}
+
+    @property
+    def committed(self) -> Committed | None:
+        """Return which holder's files are the run, or None where that is not decided yet."""
+        return self._me.committed
 
     @property
     def lost(self) -> bool:
@@ -109,9 +87,45 @@ class Lease:
         return self._lost is not None
 
     def check(self) -> None:
-        """Raise RunError when another process has taken the lease."""
+        """Raise an error unless this process may write. Call it before each write.
+
+        Raises:
+            TakenOverError: another process has taken the lease.
+            StorageError: the lease could not be renewed in time. It may be again, once the store answers.
+        """
         if self._lost:
             raise self._lost
+        if _now() > self._good_until:
+            raise StorageError(
+                f"the lease of run {self.run.run_id} could not be renewed for {self._timing.holder_seconds:.0f} s. "
+                f"Nothing is written to {self.run.store.address} until it is renewed. Check the store and its network."
+            )
+
+    def confirm(self) -> None:
+        """Renew the lease now. Raises as `check` does, and where the store does not answer."""
+        with self._writing:
+            self._renew()
+        self.check()
+
+    def commit(self, sha256: str) -> None:
+        """Decide that the files of this holder, whose manifest has this SHA-256, are the run.
+
+        Raises:
+            TakenOverError: another process has taken the lease.
+            StorageError: the store cannot be written.
+        """
+        self._change(committed=Committed(token=self._me.token, sha256=sha256))
+
+    def begin_anew(self) -> None:
+        """Discard what earlier holders have trained: no holder resumes from it. Raises as `commit` does."""
+        self._change(first_number=self._me.number)
+
+    def delete(self) -> None:
+        """Delete the lease, once the store has nothing else of the run. Raises as `check` does."""
+        with self._writing:
+            self.check()
+            self.run.store.delete(lease_key(self.run.run_id))
+            self._is_deleted = True
 
     def acquire(self) -> None:
         """Take the lease. Where its holder may be dead, wait until the holder renews it or the lease expires.
@@ -122,7 +136,7 @@ class Lease:
         """
         first_version: str | None = None
         while True:
-            found = _read_lease(self.run)
+            found = read_lease(self.run)
             if found is None or self._may_take(found):
                 if self._take(found):
                     return
@@ -140,7 +154,8 @@ class Lease:
         delay = self._timing.heartbeat_seconds
         while not self._done.wait(delay) and not self.lost:
             try:
-                self._write(self._me.model_copy(update={"beats": self._me.beats + 1}))
+                with self._writing:
+                    self._renew()
                 delay = self._timing.heartbeat_seconds
             except Exception as error:  # noqa: BLE001 - a lease that nobody renews any more would be another's
                 self._log_failure(error)
@@ -156,9 +171,11 @@ class Lease:
             log.warning("the lease of run %s could not be renewed, and this is tried again: %s",
                         self.run.run_id, unexpected(error))  # fmt: skip
 
-    def stop(self) -> None:
-        """Make `keep_alive` end."""
+    def stop(self, thread: threading.Thread) -> None:
+        """End the thread of `keep_alive`, which releases the lease."""
         self._done.set()
+        thread.join(RELEASE_SECONDS)
+        self._locked.close()
 
     def _may_take(self, found: FoundLease) -> bool:
         if found.holder.released:
@@ -169,32 +186,55 @@ class Lease:
         return False
 
     def _take(self, found: FoundLease | None) -> bool:
-        return self._replace(self._me, found.version if found else None)
+        me = next_holder(self.run.run_id, found.holder if found else None)
+        with ExitStack() as undo:
+            undo.enter_context(locked_as(me.token))
+            if not self._replace(me, found.version if found else None):
+                return False
+            self._locked = undo.pop_all()
+        if found:
+            forget(found.holder.token)
+        return True
 
     def _replace(self, me: Holder, version: str | None) -> bool:
         """Write this process as the holder in place of a version; return False where another process was first."""
-        free = _released(Holder.me(self.run.run_id))  # its token is not ours
-        written = swap(self.run.store, self._key, _content(me), version, _content(free))
+        began = _now()
+        free = me.model_copy(update={"token": next_holder(self.run.run_id).token, "released": True})
+        written = swap(self.run.store, lease_key(self.run.run_id), _content(me), version, _content(free))
         if written is None:
-            found = _read_lease(self.run)  # the write may have been done, and its answer lost
-            if found is None or found.holder.token != self._me.token:
+            found = read_lease(self.run)  # the write may have been done, and its answer lost
+            if found is None or found.holder != me:
                 return False
             written = found.version
-        self._version = written
+        self._me, self._version = me, written
+        self._good_until = began + self._timing.holder_seconds
         return True
 
+    def _change(self, **fields: object) -> None:
+        with self._writing:
+            self.check()
+            self._write(self._me.model_copy(update=fields))
+        self.check()
+
+    def _renew(self) -> None:
+        self._write(self._me.model_copy(update={"beats": self._me.beats + 1}))
+
     def _write(self, me: Holder) -> None:
-        if self._replace(me, self._version):
-            self._me = me
+        if self._lost or self._is_deleted or self._replace(me, self._version):
             return
-        found = _read_lease(self.run)
-        deleted = f"{self._key} in {self.run.store.address} was deleted by another process. Run the command again."
-        self._lost = _held(found.holder) if found else RunError(deleted)
-        log.error("this process stops training: %s", self._lost)
+        found = read_lease(self.run)
+        if found and found.holder.token == self._me.token:  # a write before this one was done, and its answer lost
+            self._version = found.version
+            return self._write(me)
+        deleted = f"{lease_key(self.run.run_id)} in {self.run.store.address} was deleted by another process."
+        by = f"run {self.run.run_id} was taken over by {found.holder}" if found else deleted
+        self._lost = TakenOverError(f"{by}. This process stops, and writes nothing more.")
+        log.error("%s", self._lost)
 
     def _release(self) -> None:
         try:
-            self._write(_released(self._me))
+            with self._writing:
+                self._write(self._me.model_copy(update={"released": True}))
         except GanError as error:
             log.warning("the lease of run %s is not released; it expires in %.0f s: %s",
                         self.run.run_id, self._timing.expiry_seconds, error)  # fmt: skip
@@ -215,59 +255,28 @@ def hold(run: StoredRun, timing: Timing = DEFAULT_TIMING) -> Iterator[Lease]:
     try:
         yield lease
     finally:
-        lease.stop()
-        thread.join(RELEASE_SECONDS)
+        lease.stop(thread)
 
 
-def prove_store(run: StoredRun) -> None:
-    """Raise StorageError unless the run's store keeps the conditions of writes. A lease that is made here is released.
+@contextmanager
+def kept(run: StoredRun) -> Iterator[None]:
+    """Keep other processes out of a run that is in a store: by its directory's lock, or by the lease.
 
-    A manifest cannot be used to find that out: one that means nothing would pass for a published run.
+    Raises:
+        RunError: another process holds it.
+        StorageError: the store cannot be written.
     """
-    if is_proven(run.store):
-        return
-    found, free = _read_lease(run), _content(_released(Holder.me(run.run_id)))
-    data = _content(found.holder) if found else free
-    swap(run.store, lease_key(run.run_id), data, found.version if found else None, free)
+    folder = run.store.root / run.prefix if isinstance(run.store, LocalStore) else None
+    with RunDir(folder).locked() if folder else hold(run):
+        yield
 
 
 def live_holder(run: StoredRun, timing: Timing = DEFAULT_TIMING) -> Holder | None:
-    """Return the process that trains a run; None when its lease is missing, released or expired, or it has died."""
-    found = _read_lease(run)
+    """Return the process that holds a run; None when its lease is missing, released or expired, or it has died."""
+    found = read_lease(run)
     if found is None or found.holder.released or found.holder.is_alive is False:
         return None
     return found.holder if found.age_seconds < timing.expiry_seconds else None
-
-
-def last_holder(run: StoredRun, within: timedelta) -> Holder | None:
-    """Return the process that has not released the lease of a run and wrote it within a time, alive or not."""
-    found = _read_lease(run)
-    if found is None or found.holder.released or found.age_seconds >= within.total_seconds():
-        return None
-    return found.holder
-
-
-def lease_key(run_id: str) -> str:
-    """Return the key of a run's lease. It is not among the run's files, so that no manifest lists it."""
-    return f"{LEASES}{run_id}.json"
-
-
-def _read_lease(run: StoredRun) -> FoundLease | None:
-    key = lease_key(run.run_id)
-    found = run.store.read_versioned(key)
-    if found is None:
-        return None
-    try:
-        return FoundLease(Holder.model_validate_json(found.data), found.version, found.age_seconds)
-    except ValidationError as error:
-        raise StorageError(
-            f"{key} in {run.store.address} is damaged, or of another version: {error.errors()[0]['msg']}. "
-            "Delete it if no process trains this run."
-        ) from error
-
-
-def _released(holder: Holder) -> Holder:
-    return holder.model_copy(update={"released": True})
 
 
 def _content(holder: Holder) -> bytes:
@@ -281,19 +290,6 @@ def _held(holder: Holder) -> RunError:
     )
 
 
-def _machine() -> str | None:
-    """Return what two processes share that see each other's process ids; None where it is not known."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return None
-
-
-def _process_start(pid: int) -> int | None:
-    """Return when a process began, in clock ticks since the machine's start; None when it has ended."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if state in "ZX" else int(fields[18])  # a zombie has ended too
+def _now() -> float:
+    """Return the time in seconds by a clock that nobody sets, and that also runs while the machine sleeps."""
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))

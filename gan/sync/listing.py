@@ -11,7 +11,7 @@ from gan.runs import layout
 from gan.runs.config_file import parse_fields
 from gan.runs.provenance import Provenance, run_name
 from gan.storage.base import ObjectInfo, Store
-from gan.sync.stored_run import RUNS, StoredRun
+from gan.sync.stored_run import ATTEMPTS, RUNS, StoredRun
 
 
 class RunInfo(BaseModel):
@@ -34,20 +34,36 @@ class RunInfo(BaseModel):
         return run_name(self.recipe, self.num_steps, self.seed, self.created)
 
 
+Versions = dict[StoredRun, dict[str, ObjectInfo]]  # a run by its own keys and as each holder has written it
+
+
 def list_runs(store: Store) -> list[RunInfo]:
     """Return the runs of a store, ordered by id. A run that is being written may be among them."""
-    runs: dict[str, dict[str, ObjectInfo]] = defaultdict(dict)
-    for info in store.list(RUNS):
-        run_id, slash, name = info.key.removeprefix(RUNS).partition("/")
-        if slash:
-            runs[run_id][name] = info
-    return [_describe(StoredRun(store, run_id), files) for run_id, files in sorted(runs.items())]
+    return _describe_all(store, (RUNS, ATTEMPTS))
 
 
 def find_run(run: StoredRun) -> RunInfo | None:
     """Return what a store has of one run, or None where it has no file of it."""
-    files = {info.key: info for info in run.files()}
-    return _describe(run, files) if files else None
+    return next(iter(_describe_all(run.store, (run.prefix, f"{ATTEMPTS}{run.run_id}/"))), None)
+
+
+def _describe_all(store: Store, prefixes: tuple[str, ...]) -> list[RunInfo]:
+    runs: dict[str, Versions] = defaultdict(lambda: defaultdict(dict))
+    for prefix in prefixes:
+        for info in store.list(prefix):
+            run, name = _split(store, info.key)
+            if name:
+                runs[run.run_id][run][name] = info
+    return [_describe(versions) for _, versions in sorted(runs.items())]
+
+
+def _split(store: Store, key: str) -> tuple[StoredRun, str]:
+    """Return the run to which a key belongs, by its own keys or as a holder has written it, and the file's name."""
+    kind, run_id, rest = (*key.split("/", 2), "")[:3]
+    if f"{kind}/" == RUNS:
+        return StoredRun(store, run_id), rest
+    token, _, name = rest.partition("/")
+    return StoredRun(store, run_id, token), name
 
 
 def stored_name(run: StoredRun) -> str:
@@ -56,19 +72,31 @@ def stored_name(run: StoredRun) -> str:
     return run_name(config.get("recipe"), config.get("num_steps"), config.get("seed"), _read_created(run))
 
 
-def _describe(run: StoredRun, files: dict[str, ObjectInfo]) -> RunInfo:
+def _describe(versions: Versions) -> RunInfo:
+    """Describe a run by the version that is published, else by the one that is furthest."""
+    run, files = max(versions.items(), key=_rank)
+    found = [info for each in versions.values() for info in each.values()]
     config = _read_config(run) if layout.CONFIG in files else {}
     return RunInfo(
         run_id=run.run_id,
-        state="published" if layout.MANIFEST in files else "unfinished",
+        state="published" if _is_published(run, files) else "unfinished",
         steps=max(layout.checkpoint_steps(files), default=0),
         num_steps=config.get("num_steps"),
         recipe=config.get("recipe"),
         seed=config.get("seed"),
         created=_read_created(run) if layout.PROVENANCE in files else None,
-        bytes=sum(info.size for info in files.values()),
-        updated=max(info.modified for info in files.values()).astimezone(UTC).isoformat(timespec="seconds"),
+        bytes=sum(info.size for info in found),
+        updated=max(info.modified for info in found).astimezone(UTC).isoformat(timespec="seconds"),
     )
+
+
+def _rank(version: tuple[StoredRun, dict[str, ObjectInfo]]) -> tuple[bool, int, int]:
+    run, files = version
+    return _is_published(run, files), max(layout.checkpoint_steps(files), default=0), run.number
+
+
+def _is_published(run: StoredRun, files: dict[str, ObjectInfo]) -> bool:
+    return not run.token and layout.MANIFEST in files
 
 
 def _read_config(run: StoredRun) -> dict[str, Any]:

@@ -20,13 +20,15 @@ from gan.runs.tensorboard import EventLog
 from gan.runs.writer import GRID_PIXELS, describe, losses_npz
 from gan.storage.base import check_key
 from gan.sync.fetch import download, fetch_published
+from gan.sync.lease import Lease
+from gan.sync.publish import complete, is_decided
 from gan.sync.stored_run import StoredRun
 from gan.sync.uploader import stored_position
 
 log = logging.getLogger(__name__)
 
 
-def fetch_run(run: StoredRun, run_path: Path, *, from_scratch: bool = False) -> None:
+def fetch_run(lease: Lease, run_path: Path, *, from_scratch: bool = False) -> None:
     """Download what a run's directory lacks. Change nothing where it is as far as the store, or the run is new.
 
     With `from_scratch`, download only what is written once: config, provenance and real images.
@@ -38,28 +40,44 @@ def fetch_run(run: StoredRun, run_path: Path, *, from_scratch: bool = False) -> 
         RunError: the config is damaged; or the run is published, and the directory holds another state of it.
         StorageError: the store cannot be read, or a name in it would leave the directory.
     """
-    names = {info.key for info in run.files()}
-    for name in names:
-        check_key(name, run.where())
-    if layout.CONFIG not in names:
-        return
-    _check_same_config(run, RunDir(run_path))
-    manifest = run.manifest()
+    manifest = complete(lease) if is_decided(lease) else None
+    versions = lease.versions(discarded=from_scratch)
+    for run, names in versions.items():
+        for name in names:
+            check_key(name, run.where())
+    versions = {run: names for run, names in versions.items() if layout.CONFIG in names}
+    for run in versions:
+        _check_same_config(run, RunDir(run_path))
     if manifest is not None:
         if from_scratch:
-            raise RunError(f"{run.where()} is published. Start another run instead of using --from-scratch.")
-        newest_step = max(layout.checkpoint_steps(names), default=0)
+            raise RunError(f"{lease.run.where()} is published. Start another run instead of using --from-scratch.")
+        newest_step = max(layout.checkpoint_steps(manifest.files), default=0)
         is_complete = _has_config(run_path) and newest_step <= _position_on_disk(run_path).step
         if not is_complete and not (run_path / layout.MANIFEST).exists():
-            fetch_published(run, manifest, run_path)
+            fetch_published(lease.run, manifest, run_path)
     elif from_scratch:
-        _fetch_written_once(run, names, run_path)
+        for run, names in list(versions.items())[:1]:
+            _fetch_written_once(run, names, run_path)
     else:
-        newest, steps = _stored_history(run, names)
-        if newest.progress > _position_on_disk(run_path).progress:
-            log.info("downloading run %s, step %d, from %s", run.run_id, newest.step, run.store.address)
-            _delete_other_attempts(run_path, newest)
-            _fetch_unfinished(run, names, RunDir(run_path), steps)
+        _fetch_newest(versions, run_path)
+
+
+def _fetch_newest(versions: dict[StoredRun, set[str]], run_path: Path) -> None:
+    """Download the version that is furthest; where it cannot be resumed from, the next one."""
+    failure = None
+    histories = {run: _stored_history(run, names) for run, names in versions.items()}
+    for run, (newest, steps) in sorted(histories.items(), key=lambda item: item[1][0].progress, reverse=True):
+        if newest.progress <= _position_on_disk(run_path).progress:
+            return
+        log.info("downloading run %s, step %d, from %s", run.run_id, newest.step, run.store.address)
+        _delete_other_attempts(run_path, newest)
+        try:
+            return _fetch_unfinished(run, versions[run], RunDir(run_path), steps)
+        except CheckpointError as error:
+            log.warning("%s", error)
+            failure = failure or error
+    if failure:
+        raise failure
 
 
 def _stored_history(run: StoredRun, names: set[str]) -> tuple[Position, list[int]]:

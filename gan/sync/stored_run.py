@@ -1,8 +1,9 @@
 """Which objects of a store belong to a run?"""
 
 import logging
+from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from gan.errors import RunError, StorageError
@@ -12,6 +13,7 @@ from gan.storage.address import open_store
 from gan.storage.base import ObjectInfo, Store
 
 RUNS = "runs/"
+ATTEMPTS = "attempts/"  # below it each holder of a run's lease writes, until its files are the run
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +24,7 @@ class StoredRun:
 
     store: Store
     run_id: str = ""  # empty: the store is the run directory itself, see `at`
+    token: str = ""  # of a holder of the run's lease: the files as that holder writes them
 
     @classmethod
     def at(cls, address: str | Path) -> "StoredRun":
@@ -35,6 +38,8 @@ class StoredRun:
     @property
     def prefix(self) -> str:
         """Return what the keys of the run's files begin with."""
+        if self.token:
+            return f"{ATTEMPTS}{self.run_id}/{self.token}/"
         return f"{RUNS}{self.run_id}/" if self.run_id else ""
 
     @property
@@ -49,6 +54,26 @@ class StoredRun:
     def where(self, name: str = "") -> str:
         """Return how messages name a file of the run, or the run: KEY in STORE."""
         return f"{self.key(name)} in {self.store.address}" if self.key(name) else self.store.address
+
+    def written_by(self, token: str) -> "StoredRun":
+        """Return the run as the holder with this token writes it."""
+        return replace(self, token=token)
+
+    def attempts(self) -> dict["StoredRun", set[str]]:
+        """Return the run as each of its holders has written it, with the names of the files. They are not checked."""
+        found: dict[StoredRun, set[str]] = defaultdict(set)
+        prefix = f"{ATTEMPTS}{self.run_id}/"
+        for info in self.store.list(prefix):
+            token, slash, name = info.key.removeprefix(prefix).partition("/")
+            if slash:
+                found[self.written_by(token)].add(name)
+        return found
+
+    @property
+    def number(self) -> int:
+        """Return the number of the holder that has written these files; 0 for the run's own keys."""
+        number = self.token.partition("-")[0]
+        return int(number) if number.isdecimal() else 0
 
     def files(self) -> Iterator[ObjectInfo]:
         """Yield the run's files, with their names in place of keys, in any order. The names are not checked."""
@@ -70,7 +95,8 @@ class StoredRun:
     def sweep(self) -> None:
         """Remove what killed writers have left, once every file is stored; log a warning where that fails."""
         try:
-            self.store.sweep(self.prefix)
+            for prefix in (self.prefix, f"{ATTEMPTS}{self.run_id}/"):
+                self.store.sweep(prefix)
         except StorageError as error:
             log.warning("what broken uploads have left below %s is not removed, and may take room. A bucket's rule "
                         "AbortIncompleteMultipartUpload removes it, too. %s", self.where(), error)  # fmt: skip

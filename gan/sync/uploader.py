@@ -6,6 +6,8 @@ the backlog cannot grow without limit. A checkpoint is uploaded after all other 
 A run that is sent back to an earlier step writes files again under the names they had in the attempt before. So that
 the store never mixes two attempts, the checkpoints that the new attempt does not lead from are deleted there before
 any file of the new attempt is uploaded.
+
+The files go where this holder of the lease alone writes. What an earlier holder has sent is copied there by the server.
 """
 
 import logging
@@ -58,8 +60,9 @@ class Uploader:
 
     def __init__(self, run_path: Path, lease: Lease) -> None:
         self._run_path = run_path
-        self._run = lease.run
+        self._run = lease.own
         self._lease = lease
+        self._others: dict[str, list[StoredRun]] = {}  # by name: where else in the store there may be such a file
         self._sent: dict[str, Signature] = {}
         self._stored: set[str] | None = None  # the names below MIRRORED in the store; None: not listed yet
         self._pending: dict[str, Signature] = {}
@@ -162,7 +165,8 @@ class Uploader:
     def _upload_all(self) -> None:
         """Upload until nothing is new; then delete from the store what training has deleted."""
         if self._stored is None:
-            self._stored = {info.key for info in self._run.files() if info.key.startswith(MIRRORED)}
+            self._others = _by_name(self._lease.versions())
+            self._stored = set()
         while True:
             rewinds = self._rewinds()
             self._delete_other_attempts(rewinds)
@@ -248,7 +252,7 @@ class Uploader:
             if layout.checkpoint_step(name) is not None and not _sidecar_says(path, sha256):
                 log.error("%s does not have the SHA-256 in its sidecar; it is not uploaded, and a resume will use "
                           "the checkpoint before it", path)  # fmt: skip
-            else:
+            elif not self._copied(name, sha256):
                 self._run.store.put(self._run.key(name), path, sha256)
             self._sent[name] = signature
             if self._stored is not None and name.startswith(MIRRORED):
@@ -259,6 +263,11 @@ class Uploader:
             # else: deleted or replaced meanwhile; the next comparison sees that
         self._pending.pop(name)
         return True
+
+    def _copied(self, name: str, sha256: str) -> bool:
+        """Return whether an earlier holder has sent the file, and the server has copied it."""
+        others = self._others.pop(name, [])
+        return any(self._run.store.copy(other.key(name), self._run.key(name), sha256) for other in others)
 
 
 @contextmanager
@@ -283,6 +292,14 @@ def stored_position(run: StoredRun, step: int) -> Position | None:
         return checkpoint.read_position(run.get(layout.checkpoint(step)), step)
     except ChecksumError:
         return None
+
+
+def _by_name(found: dict[StoredRun, set[str]]) -> dict[str, list[StoredRun]]:
+    by_name: dict[str, list[StoredRun]] = {}
+    for run, names in found.items():
+        for name in names:
+            by_name.setdefault(name, []).append(run)
+    return by_name
 
 
 def _sidecar_says(path: Path, sha256: str) -> bool:

@@ -6,6 +6,7 @@ import signal
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -20,6 +21,8 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import Artifact, State
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import Abort
 
 from flows.gan_train import gan_train
 from flows.settings import Settings
@@ -31,11 +34,13 @@ from gan.errors import (
     ChecksumError,
     ConfigMismatchError,
     DownloadError,
+    RunError,
     StorageError,
+    TakenOverError,
     TrainingCollapsedError,
     TrainingDivergedError,
 )
-from gan.registry.prune import plan, prune
+from gan.registry.prune import plan
 from gan.report.page import render
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import open_run
@@ -99,16 +104,8 @@ def test_a_published_run_is_not_pruned_while_it_is_measured(
 
     monkeypatch.setattr("flows.gan_train.evaluate_gan", measure_slowly)
     assert run().is_completed()
-    assert len(reasons) == 1 and reasons[0].startswith("being measured by process ")
+    assert len(reasons) == 1 and "another process is training this run" in reasons[0]
     assert [decision.prune for decision in plan(LocalStore(environment), 0)] == [True]
-
-
-def test_a_run_that_was_pruned_is_not_measured(
-    finished: Path, environment: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flows.gan_train.publish_run", lambda _settings: prune(LocalStore(environment), "mine"))
-    monkeypatch.setattr("flows.gan_train.evaluate_gan", pytest.fail)
-    assert "runs/mine/manifest.json in " in str(run().message)
 
 
 def task_states(state: State[Any]) -> dict[str, str]:
@@ -128,7 +125,9 @@ def test_a_run_is_published_under_its_flow_run_id(environment: Path) -> None:
     run_id = str(state.state_details.flow_run_id)
     assert state.result() == f"{environment}/runs/{run_id}/"
     assert verify(StoredRun(LocalStore(environment), run_id)).problems == []
-    names = ("download_mnist", "validate_mnist", "train_gan", "render_report", "publish_run", "evaluate_gan")
+    names = (
+        "download_mnist", "validate_mnist", "hold_run", "train_gan", "render_report", "publish_run", "evaluate_gan",
+    )  # fmt: skip
     assert task_states(state) == dict.fromkeys(names, "Completed")
     assert beginnings(contents(state)) == {
         "gan-train-progress": 100,
@@ -244,12 +243,82 @@ def test_a_run_that_cannot_be_published_stays_complete_and_the_error_says_what_t
     (finished / "manifest.json").unlink()
     (finished / "stray").symlink_to("nowhere")
     with pytest.raises(StorageError) as caught:
-        publish_run.with_options(retries=0)(Settings.from_env())
+        publish_run.with_options(retries=0)(Settings.from_env(), None)
     problem, how = str(caught.value).split("\n")
     assert "stray is not a regular file" in problem
     assert how.startswith(f"The run is complete in {finished}; publish it with: gan-train --run-id mine --store ")
     (finished / "stray").unlink()
     assert run(TrainConfig()).is_completed()
+
+
+def taken_over(*_: object) -> str:
+    raise TakenOverError("run mine was taken over by process 7 on elsewhere")
+
+
+def test_the_flow_run_of_a_command_whose_run_was_taken_over_is_cancelled(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.gan_train.publish_run", taken_over)
+    state = run(TrainConfig())
+    assert state.is_cancelled() and state.message == "run mine was taken over by process 7 on elsewhere"
+
+
+def test_the_flow_run_of_a_deployment_whose_run_was_taken_over_gets_no_state(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deploy(monkeypatch)
+    monkeypatch.setattr("flows.gan_train.publish_run", taken_over)
+    assert states_of_ended_run() == ["Pending", "Running"]
+
+
+@pytest.mark.parametrize("ends", [RunError("no"), StorageError("no"), KeyboardInterrupt(), None])
+def test_a_process_whose_lease_has_expired_does_not_say_how_the_run_ended(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, ends: BaseException | None
+) -> None:
+    def end(*_: object) -> None:
+        if ends:
+            raise ends
+
+    deploy(monkeypatch)
+    monkeypatch.setattr("flows.gan_train.hold_run", lambda *_: Expired())
+    monkeypatch.setattr("flows.gan_train.train_gan", lambda *_, **__: SimpleNamespace(result=lambda: None))
+    monkeypatch.setattr("flows.gan_train.publish_run", end)
+    assert states_of_ended_run() == ["Pending", "Running"]
+
+
+class Expired:
+    """A lease that could not be renewed, in a store that does not answer."""
+
+    def check(self) -> None:
+        raise StorageError("the lease of run mine could not be renewed for 58 s")
+
+    confirm = check
+
+
+def test_a_store_that_fails_puts_the_run_of_a_deployment_back_for_a_while(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise StorageError("s3://gan does not answer.")
+
+    deploy(monkeypatch)
+    monkeypatch.setattr("flows.gan_train.publish_run", away)
+    assert states_of_ended_run() == ["Pending", "Running", "AwaitingRetry"]
+
+
+def deploy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the flow believe that a worker runs it."""
+    for module in ("flows.gan_train", "flows.tasks"):
+        monkeypatch.setattr(f"{module}.deployment", SimpleNamespace(id="a deployment"))
+
+
+def states_of_ended_run() -> list[str]:
+    """Run the flow, which ends its process, and return the states of its flow run."""
+    with pytest.raises(Abort):
+        run(TrainConfig())
+    with get_client(sync_client=True) as client:
+        (newest,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
+        return [state.name or "" for state in client.read_flow_run_states(newest.id)]
 
 
 def test_a_switch_that_is_not_1_or_0_fails_the_run_in_one_sentence(

@@ -20,6 +20,7 @@ from gan.sync.lease import hold
 from gan.sync.stored_run import StoredRun
 from gan.sync.verification import verify
 from tests.support.killing import Command, differing
+from tests.support.publishing import files_of
 from tests.support.s3_server import S3Server, new_address
 from tests.support.tcp_proxy import proxy_to
 
@@ -93,8 +94,7 @@ def test_a_stopped_run_is_uploaded_up_to_its_last_step(tmp_path: Path, data_dir:
     log = finish(command)
     assert command.process.returncode == 143, log
     [step] = [line.split("step ")[1].split()[0] for line in log.splitlines() if line.startswith("stopped and saved")]
-    key = f"runs/mine/checkpoints/step-{int(step):06d}.safetensors"
-    assert key in {info.key for info in open_store(address).list("runs/mine/")}
+    assert f"checkpoints/step-{int(step):06d}.safetensors" in files_of(StoredRun(open_store(address), "mine"))
 
 
 def test_a_public_endpoint_is_checked_at_the_start_and_is_only_a_warning_at_the_end(
@@ -114,7 +114,8 @@ def test_a_public_endpoint_is_checked_at_the_start_and_is_only_a_warning_at_the_
         StorageError, match="S3_PUBLIC_ENDPOINT_URL is not an address: 'localhost:9000'. Set it to http"
     ):
         Settings.from_env()
-    assert publish_run.fn(settings) == f"{address}/runs/mine/"
+    with hold(StoredRun(open_store(address), "mine")) as lease:
+        assert publish_run.fn(settings, lease) == f"{address}/runs/mine/"
     assert "published, but there is no link to its report: S3_PUBLIC_ENDPOINT_URL is not an address" in caplog.text
 
 

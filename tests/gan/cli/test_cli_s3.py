@@ -11,10 +11,10 @@ from gan.config import TrainConfig
 from gan.report.page import render
 from gan.runs.runner import open_run
 from gan.storage.address import open_store
-from gan.sync.publish import publish
 from gan.sync.stored_run import StoredRun
 from tests.support.command import run_gan
 from tests.support.digits import mnist
+from tests.support.publishing import publish
 from tests.support.s3_server import READER, S3Server, new_address
 
 

@@ -24,9 +24,9 @@ from gan.runs.provenance import Provenance
 from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
-from gan.sync.publish import publish
 from gan.sync.stored_run import StoredRun
 from tests.support.challengers import by_figures, challenger_at
+from tests.support.publishing import publish
 from tests.support.s3_server import SERVERS, S3Server, new_address
 from tests.support.small_run import CHECKPOINTS, FILES, write_run
 

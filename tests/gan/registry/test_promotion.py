@@ -25,10 +25,10 @@ from gan.runs.runner import open_run
 from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
-from gan.sync.publish import publish
 from gan.sync.stored_run import StoredRun
 from tests.support.challengers import by_figures, challenger_at, evaluation
 from tests.support.digits import mnist
+from tests.support.publishing import publish
 from tests.support.real_digits import real_digits
 from tests.support.small_run import CHECKPOINTS, write_run
 

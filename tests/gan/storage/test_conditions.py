@@ -9,10 +9,11 @@ from gan.registry.champion import CHAMPION, Change, append, read_champion
 from gan.storage import conditions
 from gan.storage.address import open_store
 from gan.storage.base import Store
-from gan.sync.lease import Holder, hold, lease_key, live_holder
-from gan.sync.publish import publish
+from gan.sync.holder import lease_key, locked_as, next_holder
+from gan.sync.lease import hold, live_holder
 from gan.sync.stored_run import StoredRun
 from tests.support.challengers import evaluation
+from tests.support.publishing import publish
 from tests.support.quirk_proxy import Answer, Forward, Quirk, QuirkProxy, Request, plain, with_text
 from tests.support.s3_server import new_address
 
@@ -87,20 +88,6 @@ def test_a_store_that_keeps_no_conditions_is_refused_and_nothing_is_left(
     assert list(store.list("")) == []
 
 
-def test_a_run_is_published_without_a_lease_to_a_store_that_is_tried_first(
-    proxy: QuirkProxy, store: Store, tmp_path: Path
-) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    with hold(StoredRun(store, "a")) as held:
-        conditions._proven.clear()
-        publish(tmp_path, StoredRun(store, "a"))
-        assert not held.lost and live_holder(StoredRun(store, "a"))
-    publish(tmp_path, StoredRun(store, "b"))
-    conditions._proven.clear()
-    publish(tmp_path, StoredRun(store, "c"))
-    assert live_holder(StoredRun(store, "c")) is None
-
-
 def test_what_cannot_be_deleted_says_nothing(proxy: QuirkProxy, store: Store) -> None:
     proxy.quirk = without_deletes(ignores("If-Match", "If-None-Match"))
     with pytest.raises(StorageError, match="leases/a.json cannot be deleted and stays there; it says nothing"):
@@ -143,9 +130,10 @@ def test_what_an_ignored_condition_overwrites_stays_as_it_was(proxy: QuirkProxy,
 
 
 def test_a_lease_that_is_held_is_not_tried_on(proxy: QuirkProxy, store: Store) -> None:
-    store.put_new(lease_key("a"), Holder.me("a").model_dump_json().encode())
+    holder = next_holder("a")
+    store.put_new(lease_key("a"), holder.model_dump_json().encode())
     proxy.requests.clear()
-    with pytest.raises(RunError, match="run a is being trained by"):
+    with locked_as(holder.token), pytest.raises(RunError, match="run a is being trained by"):
         take_lease(store)
     assert {request.method for request in proxy.requests} == {"GET"}
 

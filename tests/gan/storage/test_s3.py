@@ -13,9 +13,9 @@ from gan.errors import ChecksumError, StorageError
 from gan.storage.address import is_remote, open_store
 from gan.storage.local import LocalStore
 from gan.storage.s3 import S3Store
-from gan.sync.publish import publish
 from gan.sync.stored_run import StoredRun
 from gan.sync.verification import verify
+from tests.support.publishing import publish
 from tests.support.s3_server import BUCKET, READER, REGION, S3Server, admin_client, new_address
 from tests.support.small_run import NAMES, tree, write_run
 from tests.support.tcp_proxy import TcpProxy, proxy_to

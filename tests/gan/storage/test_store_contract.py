@@ -95,6 +95,17 @@ def test_a_file_that_is_not_there_cannot_be_put(store: Store, source: Path) -> N
     assert keys(store) == []
 
 
+def test_an_object_is_copied_with_its_checksum(store: Store, source: Path) -> None:
+    store.put(KEY, source, sha256(b"content"))
+    for _ in range(2):
+        assert store.copy(KEY, "runs/b/one.png", sha256(b"content"))
+    store.delete(KEY)
+    assert store.read("runs/b/one.png") == b"content"
+    assert not store.copy(KEY, "runs/c/one.png", sha256(b"content"))
+    assert not store.copy("runs/b/one.png", "runs/c/one.png", sha256(b"other"))
+    assert keys(store) == ["runs/b/one.png"]
+
+
 def test_put_new_creates_once(store: Store) -> None:
     assert store.put_new(MANIFEST, b"first")
     assert not store.put_new(MANIFEST, b"second")

@@ -10,10 +10,11 @@ from gan.runs import checkpoint, layout
 from gan.runs.run_dir import RunDir
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
-from gan.sync.lease import hold
-from gan.sync.resume import fetch_run
+from gan.sync import resume
+from gan.sync.lease import Lease, hold
 from gan.sync.stored_run import StoredRun
 from gan.sync.uploader import uploading
+from tests.support.publishing import fetch_run, files_of, newest_version
 from tests.support.spooled_run import SpooledRun, grid, spooled
 
 
@@ -23,6 +24,12 @@ class ObservedStore(LocalStore):
     def __init__(self, root: Path) -> None:
         super().__init__(root)
         self.on_change: Callable[[str], None] = lambda key: None
+        self.lease: Lease | None = None  # of the machine that is lost; the next one sees the same
+
+    def fetch(self, folder: Path) -> None:
+        """Download the run as another machine does that has taken it over."""
+        assert self.lease is not None
+        resume.fetch_run(self.lease, folder)
 
     def put(self, key: str, path: Path, sha256: str) -> None:
         super().put(key, path, sha256)
@@ -43,8 +50,9 @@ def run(tmp_path: Path) -> SpooledRun:
     return SpooledRun(tmp_path / "a")
 
 
-def send(run: SpooledRun, store: Store) -> None:
+def send(run: SpooledRun, store: ObservedStore) -> None:
     with hold(StoredRun(store, "a")) as lease, uploading(run.dir.path, lease) as uploader:
+        store.lease = lease
         uploader.flush(30)
 
 
@@ -71,7 +79,7 @@ def test_at_every_moment_the_fetched_files_are_of_one_attempt(
 
     def lose_the_machine(key: str) -> None:
         folder = tmp_path / "elsewhere" / "a"
-        fetch_run(StoredRun(store, "a"), folder)
+        store.fetch(folder)
         if (folder / "checkpoints").exists():
             found.append(history(folder))
         shutil.rmtree(folder, ignore_errors=True)
@@ -88,7 +96,7 @@ def test_at_every_moment_the_fetched_files_are_of_one_attempt(
 
 
 def stored(store: Store) -> dict[str, bytes]:
-    return {info.key.removeprefix("runs/a/"): store.read(info.key) or b"" for info in store.list("runs/a/")}
+    return files_of(StoredRun(store, "a"))
 
 
 def test_a_run_that_is_sent_back_while_its_files_are_sent(
@@ -103,7 +111,7 @@ def test_a_run_that_is_sent_back_while_its_files_are_sent(
             snapshots(run, 30, 40, 50)
 
     def check(key: str) -> None:
-        fetch_run(StoredRun(store, "a"), tmp_path / "b" / "a")
+        store.fetch(tmp_path / "b" / "a")
         if (tmp_path / "b" / "a" / "checkpoints").exists():
             history(tmp_path / "b" / "a")
 
@@ -125,7 +133,7 @@ def test_a_later_step_of_an_earlier_attempt_is_not_fetched(
     snapshots(run, 10, 20)
     send(run, store)
     for name, content in old_files.items():  # as if they had not been deleted
-        store.put_new(f"runs/a/{name}", content)
+        store.put_new(newest_version(StoredRun(store, "a")).key(name), content)
     fetch_run(StoredRun(store, "a"), tmp_path / "b" / "a")
     assert history(tmp_path / "b" / "a") == ((0,), 20)
     assert spooled(tmp_path / "b" / "a") == spooled(run.dir.path)

@@ -10,9 +10,9 @@ from gan.errors import ChecksumError, StorageError
 from gan.files import atomic_write
 from gan.storage.address import open_store
 from gan.sync import cache
-from gan.sync.publish import publish
 from gan.sync.stored_run import StoredRun
 from tests.support.command import run_gan
+from tests.support.publishing import publish
 from tests.support.s3_server import S3Server, new_address
 from tests.support.small_run import CHECKPOINTS, FILES, tree, write_run
 from tests.support.tcp_proxy import TcpProxy, proxy_to

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from gan.errors import RunError, StorageError
+from gan.errors import RunError, StorageError, TakenOverError
 from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
 from gan.sync import lease
-from gan.sync.lease import Holder, Timing, hold, lease_key, live_holder
+from gan.sync.holder import Holder, lease_key, next_holder
+from gan.sync.lease import Timing, hold, live_holder
 from gan.sync.stored_run import StoredRun
 from tests.support.s3_server import S3Server, new_address
 from tests.support.tcp_proxy import proxy_to
@@ -49,7 +50,7 @@ def start_holder(store: Store) -> "subprocess.Popen[str]":
 
 def write_as(store: Store, **changes: object) -> Holder:
     """Write the lease of a holder on another machine."""
-    other = Holder.me("a").model_copy(update={"host": "elsewhere", "machine": "another", **changes})
+    other = next_holder("a").model_copy(update={"host": "elsewhere", **changes})
     found = store.read_versioned(lease_key("a"))
     assert store.replace(lease_key("a"), other.model_dump_json().encode(), found.version if found else None)
     return other
@@ -107,7 +108,7 @@ def test_a_holder_that_lost_its_lease_stops_and_does_not_take_it_back(store: Sto
         deadline = time.monotonic() + 10
         while not held.lost and time.monotonic() < deadline:
             time.sleep(0.05)
-        with pytest.raises(RunError, match="run a is being trained by process .* on elsewhere"):
+        with pytest.raises(TakenOverError, match="run a was taken over by process .* on elsewhere"):
             held.check()
     assert read(store) == other
 
@@ -136,14 +137,76 @@ def test_a_store_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> N
         hold(StoredRun(open_store(tmp_path / "disk" / "store"), "a")).__enter__()
 
 
-@pytest.mark.parametrize("content", [b"", b"{}", json.dumps({"version": 2}).encode(), b"\xff"])
+@pytest.mark.parametrize("content", [b"", b"{}", b"[]", json.dumps({"version": 2}).encode(), b"\xff", b"[" * 100_000])
 def test_a_damaged_lease_is_named(tmp_path: Path, content: bytes) -> None:
     store = open_store(tmp_path)
     store.put_new(lease_key("a"), content)
-    with pytest.raises(StorageError, match=r"leases/a\.json in .* is damaged, or of another version"):
+    with pytest.raises(StorageError, match=r"leases/a\.json in .* is damaged: "):
         hold(StoredRun(store, "a")).__enter__()
     with pytest.raises(StorageError, match=r"leases/a\.json in .* is damaged"):
         live_holder(StoredRun(store, "a"))
+
+
+def test_a_lease_of_a_later_version_is_refused_and_not_called_damaged(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.put_new(lease_key("a"), b'{"version": 3, "run_id": "a", "epoch": 7}')
+    with pytest.raises(
+        StorageError, match=r"leases/a\.json in .* has version 3, expected 2: another version of gan-train"
+    ):
+        hold(StoredRun(store, "a")).__enter__()
+
+
+OLD = {
+    "version": 1, "run_id": "a", "token": "f" * 32, "host": "elsewhere", "pid": 7, "since": "2026-11-01T00:00:00+00:00",
+    "machine": "a boot", "process_start": 3, "beats": 4, "released": False,
+}  # fmt: skip
+
+
+def test_a_lease_of_the_version_before_is_respected_and_then_taken(tmp_path: Path) -> None:
+    store = open_store(tmp_path)
+    store.put_new(lease_key("a"), json.dumps(OLD).encode())
+    assert live_holder(StoredRun(store, "a")) is not None
+    with hold(StoredRun(store, "a"), QUICK):
+        assert (read(store).version, read(store).number) == (2, 1)
+
+
+def test_holders_are_counted_and_each_has_keys_of_its_own(tmp_path: Path) -> None:
+    run = StoredRun(open_store(tmp_path), "a")
+    owned = []
+    for number in (1, 2, 3):
+        with hold(run, QUICK) as held:
+            assert held.own.number == number
+            owned.append(held.own.prefix)
+    assert len(set(owned)) == 3 and all(prefix.startswith("attempts/a/00000") for prefix in owned)
+
+
+def test_a_holder_stops_by_itself_while_it_cannot_renew(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    with hold(StoredRun(store, "a"), Timing(60, 60)) as held:
+        held.check()
+        later = lease._now() + 59
+        monkeypatch.setattr(lease, "_now", lambda: later)
+        with pytest.raises(StorageError, match="the lease of run a could not be renewed for 58 s"):
+            held.check()
+        with pytest.raises(StorageError, match="could not be renewed"):
+            held.commit("0" * 64)
+        held.confirm()
+        held.check()
+    assert read(store).committed is None
+
+
+def test_one_of_two_holders_commits(store: Store) -> None:
+    run = StoredRun(store, "a")
+    with hold(run, Timing(60, 60)) as first:
+        found = store.read_versioned(lease_key("a"))
+        assert found and store.replace(lease_key("a"), read(store).model_copy(update={"released": True})
+                                       .model_dump_json().encode(), found.version)  # fmt: skip
+        with hold(run, Timing(60, 60)) as second:
+            with pytest.raises(TakenOverError, match="taken over by process"):
+                first.commit("1" * 64)
+            second.commit("2" * 64)
+            assert second.committed and second.committed.sha256 == "2" * 64
+    with hold(run) as third:
+        assert third.committed == second.committed
 
 
 def test_a_local_store_has_leases_too(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from gan.storage.local import LocalStore
 from gan.sync.listing import list_runs, stored_name
-from gan.sync.publish import publish
 from gan.sync.stored_run import StoredRun
+from tests.support.publishing import publish
 from tests.support.sample_run import write_sample_run
 from tests.support.small_run import tree, write_run
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from gan.errors import CheckpointError, StorageError
-from gan.runs.manifest import Manifest
 from gan.storage.local import LocalStore
-from gan.sync.publish import publish, seal
+from gan.sync.publish import seal
 from gan.sync.stored_run import StoredRun
 from gan.sync.verification import verify
+from tests.support.publishing import publish
 from tests.support.small_run import NAMES, flip_bit, tree, write_run
 
 PUBLISHED = sorted([*NAMES, "manifest.json"])
@@ -22,8 +22,8 @@ PUBLISHER = """
 import sys
 from pathlib import Path
 from gan.storage.local import LocalStore
-from gan.sync.publish import publish
 from gan.sync.stored_run import StoredRun
+from tests.support.publishing import publish
 
 run_path, store, run_id = sys.argv[1:4]
 print("ready", flush=True)
@@ -38,8 +38,8 @@ MANY_PUBLISHERS = """
 import os, sys
 from pathlib import Path
 from gan.storage.local import LocalStore
-from gan.sync.publish import publish
 from gan.sync.stored_run import StoredRun
+from tests.support.publishing import publish_when_free
 
 run_path, store, run_id, num_processes = sys.argv[1:]
 reader, writer = os.pipe()
@@ -49,7 +49,7 @@ for _ in range(int(num_processes)):
     if child == 0:
         os.close(writer)
         os.read(reader, 1)
-        manifest = publish(Path(run_path), StoredRun(LocalStore(Path(store)), run_id))
+        manifest = publish_when_free(Path(run_path), StoredRun(LocalStore(Path(store)), run_id))
         sys.stdout.write(manifest.sha256 + "\\n")  # one write: the lines of two processes do not mix
         sys.exit()
     children.append(child)
@@ -87,11 +87,17 @@ def test_a_run_is_published_completely(run_path: Path, store: LocalStore) -> Non
     assert len(seen) == len(NAMES) and seen[-1] == (manifest.num_bytes, manifest.num_bytes)
 
 
-def test_publishing_again_changes_nothing(run_path: Path, store: LocalStore, tmp_path: Path) -> None:
+def files_in(*folders: Path) -> dict[Path, tuple[int, int]]:
+    paths = [path for folder in folders for path in folder.rglob("*")]
+    return {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in paths}
+
+
+def test_publishing_again_changes_nothing(run_path: Path, store: LocalStore) -> None:
     first = publish(run_path, StoredRun(store, "a"))
-    before = {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")}
+    before = files_in(run_path, store.root / "runs")
     assert publish(run_path, StoredRun(store, "a")) == first
-    assert {path: (path.stat().st_ino, path.stat().st_mtime_ns) for path in tmp_path.rglob("*")} == before
+    assert files_in(run_path, store.root / "runs") == before
+    assert [info.key for info in store.list("") if not info.key.startswith("runs/")] == ["leases/a.json"]
 
 
 def test_a_run_changed_since_it_was_published_is_refused(run_path: Path, store: LocalStore) -> None:
@@ -121,16 +127,15 @@ def test_another_run_under_a_published_id_is_refused(elsewhere: Path, store: Loc
     assert not (other / "manifest.json").exists()
 
 
-def test_a_publisher_whose_id_was_taken_by_other_content_raises(
+def test_the_files_that_hold_times_are_those_of_the_first_publisher(
     elsewhere: Path, store: LocalStore, tmp_path: Path
 ) -> None:
     other = write_run(tmp_path / "other")
-    flip_bit(other / "losses.npz")
-    winner = Manifest.of(other, "a").to_bytes()
-    with pytest.raises(StorageError, match=r"runs/a/ in .*other content:\n  losses\.npz: expected 11 bytes"):
-        publish(elsewhere, StoredRun(store, "a"), lambda *_: store.put_new("runs/a/manifest.json", winner))
-    assert store.read("runs/a/manifest.json") == winner
-    assert not (elsewhere / "manifest.json").exists()
+    (other / "report/index.html").write_text("<!doctype html><title>of the first</title>")
+    (other / "tensorboard/events.out.tfevents.1").rename(other / "tensorboard/events.out.tfevents.2")
+    first = publish(other, StoredRun(store, "a"))
+    assert publish(elsewhere, StoredRun(store, "a")) == first
+    assert tree(elsewhere) == tree(other) == published(store)
 
 
 def test_a_copy_of_a_published_run_is_published_and_sealed_under_its_own_name(
@@ -154,9 +159,10 @@ def test_a_second_store_gets_only_the_files_of_the_first(elsewhere: Path, store:
     publish(elsewhere, StoredRun(second, "a"))
     assert published(second) == published(store)
     flip_bit(elsewhere / "grids/step-001000.png")
+    third = LocalStore(tmp_path / "third")
     with pytest.raises(StorageError, match=r"grids/step-001000\.png: expected 8 bytes"):
-        publish(elsewhere, StoredRun(LocalStore(tmp_path / "third"), "a"))
-    assert not (tmp_path / "third").exists()
+        publish(elsewhere, StoredRun(third, "a"))
+    assert [info.key for info in third.list("")] == ["leases/a.json"]
 
 
 def test_a_half_published_run_is_completed(elsewhere: Path, store: LocalStore) -> None:
@@ -187,7 +193,8 @@ def test_killed_while_publishing_then_completed(elsewhere: Path, store: LocalSto
                 process.stdin.write(b"go on\n")
                 process.stdin.flush()
         process.kill()
-    assert sorted(published(store)) == NAMES[:num_files]
+    (attempt,) = StoredRun(store, "a").attempts().values()
+    assert (sorted(attempt), published(store)) == (NAMES[:num_files], {})
     assert sorted(tree(elsewhere)) == NAMES
     publish(elsewhere, StoredRun(store, "a"))
     assert published(store) == tree(elsewhere)
@@ -221,7 +228,8 @@ def test_a_full_disk_does_not_change_the_run_and_leaves_the_store_unfinished(
     ended = subprocess.run(command, capture_output=True, text=True, check=False)
     assert "step-002000.safetensors: cannot be written (File too large)" in ended.stderr
     assert tree(elsewhere) == before
-    assert sorted(published(store)) == NAMES[: NAMES.index("checkpoints/step-002000.safetensors")]
+    (attempt,) = StoredRun(store, "a").attempts().values()
+    assert (sorted(attempt), published(store)) == (NAMES[: NAMES.index("checkpoints/step-002000.safetensors")], {})
     publish(elsewhere, StoredRun(store, "a"))
     assert published(store) == tree(elsewhere)
 

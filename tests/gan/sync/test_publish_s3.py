@@ -12,9 +12,9 @@ from gan.runs.manifest import Manifest
 from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.sync.listing import list_runs
-from gan.sync.publish import publish
 from gan.sync.stored_run import StoredRun
 from gan.sync.verification import verify
+from tests.support.publishing import publish, publish_when_free
 from tests.support.s3_server import S3Server, new_address
 from tests.support.small_run import NAMES, tree, write_run
 from tests.support.tcp_proxy import proxy_to
@@ -35,9 +35,10 @@ def test_a_run_is_published_completely_and_once(s3: S3Server, run_path: Path) ->
     store = open_store(new_address())
     first = publish(run_path, StoredRun(store, "a"))
     assert stored(store) == tree(run_path) and len(stored(store)) == len(NAMES) + 1
-    written = {info.key: info.modified for info in store.list("")}
+    written = {info.key: info.modified for info in store.list("runs/")}
     assert publish(run_path, StoredRun(store, "a")) == first
-    assert {info.key: info.modified for info in store.list("")} == written
+    assert {info.key: info.modified for info in store.list("runs/")} == written
+    assert [info.key for info in store.list("") if info.key not in written] == ["leases/a.json"]
     assert verify(StoredRun(store, "a")).problems == []
     assert [(run.run_id, run.state) for run in list_runs(store)] == [("a", "published")]
 
@@ -49,7 +50,7 @@ def test_many_concurrent_publishers_leave_one_complete_run(s3: S3Server, run_pat
     def begin(_: int) -> Manifest:
         store = open_store(address)
         barrier.wait()
-        return publish(run_path, StoredRun(store, "a"))
+        return publish_when_free(run_path, StoredRun(store, "a"))
 
     with ThreadPoolExecutor(NUM_AT_ONCE) as threads:
         manifests = list(threads.map(begin, range(NUM_AT_ONCE)))
@@ -73,7 +74,8 @@ def test_a_run_is_completed_after_the_store_was_unreachable(
         proxy.requests.clear()
         publish(run_path, StoredRun(store, "a"))
         assert stored(store) == tree(run_path)
-        assert max(Counter(line for line in proxy.requests if line.startswith("PUT")).values()) == 1
+        puts = Counter(line for line in proxy.requests if line.startswith("PUT") and "/leases/" not in line)
+        assert max(puts.values()) == 1
 
 
 def test_pruned_files_are_deleted_before_the_manifest_is_put(s3: S3Server, run_path: Path) -> None:

@@ -20,13 +20,12 @@ from gan.storage.address import open_store
 from gan.storage.base import ObjectInfo, Store
 from gan.storage.local import LocalStore
 from gan.sync.lease import hold
-from gan.sync.publish import publish
-from gan.sync.resume import fetch_run
 from gan.sync.stored_run import StoredRun
 from gan.sync.uploader import uploading
 from gan.sync.verification import verify
 from tests.support.digits import mnist
 from tests.support.killing import differing
+from tests.support.publishing import fetch_run, newest_version, publish
 from tests.support.s3_server import S3Server, new_address
 from tests.support.small_run import tree
 from tests.support.spooled_run import CONFIG, SpooledRun, spooled
@@ -56,9 +55,11 @@ def sent(tmp_path: Path, store: Store) -> SpooledRun:
 
 def damage(store: Store, name: str) -> None:
     """Flip one bit of an object. The store itself does not notice."""
-    content = store.read(f"runs/a/{name}") or b""
-    store.delete(f"runs/a/{name}")
-    store.put_new(f"runs/a/{name}", bytes([content[0] ^ 1]) + content[1:])
+    run = StoredRun(store, "a")
+    key = (run if run.manifest() else newest_version(run)).key(name)
+    content = store.read(key) or b""
+    store.delete(key)
+    store.put_new(key, bytes([content[0] ^ 1]) + content[1:])
 
 
 def newest(run_path: Path) -> int:
@@ -204,7 +205,7 @@ def test_if_no_checkpoint_verifies_only_from_scratch_trains(tmp_path: Path, stor
 def test_a_missing_grid_is_drawn_again(
     tmp_path: Path, store: Store, sent: SpooledRun, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store.delete("runs/a/grids/step-000130.png")
+    newest_version(StoredRun(store, "a")).delete("grids/step-000130.png")
     fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert newest(tmp_path / "a") == 120
     assert "grids/step-000130.png" in caplog.text and "to draw it again" in caplog.text

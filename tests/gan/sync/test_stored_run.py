@@ -6,8 +6,8 @@ import pytest
 
 from gan.errors import RunError, StorageError
 from gan.storage.local import LocalStore
-from gan.sync.publish import publish
 from gan.sync.stored_run import StoredRun, check_id
+from tests.support.publishing import publish
 from tests.support.small_run import NAMES, write_run
 
 

@@ -17,11 +17,10 @@ from gan.sync import uploader as sync_uploader
 from gan.sync.lease import Lease, hold
 from gan.sync.stored_run import StoredRun
 from gan.sync.uploader import Backlog, Uploader, uploading
+from tests.support.publishing import files_of, newest_version
 from tests.support.s3_server import BUCKET, S3Server, new_address
 from tests.support.spooled_run import SpooledRun, spooled
 from tests.support.tcp_proxy import TcpProxy, proxy_to
-
-RUN = "runs/a/"
 
 
 @pytest.fixture
@@ -49,12 +48,13 @@ def sending(run: SpooledRun, store: Store) -> Iterator[Uploader]:
 
 def stored(store: Store) -> dict[str, bytes]:
     """Return all that the store has of run a."""
-    return {info.key.removeprefix(RUN): store.read(info.key) or b"" for info in store.list(RUN)}
+    return files_of(StoredRun(store, "a"))
 
 
 def puts(proxy: TcpProxy, store: Store) -> list[str]:
-    """Return the names of run a that were put, in order."""
-    start = f"PUT /{BUCKET}/{store.address.removeprefix(f's3://{BUCKET}/')}/{RUN}"
+    """Return the names of run a that its last holder has put, in order."""
+    prefix = newest_version(StoredRun(store, "a")).prefix
+    start = f"PUT /{BUCKET}/{store.address.removeprefix(f's3://{BUCKET}/')}/{prefix}"
     return [line.removeprefix(start) for line in proxy.requests if line.startswith(start)]
 
 
@@ -188,22 +188,17 @@ def test_a_checkpoint_that_is_damaged_on_the_disk_is_not_uploaded(
     assert {name for name in stored(store) if name.endswith(".safetensors")} == {"checkpoints/step-000020.safetensors"}
 
 
-def test_files_of_an_earlier_training_are_deleted_from_the_store(run: SpooledRun, store: Store) -> None:
-    store.put_new(f"{RUN}checkpoints/step-000900.safetensors", b"of a run that began from scratch since")
-    store.put_new(f"{RUN}report/index.html", b"not the uploader's")
+def test_what_an_earlier_holder_has_sent_is_copied_by_the_server(tmp_path: Path, store: Store, proxy: TcpProxy) -> None:
+    run = SpooledRun(tmp_path / "large", num_weights=250_000)  # 1 MB
     run.snapshot(10)
     with sending(run, store) as uploader:
         uploader.flush(10)
-    assert stored(store) == {**spooled(run.dir.path), "report/index.html": b"not the uploader's"}
-
-
-def test_a_second_uploader_sends_no_file_again(run: SpooledRun, store: Store, proxy: TcpProxy) -> None:
-    run.snapshot(10)
-    for _ in range(2):
-        proxy.requests.clear()
-        with sending(run, store) as uploader:
-            uploader.flush(10)
-    assert puts(proxy, store) == []
+    first, before = newest_version(StoredRun(store, "a")), proxy.bytes_sent
+    with sending(run, store) as uploader:
+        uploader.flush(10)
+    assert stored(store) == spooled(run.dir.path)
+    assert proxy.bytes_sent - before < 100_000
+    assert {info.key for info in first.files()} == set(stored(store))  # nobody but its writer changes it
 
 
 def test_the_requests_of_a_snapshot(run: SpooledRun, store: Store, proxy: TcpProxy) -> None:

@@ -129,7 +129,8 @@ def last_holder(run: StoredRun, within: timedelta) -> Holder | None:
 def locked_as(token: str) -> Iterator[None]:
     """Show the processes of this machine, for the length of the block, that the holder with this token lives.
 
-    Where no file can be locked, they wait until the lease expires.
+    The file stays until `forget`, so that they see that the holder has ended. Where no file can be locked, they wait
+    until the lease expires.
     """
     path = _lock_path(token)
     try:
@@ -142,12 +143,11 @@ def locked_as(token: str) -> Iterator[None]:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
-        path.unlink(missing_ok=True)
         os.close(handle)
 
 
 def forget(token: str) -> None:
-    """Remove the file of a holder of this machine that was killed."""
+    """Remove the file of a holder of this machine, once the lease is released or another's."""
     with suppress(OSError):
         _lock_path(token).unlink(missing_ok=True)
 

@@ -176,6 +176,8 @@ class Lease:
         self._done.set()
         thread.join(RELEASE_SECONDS)
         self._locked.close()
+        if self._me.released or self.lost:
+            forget(self._me.token)  # else it shows the next process of this machine that this one has ended
 
     def _may_take(self, found: FoundLease) -> bool:
         if found.holder.released:
@@ -188,10 +190,13 @@ class Lease:
     def _take(self, found: FoundLease | None) -> bool:
         me = next_holder(self.run.run_id, found.holder if found else None)
         with ExitStack() as undo:
-            undo.enter_context(locked_as(me.token))
+            undo.callback(forget, me.token)
+            held = undo.enter_context(ExitStack())
+            held.enter_context(locked_as(me.token))
             if not self._replace(me, found.version if found else None):
                 return False
-            self._locked = undo.pop_all()
+            self._locked = held.pop_all()
+            undo.pop_all()
         if found:
             forget(found.holder.token)
         return True

@@ -2,6 +2,7 @@
 
 import hashlib
 import random
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -223,14 +224,16 @@ def test_a_byte_flipped_on_the_servers_disk_is_found_and_named(
 
 
 def flip_on_disk(s3: S3Server, needle: bytes) -> bool:
-    """Turn one bit over in the file of a server that has these bytes."""
+    """Turn one bit over wherever a file of a server has these bytes; an object that was deleted may have them, too."""
+    found = False
     for path in s3.data_dir.rglob("*"):
-        if path.is_file() and (at := path.read_bytes().find(needle)) >= 0:
+        content = path.read_bytes() if path.is_file() else b""
+        for at in [match.start() for match in re.finditer(re.escape(needle), content)]:
+            found = True
             with path.open("r+b") as file:
                 file.seek(at)
                 file.write(bytes([needle[0] ^ 1]))
-            return True
-    return False
+    return found
 
 
 def test_many_pages_are_listed(store: S3Store) -> None:

@@ -131,6 +131,21 @@ def test_a_lease_is_still_held_after_the_store_was_unreachable(
             held.check()
 
 
+def test_a_lease_that_could_not_be_released_is_taken_at_once_on_the_same_machine(
+    seaweedfs: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with proxy_to(seaweedfs.port) as proxy:
+        seaweedfs.use(monkeypatch, proxy.url)
+        run = StoredRun(open_store(new_address()), "a")
+        monkeypatch.setattr(lease, "RELEASE_SECONDS", 0.1)
+        with hold(run, Timing(20, 60)):
+            proxy.refuse()
+        proxy.accept()
+        began = time.monotonic()
+        with hold(run, Timing(20, 60)):
+            assert time.monotonic() - began < 5
+
+
 def test_a_store_that_cannot_be_written_is_an_error_at_once(tmp_path: Path) -> None:
     (tmp_path / "disk").touch()
     with pytest.raises(StorageError, match=r"leases/a\.json cannot be"):

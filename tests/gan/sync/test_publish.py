@@ -16,7 +16,7 @@ from tests.support.publishing import publish
 from tests.support.small_run import NAMES, flip_bit, tree, write_run
 
 PUBLISHED = sorted([*NAMES, "manifest.json"])
-NUM_AT_ONCE = 20
+NUM_AT_ONCE = 6
 # Says that it is ready, then publishes; with argv[4] it waits for a line after each file.
 PUBLISHER = """
 import sys

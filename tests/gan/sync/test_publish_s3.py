@@ -19,7 +19,7 @@ from tests.support.s3_server import S3Server, new_address
 from tests.support.small_run import NAMES, tree, write_run
 from tests.support.tcp_proxy import proxy_to
 
-NUM_AT_ONCE = 20
+NUM_AT_ONCE = 6
 
 
 @pytest.fixture

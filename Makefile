@@ -8,7 +8,7 @@ COMMIT  = $(shell git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev
 COMPOSE = GAN_GIT_COMMIT=$(COMMIT) docker compose -f docker-compose.yml $(if $(GPU),-f docker-compose.gpu.yml)
 COMPILE = uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
-.PHONY: help setup train test test-kill e2e bench lint format lock build up down credentials backup restore clean
+.PHONY: help setup train test test-prefect test-kill e2e bench lint format lock build up down credentials backup restore clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -32,6 +32,9 @@ train: setup     ## train on MNIST and publish into ./store; options by ARGS="--
 
 test: setup      ## run the tests that this machine can run, but for the long ones
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15 $(ARGS)
+
+test-prefect: setup ## run the tests that start Prefect's server or a worker
+	@$(BIN)/pytest -m prefect --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15 $(ARGS)
 
 test-kill: setup ## kill training 52 times at random moments and compare every byte
 	@$(BIN)/pytest -m kill --numprocesses 2 -rP $(ARGS)

@@ -40,7 +40,8 @@ def _needs() -> dict[str, tuple[bool, str]]:
 
 
 ROOT = Path(__file__).parents[1]
-LONG = {"kill": "make test-kill", "e2e": "make e2e"}  # marker -> what runs it
+# Marker -> what runs it. The first marker of a test counts.
+LONG = {"kill": "make test-kill", "e2e": "make e2e", "prefect": "make test-prefect"}
 left_out: dict[str, int] = {}
 
 
@@ -72,11 +73,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             for marker, (able, missing) in needs.items()
             if item.get_closest_marker(marker) and not able
         ]
-        reasons += [
-            f"{marker} tests: run them with `{command}`"
-            for marker, command in LONG.items()
-            if item.get_closest_marker(marker) and marker not in config.option.markexpr
-        ]
+        long = next((marker for marker in LONG if item.get_closest_marker(marker)), None)
+        if long and long not in config.option.markexpr:
+            reasons.append(f"{long} tests: run them with `{LONG[long]}`")
         if item.get_closest_marker("long") and not config.option.long:
             reasons.append("long tests: run them with `make e2e ARGS=--long`")
         if reasons:

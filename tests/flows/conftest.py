@@ -17,6 +17,12 @@ from tests.support.s3_server import s3 as s3
 from tests.support.s3_server import seaweedfs as seaweedfs
 
 
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark the tests that need a server of Prefect. Those that start one themselves have the marker in their file."""
+    if "api" in getattr(item, "fixturenames", ()):
+        item.add_marker(pytest.mark.prefect)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def home() -> Iterator[Path]:
     """Return Prefect's home, and clear it in the end."""

@@ -87,6 +87,7 @@ def test_a_dry_run_prints_the_config_and_writes_nothing(tmp_path: Path, api: str
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.prefect
 def test_a_killed_run_resumes_and_equals_one_never_killed(tmp_path: Path, data_dir: Path) -> None:
     killed = start(tmp_path, data_dir)
     wait_for(killed, "step 10/60")

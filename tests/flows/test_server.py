@@ -56,6 +56,7 @@ def server_of(command: Command) -> int:
     return server
 
 
+@pytest.mark.prefect
 def test_the_server_ends_with_a_killed_command_but_not_with_its_process_group(tmp_path: Path) -> None:
     command = start(tmp_path)
     wait_for_port(command)
@@ -65,6 +66,7 @@ def test_the_server_ends_with_a_killed_command_but_not_with_its_process_group(tm
     assert command.wait_until_all_are_gone() == []
 
 
+@pytest.mark.prefect
 def test_a_request_waits_for_a_restart_and_an_interrupt_ends_the_server(tmp_path: Path) -> None:
     command = start(tmp_path)
     port = wait_for_port(command)
@@ -82,6 +84,7 @@ def test_a_request_waits_for_a_restart_and_an_interrupt_ends_the_server(tmp_path
     assert command.wait_until_all_are_gone() == []
 
 
+@pytest.mark.prefect
 def test_two_commands_share_a_new_home_and_a_failed_command_ends_its_server(tmp_path: Path) -> None:
     home = str(tmp_path / "home")
     app = stub_server.MIGRATING_APP

@@ -116,6 +116,7 @@ def says(log: Path, text: str) -> bool:
     return text in log.read_text()
 
 
+@pytest.mark.prefect
 def test_the_run_saves_and_the_worker_ends_with_its_parent(tmp_path: Path) -> None:
     """After the end of a terminal, and after SIGKILL."""
     codes = {signal.SIGHUP: 0, signal.SIGKILL: -9}

@@ -14,7 +14,7 @@ from flows.recovery import is_cancelling, put_back, put_back_later
 from flows.run_form import RunForm
 from flows.settings import Settings
 from flows.tasks import (
-    PASSING,
+    OUTAGES,
     Stopped,
     check_ours,
     check_run,
@@ -97,8 +97,8 @@ def _train(config: TrainConfig, settings: Settings, lease: Lease | None) -> str 
 
 
 def _failed(error: GanError) -> State[Any]:
-    """Return the state of a run that has failed. Under a worker, an error that may pass puts it back into the queue."""
-    if deployment.id is not None and isinstance(error, PASSING):
+    """Return the state of a run that has failed. Under a worker, an outage puts it back into the queue."""
+    if deployment.id is not None and isinstance(error, OUTAGES):
         put_back_later(str(error))
     return Failed(message=str(error), data=error)
 

@@ -60,7 +60,7 @@ FLUSH_SECONDS = 60.0  # at the end of a training; publish_run then sends what is
 FLUSH_STOPPED_SECONDS = 5.0  # after a signal, because a process manager kills soon after it
 
 UNHEALTHY = (TrainingDivergedError, TrainingCollapsedError)
-PASSING = (DownloadError, StorageError)  # the network, a store or a disk may work again later
+OUTAGES = (DownloadError, StorageError)  # of a network, a store or a disk, which may work again later
 PERMANENT = (DataError, ConfigMismatchError, DeviceError, RunError, CheckpointError, *UNHEALTHY)
 
 Given = ParamSpec("Given")
@@ -135,7 +135,7 @@ def hold_run(settings: Settings, held: ExitStack) -> Lease | None:
     """Keep other processes out of the run until `held` is closed. For a bucket, take and return its lease."""
     with ExitStack() as stack:
         lease = stack.enter_context(hold(_stored_run(settings))) if settings.is_remote else None
-        stack.enter_context(RunDir(settings.run_path).kept())
+        stack.enter_context(RunDir(settings.run_path).held())
         held.push(stack.pop_all())
     return lease
 
@@ -188,7 +188,7 @@ def _opened(
         resume=True,
         from_scratch=from_scratch,
         default_seed=settings.default_seed,
-        is_kept=True,
+        is_held=True,
     ) as run:
         if lease is None:
             yield run, None

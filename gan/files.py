@@ -262,7 +262,7 @@ def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
         BlockingIOError: another process holds the lock, and `wait` is False.
         OSError: there is no such folder, or its file system cannot lock folders.
     """
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # to open a pipe would wait for ever
     try:
         _lock(handle, folder, wait)
         yield

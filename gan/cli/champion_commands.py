@@ -88,7 +88,7 @@ def promote(run: str, force: bool, reason: str | None, data_dir: Path, as_json: 
     from gan.runs.manifest import check_run_id
     from gan.runs.provenance import check_trained_on
     from gan.storage.address import open_store
-    from gan.sync.lease import kept
+    from gan.sync.lease import hold_published
     from gan.sync.stored_run import StoredRun
 
     check_run_id(found["run_id"])
@@ -99,7 +99,7 @@ def promote(run: str, force: bool, reason: str | None, data_dir: Path, as_json: 
     data = load_dataset(data_dir, hint=MNIST_ONLY)
     check_trained_on(data.sha256, stored.read(layout.PROVENANCE), run)
     evaluator = Evaluator(data, choose_device("auto").kind)
-    with kept(stored):
+    with hold_published(stored):
         challenger = measure(stored, evaluator)
         compare_with = comparer(store, challenger, evaluator)
         decision = decide(store, challenger, compare_with, me(), force=force, reason=reason)

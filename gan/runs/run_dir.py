@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from gan.config import RunConfig
 from gan.errors import RunError
 from gan.evaluation.results import QuickEvaluation
-from gan.files import atomic_write, locked
+from gan.files import atomic_write, locked, make_folder
 from gan.health import HealthEvent
 from gan.runs import layout
 from gan.runs.config_file import config_bytes, faults_in, parse_config
@@ -138,14 +138,18 @@ class RunDir:
         return best_of(measured)
 
     @contextmanager
-    def kept(self) -> Iterator[None]:
-        """Make the directory where there is none, and lock it as `locked` does. An empty one is removed at the end."""
+    def held(self) -> Iterator[None]:
+        """Make the directory where there is none, and lock it as `locked` does. An empty one is removed at the end.
+
+        Raises:
+            RunError: another process trains the run, or the path cannot be a run's directory.
+        """
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         with ExitStack() as stack:
             for folder in reversed(made):
                 stack.callback(_remove_empty, folder)
             try:
-                self.path.mkdir(parents=True, exist_ok=True)
+                make_folder(self.path)
                 stack.enter_context(self.locked())
             except OSError as error:
                 raise RunError(

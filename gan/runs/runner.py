@@ -3,7 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from gan.data.dataset import Dataset
 from gan.device import Device, choose_device, choose_num_threads, choose_precision, cuda_fault, hardware_name
 from gan.engine.state import NUM_FIXED, TrainState, read_health, read_losses
 from gan.errors import ConfigMismatchError, DeviceError, RunError, TrainingDivergedError
-from gan.files import atomic_write, fsync_dir, is_temporary, make_folder, remove_temporary, storage_error
+from gan.files import atomic_write, fsync_dir, is_temporary, remove_temporary, storage_error
 from gan.health import Health, HealthEvent
 from gan.images import grid_png
 from gan.recipes.resolve import resolve
@@ -207,11 +207,11 @@ def open_run(
     resume: bool = False,
     from_scratch: bool = False,
     default_seed: int = 0,
-    is_kept: bool = False,
+    is_held: bool = False,
 ) -> Iterator[Run]:
     """Open a run for training, and keep other processes out of it for the length of the block.
 
-    With `is_kept`, the caller does that, by `RunDir.kept`.
+    With `is_held`, the caller does that, by `RunDir.held`.
 
     A new run that cannot be opened leaves nothing behind.
 
@@ -227,16 +227,9 @@ def open_run(
     """
     run_dir = RunDir(path)
     with ExitStack() as stack, ExitStack() as undo:
-        try:
-            _undo_folders(path, undo)
-            _prepare(run_dir, resume or from_scratch)
-            if not is_kept:
-                stack.enter_context(run_dir.locked())
-        except OSError as error:
-            raise RunError(
-                f"{path} cannot hold a run: {error.filename}: {error.strerror}. "
-                "Check the path, its permissions and its mount."
-            ) from error
+        if not is_held:
+            stack.enter_context(run_dir.held())
+        _prepare(run_dir, resume or from_scratch)
         _remove_temporary_files(path)
         if run_dir.config_path.exists():
             config = run_dir.read_config()
@@ -254,17 +247,6 @@ def open_run(
         run = Run(run_dir, config, device, data)
         undo.pop_all()  # from here on, all stays
         yield run
-
-
-def _undo_folders(path: Path, undo: ExitStack) -> None:
-    """Let `undo` remove the folders that are not there yet, the innermost first."""
-    for folder in reversed([folder for folder in (path, *path.parents) if not folder.exists()]):
-        undo.callback(_remove_empty, folder)
-
-
-def _remove_empty(folder: Path) -> None:
-    with suppress(OSError):  # it was not made, or another process uses it
-        folder.rmdir()
 
 
 def _device_of(config: RunConfig, path: Path) -> Device:
@@ -286,17 +268,15 @@ def resolve_here(asked: TrainConfig, default_seed: int = 0) -> tuple[RunConfig, 
 
 
 def _prepare(run_dir: RunDir, existing: bool) -> None:
-    """Make a run's directory. Raise RunError where one exists, unless it is a run's and `existing` allows that."""
+    """Raise RunError where a directory has files, unless they are a run's and `existing` allows that."""
     path = run_dir.path
-    make_folder(path.parent)  # so that NEW/.. is found to be the folder that it is
     # A killed process may have left only temporary files, before it wrote a config.
-    if path.exists() and not all(is_temporary(file.name) for file in path.iterdir()):
+    if not all(is_temporary(file.name) for file in path.iterdir()):
         if not existing:
             raise RunError(f"{path} exists already. Use --resume to continue it, or choose another directory.")
         run_dir.read_config()  # raises where the folder is not a run's
     else:
         check_new_run_id(path.resolve().name)
-    make_folder(path)
     for folder in (path, path.parent):  # a killed process may have made them
         fsync_dir(folder)
 

@@ -264,8 +264,8 @@ def hold(run: StoredRun, timing: Timing = DEFAULT_TIMING) -> Iterator[Lease]:
 
 
 @contextmanager
-def kept(run: StoredRun) -> Iterator[None]:
-    """Keep other processes out of a run that is in a store: by its directory's lock, or by the lease.
+def hold_published(run: StoredRun) -> Iterator[None]:
+    """Keep other processes out of a published run: by the lock of its directory, or in a bucket by its lease.
 
     Raises:
         RunError: another process holds it.

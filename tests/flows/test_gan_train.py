@@ -1,12 +1,10 @@
 """Does the flow run each task once, retry after a temporary error, and end in the right state?"""
 
 import os
-import shutil
 import signal
 import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 from uuid import UUID
 
@@ -21,10 +19,7 @@ from prefect.client.schemas.filters import (
     LogFilterFlowRunId,
 )
 from prefect.client.schemas.objects import Artifact, State
-from prefect.client.schemas.sorting import FlowRunSort
-from prefect.exceptions import Abort
 
-from flows.gan_train import gan_train
 from flows.settings import Settings
 from flows.tasks import Stopped, download_mnist, is_transient, publish_run
 from gan.config import TrainConfig
@@ -34,64 +29,22 @@ from gan.errors import (
     ChecksumError,
     ConfigMismatchError,
     DownloadError,
-    RunError,
     StorageError,
-    TakenOverError,
     TrainingCollapsedError,
     TrainingDivergedError,
 )
 from gan.registry.prune import plan
-from gan.report.page import render
 from gan.runs.run_dir import RunDir
 from gan.runs.runner import open_run
 from gan.storage.local import LocalStore
-from gan.sync.publish import seal
 from gan.sync.stored_run import StoredRun
 from gan.sync.verification import verify
 from tests.support.digits import write_mnist
+from tests.support.flow_run import CONFIG, run
 from tests.support.killing import differing
 from tests.support.mirror_server import MirrorServer, status
 
 pytestmark = pytest.mark.usefixtures("api")
-CONFIG = TrainConfig(num_steps=20, snapshot_steps=10, batch_size=32, num_threads=1)
-
-
-@pytest.fixture
-def environment(tmp_path: Path, data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Set the environment of a run, and return the store."""
-    monkeypatch.setenv("GAN_STORE", str(tmp_path / "store"))
-    monkeypatch.setenv("GAN_DATA_DIR", str(data_dir))
-    monkeypatch.setenv("GAN_NO_PINNED_HASH", "1")
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def run_path(environment: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Name the run, and return its directory."""
-    monkeypatch.setenv("GAN_RUN_ID", "mine")
-    return environment / "runs" / "mine"
-
-
-@pytest.fixture(scope="module")
-def published(tmp_path_factory: pytest.TempPathFactory, data_dir: Path) -> Path:
-    """Make a finished run, once, and return its directory."""
-    path = tmp_path_factory.mktemp("published") / "mine"
-    with open_run(path, CONFIG, load_dataset(data_dir, pinned=False)) as made:
-        list(made.train())
-    render(RunDir(path))
-    seal(path, "mine")
-    return path
-
-
-@pytest.fixture
-def finished(run_path: Path, published: Path) -> Path:
-    """Copy the finished run to the place where the flow will find it."""
-    return Path(shutil.copytree(published, run_path))
-
-
-def run(config: TrainConfig = CONFIG) -> State[Any]:
-    state: State[Any] = gan_train(config, return_state=True)
-    return state
 
 
 def test_a_published_run_is_not_pruned_while_it_is_measured(
@@ -249,76 +202,6 @@ def test_a_run_that_cannot_be_published_stays_complete_and_the_error_says_what_t
     assert how.startswith(f"The run is complete in {finished}; publish it with: gan-train --run-id mine --store ")
     (finished / "stray").unlink()
     assert run(TrainConfig()).is_completed()
-
-
-def taken_over(*_: object) -> str:
-    raise TakenOverError("run mine was taken over by process 7 on elsewhere")
-
-
-def test_the_flow_run_of_a_command_whose_run_was_taken_over_is_cancelled(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("flows.gan_train.publish_run", taken_over)
-    state = run(TrainConfig())
-    assert state.is_cancelled() and state.message == "run mine was taken over by process 7 on elsewhere"
-
-
-def test_the_flow_run_of_a_deployment_whose_run_was_taken_over_gets_no_state(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    deploy(monkeypatch)
-    monkeypatch.setattr("flows.gan_train.publish_run", taken_over)
-    assert states_of_ended_run() == ["Pending", "Running"]
-
-
-@pytest.mark.parametrize("ends", [RunError("no"), StorageError("no"), KeyboardInterrupt(), None])
-def test_a_process_whose_lease_has_expired_does_not_say_how_the_run_ended(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, ends: BaseException | None
-) -> None:
-    def end(*_: object) -> None:
-        if ends:
-            raise ends
-
-    deploy(monkeypatch)
-    monkeypatch.setattr("flows.gan_train.hold_run", lambda *_: Expired())
-    monkeypatch.setattr("flows.gan_train.train_gan", lambda *_, **__: SimpleNamespace(result=lambda: None))
-    monkeypatch.setattr("flows.gan_train.publish_run", end)
-    assert states_of_ended_run() == ["Pending", "Running"]
-
-
-class Expired:
-    """A lease that could not be renewed, in a store that does not answer."""
-
-    def check(self) -> None:
-        raise StorageError("the lease of run mine could not be renewed for 58 s")
-
-    confirm = check
-
-
-def test_a_store_that_fails_puts_the_run_of_a_deployment_back_for_a_while(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def away(*_: object) -> None:
-        raise StorageError("s3://gan does not answer.")
-
-    deploy(monkeypatch)
-    monkeypatch.setattr("flows.gan_train.publish_run", away)
-    assert states_of_ended_run() == ["Pending", "Running", "AwaitingRetry"]
-
-
-def deploy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the flow believe that a worker runs it."""
-    for module in ("flows.gan_train", "flows.tasks"):
-        monkeypatch.setattr(f"{module}.deployment", SimpleNamespace(id="a deployment"))
-
-
-def states_of_ended_run() -> list[str]:
-    """Run the flow, which ends its process, and return the states of its flow run."""
-    with pytest.raises(Abort):
-        run(TrainConfig())
-    with get_client(sync_client=True) as client:
-        (newest,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)
-        return [state.name or "" for state in client.read_flow_run_states(newest.id)]
 
 
 def test_a_switch_that_is_not_1_or_0_fails_the_run_in_one_sentence(

@@ -19,7 +19,7 @@ from benchmarks.timing import Precision
 from gan.config import RecipeName, TrainConfig
 from gan.data.dataset import Dataset, load_dataset
 from gan.health import HealthEvent, stuck_steps
-from gan.runs.runner import open_run
+from gan.training.runner import open_run
 
 IN_TIME_STEPS = 2000
 

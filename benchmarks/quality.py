@@ -17,7 +17,7 @@ from gan.data.dataset import Dataset, load_dataset
 from gan.evaluation.evaluator import NUM_SAMPLES, Evaluator
 from gan.evaluation.results import Evaluation
 from gan.recipes.draw import draw
-from gan.runs.runner import open_run
+from gan.training.runner import open_run
 
 SEED = 0  # of the samples, the same as in `gan evaluate`
 VARIANTS: dict[str, dict[str, Any]] = {

@@ -24,7 +24,7 @@ from prefect.runtime import flow_run as this_flow_run
 from flows.prefect_compat import create_artifact
 from gan.registry.promotion import Decision
 from gan.runs.run_dir import RunDir, SnapshotMetrics
-from gan.runs.runner import Run
+from gan.training.runner import Run
 
 UPDATE_SECONDS = 2.0
 LAST_UPDATE_SECONDS = 5.0

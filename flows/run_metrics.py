@@ -10,8 +10,8 @@ from typing import Any
 
 from flows.worker_metrics import FOLDER
 from gan.runs import layout
-from gan.runs.runner import Run
 from gan.sync.uploader import Backlog, Uploader
+from gan.training.runner import Run
 
 UPDATE_SECONDS = 2.0
 

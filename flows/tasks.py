@@ -45,7 +45,6 @@ from gan.report import page as report
 from gan.runs import layout
 from gan.runs.provenance import check_is_of_mnist
 from gan.runs.run_dir import RunDir
-from gan.runs.runner import Run, open_run
 from gan.storage.address import link_to, open_store
 from gan.storage.local import LocalStore
 from gan.storage.unexpected import unexpected
@@ -55,6 +54,7 @@ from gan.sync.publish import publish, seal
 from gan.sync.resume import fetch_run
 from gan.sync.stored_run import StoredRun, check_id
 from gan.sync.uploader import Uploader, uploading
+from gan.training.runner import Run, open_run
 
 FLUSH_SECONDS = 60.0  # at the end of a training; publish_run then sends what is still missing
 FLUSH_STOPPED_SECONDS = 5.0  # after a signal, because a process manager kills soon after it

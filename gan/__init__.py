@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from gan.evaluation.results import Evaluation
     from gan.recipes.draw import draw
     from gan.recipes.resolve import resolve
-    from gan.runs.runner import Run, open_run
     from gan.runs.sampling import load_sampler
     from gan.storage.address import open_store
     from gan.training.loop import Snapshot, train
+    from gan.training.runner import Run, open_run
 
 __version__ = "0.1.0"
 
@@ -52,7 +52,7 @@ _MODULES = {
     "Evaluation": "gan.evaluation.results",
     "Evaluator": "gan.evaluation.evaluator",
     "GanError": "gan.errors",
-    "Run": "gan.runs.runner",
+    "Run": "gan.training.runner",
     "RunConfig": "gan.config",
     "Snapshot": "gan.training.loop",
     "TrainConfig": "gan.config",
@@ -61,7 +61,7 @@ _MODULES = {
     "draw": "gan.recipes.draw",
     "load_dataset": "gan.data.dataset",
     "load_sampler": "gan.runs.sampling",
-    "open_run": "gan.runs.runner",
+    "open_run": "gan.training.runner",
     "open_store": "gan.storage.address",
     "resolve": "gan.recipes.resolve",
     "train": "gan.training.loop",

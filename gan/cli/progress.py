@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from gan.runs.runner import Run
+from gan.training.runner import Run
 
 REFRESH_SECONDS = 0.5
 

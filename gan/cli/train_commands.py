@@ -77,8 +77,8 @@ def train(
     from gan.report import page as report
     from gan.runs.manifest import check_new_run_id
     from gan.runs.provenance import check_is_of_mnist
-    from gan.runs.runner import open_run, resolve_here
     from gan.sync.publish import seal
+    from gan.training.runner import open_run, resolve_here
 
     if dry_run:
         click.echo(resolve_here(config)[0].model_dump_json(indent=2))

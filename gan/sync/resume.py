@@ -17,13 +17,13 @@ from gan.runs.checkpoint import Position
 from gan.runs.config_file import parse_config
 from gan.runs.run_dir import RunDir
 from gan.runs.tensorboard import EventLog
-from gan.runs.writer import GRID_PIXELS, describe, losses_npz
 from gan.storage.base import check_key
 from gan.sync.fetch import download, fetch_published
 from gan.sync.lease import Lease
 from gan.sync.publish import complete, is_decided
 from gan.sync.stored_run import StoredRun
 from gan.sync.uploader import stored_position
+from gan.training.writer import GRID_PIXELS, describe, losses_npz
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ import pytest
 
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
-from gan.runs.runner import open_run
+from gan.training.runner import open_run
 from tests.support.digits import write_mnist
 from tests.support.killing import differing, kill_until_done
 

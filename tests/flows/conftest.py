@@ -12,8 +12,8 @@ from flows import server
 from gan.data.dataset import load_dataset
 from gan.report.page import render
 from gan.runs.run_dir import RunDir
-from gan.runs.runner import open_run
 from gan.sync.publish import seal
+from gan.training.runner import open_run
 from tests.support.deployment import deploy
 from tests.support.digits import write_mnist
 from tests.support.flow_run import CONFIG

@@ -15,8 +15,8 @@ from flows import artifacts as progress
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
 from gan.registry.promotion import promote
-from gan.runs.runner import open_run
 from gan.storage.local import LocalStore
+from gan.training.runner import open_run
 from tests.support.challengers import by_figures, challenger_at
 from tests.support.sample_run import write_sample_run
 

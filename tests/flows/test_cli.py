@@ -19,7 +19,7 @@ from flows import cli
 from gan.config import RunConfig, TrainConfig
 from gan.data.dataset import load_dataset
 from gan.recipes.resolve import resolve
-from gan.runs.runner import open_run
+from gan.training.runner import open_run
 from tests.support.digits import write_mnist
 from tests.support.flow_command import run_gan_train
 from tests.support.killing import Command, differing

@@ -35,10 +35,10 @@ from gan.errors import (
 )
 from gan.registry.prune import plan
 from gan.runs.run_dir import RunDir
-from gan.runs.runner import open_run
 from gan.storage.local import LocalStore
 from gan.sync.stored_run import StoredRun
 from gan.sync.verification import verify
+from gan.training.runner import open_run
 from tests.support.digits import write_mnist
 from tests.support.flow_run import CONFIG, run
 from tests.support.killing import differing

@@ -14,11 +14,11 @@ from flows.tasks import publish_run
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
 from gan.errors import StorageError
-from gan.runs.runner import open_run
 from gan.storage.address import open_store
 from gan.sync.lease import hold
 from gan.sync.stored_run import StoredRun
 from gan.sync.verification import verify
+from gan.training.runner import open_run
 from tests.support.killing import Command, differing
 from tests.support.publishing import files_of
 from tests.support.s3_server import S3Server, new_address

@@ -25,7 +25,7 @@ from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
 from gan.errors import SettingError
 from gan.runs.run_dir import RunDir
-from gan.runs.runner import open_run
+from gan.training.runner import open_run
 from tests.support.answers import HEALTHY, LOCKED, server
 from tests.support.killing import Command, differing
 

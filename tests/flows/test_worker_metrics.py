@@ -16,7 +16,7 @@ from flows.worker_metrics import FOLDER, HELP, metrics_server
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
 from gan.errors import SettingError
-from gan.runs.runner import open_run
+from gan.training.runner import open_run
 from tests.support.s3_server import free_ports
 
 CONFIG = TrainConfig(num_steps=2, snapshot_steps=1, num_threads=1, batch_size=32)

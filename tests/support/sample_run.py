@@ -14,7 +14,7 @@ from gan.recipes.mlp_networks import MlpGenerator
 from gan.runs import checkpoint
 from gan.runs.provenance import Provenance
 from gan.runs.run_dir import RunDir, SnapshotMetrics
-from gan.runs.writer import losses_npz
+from gan.training.writer import losses_npz
 from tests.support.configs import run_config
 from tests.support.digits import digits
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from gan.config import TrainConfig
-from gan.runs.runner import Run, open_run
+from gan.training.runner import Run, open_run
 from tests.support.digits import mnist
 
 CONFIG = TrainConfig(num_steps=40, snapshot_steps=10, num_threads=1)

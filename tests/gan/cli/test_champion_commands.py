@@ -21,10 +21,10 @@ from gan.registry.promotion import Challenger, Decision, measure, promote
 from gan.registry.prune import plan, prune
 from gan.runs.provenance import check_trained_on
 from gan.runs.run_dir import RunDir
-from gan.runs.runner import open_run
 from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.sync.stored_run import StoredRun
+from gan.training.runner import open_run
 from tests.support import digits
 from tests.support.challengers import NOTHING_SEEN, by_figures, evaluation
 from tests.support.command import run_gan

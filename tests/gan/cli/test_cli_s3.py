@@ -9,9 +9,9 @@ import pytest
 
 from gan.config import TrainConfig
 from gan.report.page import render
-from gan.runs.runner import open_run
 from gan.storage.address import open_store
 from gan.sync.stored_run import StoredRun
+from gan.training.runner import open_run
 from tests.support.command import run_gan
 from tests.support.digits import mnist
 from tests.support.publishing import publish

@@ -21,11 +21,11 @@ from gan.registry.promotion import (
     promote,
 )
 from gan.runs.manifest import Best, Manifest
-from gan.runs.runner import open_run
 from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
 from gan.sync.stored_run import StoredRun
+from gan.training.runner import open_run
 from tests.support.challengers import by_figures, challenger_at, evaluation
 from tests.support.digits import mnist
 from tests.support.publishing import publish

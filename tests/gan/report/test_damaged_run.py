@@ -11,7 +11,7 @@ from gan.errors import RunError
 from gan.images import grid_png
 from gan.report.page import render
 from gan.runs.run_dir import RunDir
-from gan.runs.writer import losses_npz
+from gan.training.writer import losses_npz
 from tests.support.sample_run import random_images, write_sample_run
 
 

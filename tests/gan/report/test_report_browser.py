@@ -11,8 +11,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from gan.report.page import render
-from gan.runs.neighbours import sheet_png
 from gan.runs.run_dir import RunDir
+from gan.training.neighbours import sheet_png
 from tests.support.browser import chromium
 from tests.support.sample_run import random_images, write_sample_run
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from gan.config import TrainConfig
-from gan.runs.runner import open_run
 from gan.storage.local import LocalStore
 from gan.sync.stored_run import StoredRun
+from gan.training.runner import open_run
 from tests.support.power_cut import recorded
 from tests.support.publishing import publish
 from tests.support.small_run import write_run

@@ -11,7 +11,7 @@ from gan.config import TrainConfig
 from gan.device import cpu_name
 from gan.runs.processes import record_process
 from gan.runs.run_dir import RunDir
-from gan.runs.runner import open_run
+from gan.training.runner import open_run
 from tests.support.digits import mnist
 
 CONFIG = TrainConfig(num_steps=2, snapshot_steps=1, num_threads=1, recipe="published")

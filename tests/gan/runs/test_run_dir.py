@@ -13,8 +13,8 @@ from gan.runs.config_file import config_bytes
 from gan.runs.manifest import Best, Manifest
 from gan.runs.run_dir import RunDir
 from gan.runs.tensorboard import EventLog
-from gan.runs.writer import SnapshotWriter
 from gan.training.loop import Snapshot
+from gan.training.writer import SnapshotWriter
 from tests.support.configs import run_config
 from tests.support.sample_run import evaluation, random_images
 

@@ -18,8 +18,8 @@ from gan.recipes.draw import draw
 from gan.report.page import render
 from gan.runs import checkpoint
 from gan.runs.run_dir import RunDir
-from gan.runs.runner import open_run
 from gan.runs.sampling import load_sampler
+from gan.training.runner import open_run
 from tests.support.tiny_mnist import TINY
 
 RECIPES = ("published", "tuned", "dcgan")

@@ -8,8 +8,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from gan.config import TrainConfig
 from gan.runs.run_dir import RunDir
-from gan.runs.runner import open_run
 from gan.runs.tensorboard import EventLog
+from gan.training.runner import open_run
 from tests.support.digits import mnist
 
 CONFIG = TrainConfig(num_steps=30, snapshot_steps=10, num_threads=1)

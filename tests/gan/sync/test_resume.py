@@ -12,10 +12,9 @@ import pytest
 from gan.config import TrainConfig
 from gan.data.batches import Batches, Real
 from gan.errors import CheckpointError, ChecksumError, ConfigMismatchError, RunError, StorageError
-from gan.runs import checkpoint, layout, runner
+from gan.runs import checkpoint, layout
 from gan.runs.manifest import Best
 from gan.runs.run_dir import RunDir
-from gan.runs.runner import open_run
 from gan.storage.address import open_store
 from gan.storage.base import ObjectInfo, Store
 from gan.storage.local import LocalStore
@@ -23,6 +22,8 @@ from gan.sync.lease import hold
 from gan.sync.stored_run import StoredRun
 from gan.sync.uploader import uploading
 from gan.sync.verification import verify
+from gan.training import runner
+from gan.training.runner import open_run
 from tests.support.digits import mnist
 from tests.support.killing import differing
 from tests.support.publishing import fetch_run, newest_version, publish

@@ -17,11 +17,12 @@ from gan.data.batches import Batches, Real
 from gan.data.dataset import Dataset
 from gan.errors import TrainingCollapsedError, TrainingDivergedError
 from gan.health import HealthEvent
-from gan.runs import checkpoint, layout, runner
+from gan.runs import checkpoint, layout
 from gan.runs.run_dir import RunDir
-from gan.runs.runner import Run, open_run
 from gan.seeds import derive_seed
+from gan.training import runner
 from gan.training.monitor import Monitor
+from gan.training.runner import Run, open_run
 from tests.support.configs import run_config
 from tests.support.digits import mnist
 from tests.support.killing import differing

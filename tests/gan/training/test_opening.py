@@ -15,10 +15,11 @@ from gan.config import TrainConfig
 from gan.data.dataset import Dataset
 from gan.errors import ConfigMismatchError, DataError, DeviceError, RunError
 from gan.files import atomic_write
-from gan.runs import checkpoint, runner
+from gan.runs import checkpoint
 from gan.runs.run_dir import RunDir
-from gan.runs.runner import Run, open_run
 from gan.runs.sampling import load_sampler
+from gan.training import runner
+from gan.training.runner import Run, open_run
 from tests.support.configs import run_config
 from tests.support.digits import mnist
 from tests.support.small_run import tree

@@ -19,10 +19,10 @@ from gan.errors import CheckpointError
 from gan.evaluation.results import QuickEvaluation
 from gan.runs import checkpoint, layout
 from gan.runs.run_dir import RunDir
-from gan.runs.runner import Run, open_run
 from gan.runs.sampling import load_sampler
 from gan.sync.publish import seal
 from gan.training import periodic as quick
+from gan.training.runner import Run, open_run
 from tests.support.killing import differing
 from tests.support.training import CONFIG, DATA, train
 

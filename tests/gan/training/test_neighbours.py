@@ -9,8 +9,8 @@ from torch.nn.functional import pad
 
 from gan.errors import RunError
 from gan.images import grid_cells, grid_png
-from gan.runs.neighbours import CHUNK, nearest, sheet_png, write_neighbours
 from gan.runs.run_dir import RunDir
+from gan.training.neighbours import CHUNK, nearest, sheet_png, write_neighbours
 from tests.support.digits import digits
 from tests.support.sample_run import random_images
 

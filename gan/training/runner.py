@@ -24,16 +24,16 @@ from gan.recipes.resolve import resolve
 from gan.runs import checkpoint, layout
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.manifest import check_files, check_new_run_id
-from gan.runs.neighbours import write_neighbours
 from gan.runs.processes import record_process
 from gan.runs.provenance import Provenance
 from gan.runs.run_dir import RunDir, SnapshotMetrics
 from gan.runs.tensorboard import EventLog
-from gan.runs.writer import SnapshotWriter
 from gan.seeds import make_rng
 from gan.training.loop import Snapshot, train
 from gan.training.monitor import Monitor, config_of_attempt, error_of
+from gan.training.neighbours import write_neighbours
 from gan.training.periodic import PeriodicEvaluator
+from gan.training.writer import SnapshotWriter
 
 log = logging.getLogger(__name__)
 

@@ -1,6 +1,7 @@
 """What is the state of a training, and how is it written to tensors and read back?"""
 
 import copy
+import hashlib
 from typing import Self
 
 import numpy as np
@@ -18,6 +19,8 @@ from gan.seeds import derive_seed, make_rng
 
 NUM_FIXED = 25  # the 5x5 grid
 MAX_COUNT = 2**32  # images of a class: more than any data set has, and the sum is no overflow
+LOSSES = ("g_losses", "d_losses")
+LOSSES_SHA256 = "losses_sha256"  # stands for them in a checkpoint
 OPTIONAL = {"health", "class_counts"}  # tensors that not every checkpoint has
 ADVICE = "Restore it from a copy, or use the gan-train that wrote it."
 
@@ -86,13 +89,13 @@ class TrainState:
     def load(self, tensors: dict[str, Tensor]) -> Self:
         """Read the state from tensors that `tensors()` made under the same config. Return the state.
 
-        Between two snapshots a state has fewer losses than steps. `read_losses` checks those of a checkpoint.
+        Between two snapshots a state has fewer losses than steps. `with_losses` checks those of a checkpoint.
 
         Raises:
             CheckpointError: names, shapes, dtypes or what they hold differ. The state may then be half overwritten.
         """
         targets = self._named_tensors()
-        expected = targets.keys() | {"step", "random", "g_losses", "d_losses"}
+        expected = targets.keys() | {"step", "random", *LOSSES}
         differing = sorted(expected ^ (tensors.keys() - OPTIONAL))
         if differing:
             raise CheckpointError(
@@ -132,15 +135,41 @@ class TrainState:
         return named
 
 
-def read_losses(tensors: dict[str, Tensor]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the losses in a checkpoint's tensors: g_loss and d_loss, float32 (step,). Raises CheckpointError."""
-    for name in ("step", "g_losses", "d_losses"):
-        if name not in tensors:
-            raise CheckpointError(f"the checkpoint does not fit this version: {name} is missing. {ADVICE}")
+def without_losses(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return a state's tensors as a checkpoint has them: of the losses so far only their SHA-256, uint8 (32,)."""
+    kept = {name: tensor for name, tensor in tensors.items() if name not in LOSSES}
+    return kept | {LOSSES_SHA256: _losses_sha256(*(tensors[name].numpy() for name in LOSSES))}
+
+
+def with_losses(tensors: dict[str, Tensor], losses: np.ndarray | None) -> dict[str, Tensor]:
+    """Return a checkpoint's tensors with the losses of its steps: g_loss and d_loss, float32 (step or more, 2).
+
+    A checkpoint of an older version has its losses itself.
+
+    Raises:
+        CheckpointError: there are no such losses, or they are not those of the checkpoint.
+    """
+    if "step" not in tensors:
+        raise CheckpointError(f"the checkpoint does not fit this version: step is missing. {ADVICE}")
     _check_fits("step", tensors["step"], torch.int64, torch.Size(()))
-    for name in ("g_losses", "d_losses"):
-        _check_fits(name, tensors[name], torch.float32, torch.Size((int(tensors["step"]),)))
-    return tensors["g_losses"].numpy().copy(), tensors["d_losses"].numpy().copy()
+    step = int(tensors["step"])
+    if LOSSES_SHA256 not in tensors:
+        for name in LOSSES:
+            if name not in tensors:
+                raise CheckpointError(f"the checkpoint does not fit this version: {name} is missing. {ADVICE}")
+            _check_fits(name, tensors[name], torch.float32, torch.Size((step,)))
+        return tensors
+    found = np.empty((0, 2), np.float32) if losses is None else losses[:step]
+    columns = [np.ascontiguousarray(column, np.float32) for column in found.T]
+    if len(found) != step or not torch.equal(_losses_sha256(*columns), tensors[LOSSES_SHA256]):
+        raise CheckpointError(f"the losses of its {step:,} steps are missing or damaged.")
+    kept = {name: tensor for name, tensor in tensors.items() if name != LOSSES_SHA256}
+    return kept | {name: torch.from_numpy(column) for name, column in zip(LOSSES, columns, strict=True)}
+
+
+def _losses_sha256(g_losses: np.ndarray, d_losses: np.ndarray) -> Tensor:
+    content = np.stack([g_losses, d_losses], 1).astype("<f4").tobytes()
+    return torch.frombuffer(bytearray(hashlib.sha256(content).digest()), dtype=torch.uint8)
 
 
 def read_class_counts(tensors: dict[str, Tensor]) -> Tensor:

@@ -1,8 +1,6 @@
 """What does a report show, and from which files of a run is it read?"""
 
 import io
-import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,13 +12,14 @@ from gan.errors import RunError
 from gan.health import HealthEvent
 from gan.report.curves import LossCurves
 from gan.report.film import Frame
+from gan.runs.derived import REMEDY, read_losses
+from gan.runs.journal import Journal
 from gan.runs.manifest import Best
 from gan.runs.provenance import Provenance
+from gan.runs.repair import check_entered
 from gan.runs.run_dir import RunDir, SnapshotMetrics
 
 MAX_FRAMES = 200  # with more, the film and the page, which holds each frame, are too large to send
-REMEDY = "Copy it from another copy of the run (a store has one if the run was published), or train the run again."
-DAMAGED_NPZ = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 DAMAGED_PNG = (OSError, ValueError, SyntaxError, Image.DecompressionBombError)
 
 
@@ -43,6 +42,7 @@ class RunFacts:
 
 def read_facts(run: RunDir) -> RunFacts:
     """Read everything that a report shows. Raises RunError, with the file's name, if one is missing or damaged."""
+    check_entered(run.path)
     config = run.read_config()
     grids = run.grids()
     if not grids:
@@ -62,7 +62,7 @@ def read_facts(run: RunDir) -> RunFacts:
         metrics=metrics,
         best=run.best_checkpoint(metrics),
         events=run.read_events(),
-        curves=_read_curves(run.losses_path),
+        curves=_read_curves(run),
         frames=_read_frames([grids[index] for index in picked]),
         num_grids=len(grids),
         reals=_read_png(run.reals_path)[0],
@@ -70,23 +70,11 @@ def read_facts(run: RunDir) -> RunFacts:
     )
 
 
-def _read_curves(path: Path) -> LossCurves:
-    """Read losses.npz as curves. Raises RunError if it does not hold a finite g_loss and d_loss for each step."""
-    try:
-        # Given a path, numpy would leave a file that is not a zip open.
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as arrays:
-            g_losses, d_losses = arrays["g_loss"], arrays["d_loss"]
-    except FileNotFoundError:
-        raise RunError(f"{path}: missing. {REMEDY}") from None
-    except DAMAGED_NPZ as error:
-        raise RunError(f"{path}: damaged ({error}). {REMEDY}") from error
-    if g_losses.ndim != 1 or g_losses.shape != d_losses.shape or not g_losses.size:
-        shapes = f"g_loss {g_losses.shape} and d_loss {d_losses.shape}"
-        raise RunError(f"{path}: expected two series of one length, found {shapes}. {REMEDY}")
-    bad = ~(np.isfinite(g_losses) & np.isfinite(d_losses))
-    if bad.any():
-        raise RunError(f"{path}: the losses of step {int(bad.argmax()) + 1} are not finite. {REMEDY}")
-    return LossCurves.of(g_losses, d_losses)
+def _read_curves(run: RunDir) -> LossCurves:
+    """Return the losses as curves. A run in training has them in its journal. Raises RunError if they are damaged."""
+    history = Journal(run.path).newest()
+    losses = history.losses if history else read_losses(run.losses_path)
+    return LossCurves.of(*losses.T)
 
 
 def _read_frames(grids: list[tuple[int, Path]]) -> list[Frame]:

@@ -16,6 +16,8 @@ from gan.report.facts import RunFacts, read_facts
 from gan.report.film import HOLD_MS, film_gif, frame_ms, frame_png
 from gan.report.html import csp_hash, fill, source, to_base64
 from gan.report.quality import neighbours_section, quality_section
+from gan.runs import layout
+from gan.runs.journal import Journal
 from gan.runs.run_dir import RunDir
 
 log = logging.getLogger(__name__)
@@ -35,6 +37,7 @@ def render(run: RunDir) -> None:
     facts = read_facts(run)
     film = film_gif(facts.frames)
     page = html_page(facts).encode()
+    Journal(run.path).enter({layout.FILM: film, layout.REPORT: page})
     atomic_write(run.film_path, film)
     atomic_write(run.report_path, page)
     log.info("report: %s (%d kB), film of %d frames (%d kB)", run.report_path, len(page) // 1000,

@@ -92,10 +92,19 @@ def save(run_path: Path, tensors: dict[str, Tensor], config: dict[str, object], 
     Raises:
         StorageError: the disk refuses the write; older checkpoints are unchanged.
     """
-    path = path_of(run_path, int(tensors["step"]))
+    return write(run_path, encode(tensors, config, rewinds), int(tensors["step"]))
+
+
+def encode(tensors: dict[str, Tensor], config: dict[str, object], rewinds: tuple[int, ...] = ()) -> bytes:
+    """Return the content of a checkpoint. The same state gives the same bytes."""
     # One metadata entry: safetensors writes several in an order that changes from process to process.
     metadata = {"gan": json.dumps({"version": VERSION, "config": config, "rewinds": rewinds}, sort_keys=True)}
-    data = safetensors.torch.save(tensors, metadata)
+    return safetensors.torch.save(tensors, metadata)
+
+
+def write(run_path: Path, data: bytes, step: int) -> Path:
+    """Write the encoded checkpoint of a step and its sidecar; return its path. Raises as `save` does."""
+    path = path_of(run_path, step)
     # The sidecar first: a kill between the two writes must not leave a checkpoint without its hash.
     atomic_write(sidecar_of(path), layout.sidecar_content(path.name, sha256_bytes(data)))
     atomic_write(path, data)
@@ -212,10 +221,17 @@ def prune(run_path: Path, snapshot_steps: int, last_step: int, best_step: int | 
     discarded = [step for step in steps if step not in keep]
     for step in discarded:
         delete(run_path, step)
-    for sidecar in _orphaned_sidecars(run_path):
-        sidecar.unlink()
     if discarded:  # else a power cut brings back files that the manifest does not list
         fsync_dir(run_path / layout.CHECKPOINTS)
+
+
+def delete_orphaned_sidecars(run_path: Path) -> None:
+    """Delete the sidecars that a killed process has left without their checkpoints."""
+    for sidecar in (run_path / layout.CHECKPOINTS).glob("*.safetensors.sha256"):
+        checkpoint = sidecar.with_suffix("")
+        is_ours = layout.checkpoint_step(f"{layout.CHECKPOINTS}{checkpoint.name}") is not None
+        if is_ours and not checkpoint.exists():
+            sidecar.unlink()
 
 
 def discard_after(run_path: Path, step: int) -> None:
@@ -295,14 +311,6 @@ def _first_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return faults_in(error)
     return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def _orphaned_sidecars(run_path: Path) -> Iterator[Path]:
-    for sidecar in (run_path / layout.CHECKPOINTS).glob("*.safetensors.sha256"):
-        checkpoint = sidecar.with_suffix("")
-        is_ours = layout.checkpoint_step(f"{layout.CHECKPOINTS}{checkpoint.name}") is not None
-        if is_ours and not checkpoint.exists():
-            yield sidecar
 
 
 def _read_verified(path: Path) -> bytes:

@@ -19,6 +19,7 @@ MANIFEST = "manifest.json"
 GRIDS = "grids/"
 CHECKPOINTS = "checkpoints/"
 TENSORBOARD = "tensorboard/"
+JOURNAL = "journal/"  # of a run that has no manifest yet
 REPORT_FOLDER = "report/"
 REPORT = "report/index.html"
 FILM = "report/training.gif"
@@ -28,6 +29,7 @@ WRITTEN_ONCE = (CONFIG, PROVENANCE, REALS)  # before the first step; never chang
 _STEP = r"step-([0-9]{6}|[1-9][0-9]{6,})"  # as f"step-{step:06d}" writes it
 _GRID = re.compile(rf"grids/{_STEP}\.png")
 _CHECKPOINT = re.compile(rf"checkpoints/{_STEP}\.safetensors")
+_PIECE = re.compile(r"journal/([0-9]{6}|[1-9][0-9]{6,})\.jsonl")
 
 
 def grid(step: int) -> str:
@@ -37,7 +39,7 @@ def grid(step: int) -> str:
 
 def grid_step(name: str) -> int | None:
     """Return the step of a grid, or None for the name of another file."""
-    return _step(_GRID, name)
+    return _number(_GRID, name)
 
 
 def checkpoint(step: int) -> str:
@@ -47,7 +49,7 @@ def checkpoint(step: int) -> str:
 
 def checkpoint_step(name: str) -> int | None:
     """Return the step of a checkpoint, or None for the name of another file."""
-    return _step(_CHECKPOINT, name)
+    return _number(_CHECKPOINT, name)
 
 
 def checkpoint_steps(names: Iterable[str]) -> list[int]:
@@ -59,6 +61,16 @@ def checkpoint_steps(names: Iterable[str]) -> list[int]:
 def checkpoint_steps_in(run_path: Path) -> list[int]:
     """List the steps of the checkpoints in a run directory, the highest first."""
     return checkpoint_steps(f"{CHECKPOINTS}{path.name}" for path in (run_path / CHECKPOINTS).glob("*"))[::-1]
+
+
+def journal_piece(number: int) -> str:
+    """Return the name of a piece of the journal; the first one has the number 1."""
+    return f"{JOURNAL}{number:06d}.jsonl"
+
+
+def journal_number(name: str) -> int | None:
+    """Return the number of a piece of the journal, or None for the name of another file."""
+    return _number(_PIECE, name)
 
 
 def sidecar(checkpoint_name: str) -> str:
@@ -77,6 +89,6 @@ def sha256_in(sidecar_content: bytes) -> str:
     return words[0].decode("ascii", "backslashreplace") if words else ""
 
 
-def _step(pattern: re.Pattern[str], name: str) -> int | None:
+def _number(pattern: re.Pattern[str], name: str) -> int | None:
     found = pattern.fullmatch(name)
     return int(found[1]) if found else None

@@ -52,7 +52,7 @@ class Manifest(BaseModel):
 
     @classmethod
     def of(cls, run_path: Path, run_id: str) -> Self:
-        """Read every file of a run directory, except its manifest and temporary files.
+        """Read every file of a run directory, except its manifest, its journal and temporary files.
 
         Raises:
             CheckpointError: the SHA-256 of a checkpoint is not the one in its sidecar.
@@ -60,7 +60,8 @@ class Manifest(BaseModel):
         """
         check_run_id(run_id)
         try:
-            entries = {path.relative_to(run_path).as_posix(): _entry(path) for path in sorted(walk(run_path))}
+            paths = {path.relative_to(run_path).as_posix(): path for path in sorted(walk(run_path))}
+            entries = {name: _entry(path) for name, path in paths.items() if not name.startswith(layout.JOURNAL)}
         except OSError as error:
             name = error.filename or run_path
             raise StorageError(f"{name} cannot be read ({error.strerror}). Check the run directory.") from error

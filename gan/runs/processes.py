@@ -13,6 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gan.errors import RunError
 from gan.files import atomic_write
+from gan.runs import layout
+from gan.runs.journal import Journal
 from gan.runs.provenance import git_commit, versions_here
 from gan.runs.run_dir import RunDir
 
@@ -40,11 +42,12 @@ class Process(BaseModel):
         return found
 
 
-def record_process(run: RunDir, step: int, hardware: str, torch_version: str) -> None:
+def record_process(journal: Journal, step: int, hardware: str, torch_version: str) -> None:
     """Add this process, which trains a run from a step on, to processes.jsonl.
 
     Where the steps so far were trained on other hardware or with other versions, this logs a warning of one line.
     """
+    run = RunDir(journal.run_path)
     path = run.processes_path
     content = path.read_bytes() if path.exists() else b""
     now = Process(
@@ -59,7 +62,9 @@ def record_process(run: RunDir, step: int, hardware: str, torch_version: str) ->
         log.warning("resumed with %s: the steps after %d can have other bytes than in a run that was not stopped",
                     ", ".join(found), step)  # fmt: skip
     end = b"" if content.endswith(b"\n") or not content else b"\n"
-    atomic_write(path, content + end + now.model_dump_json().encode() + b"\n")
+    content += end + now.model_dump_json().encode() + b"\n"
+    journal.enter(texts={layout.PROCESSES: content})
+    atomic_write(path, content)
 
 
 def _last_in(content: bytes) -> Process | None:

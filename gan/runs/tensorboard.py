@@ -1,5 +1,6 @@
 """How are losses, grids and figures written for TensorBoard?"""
 
+import hashlib
 import io
 import itertools
 import logging
@@ -18,6 +19,7 @@ from tensorboard.plugins.text.summary_v2 import text_pb
 from tensorboard.summary.writer.record_writer import RecordWriter
 
 from gan.files import fsync_dir, make_folder
+from gan.runs import layout
 
 GREYSCALE = 1  # Summary.Image.colorspace
 FILE_VERSION = "brain.Event:2"
@@ -41,6 +43,7 @@ class EventLog:
         self._buffer = io.BytesIO()  # records that are not in the file yet
         self._records = RecordWriter(self._buffer)
         self._has_failed = False
+        self._written = hashlib.sha256()  # of the file's content
         if resumed_at:
             start = SessionLog(status=SessionLog.START)
             self._write(Event(wall_time=time.time(), step=resumed_at + 1, session_log=start))
@@ -84,9 +87,11 @@ class EventLog:
             make_folder(self._directory)
             with self._path.open("ab") as file:
                 is_new = not file.tell()
-                file.write((_head() if is_new else b"") + self._buffer.getvalue())
+                added = (_head() if is_new else b"") + self._buffer.getvalue()
+                file.write(added)
                 file.flush()
                 os.fsync(file.fileno())
+            self._written.update(added)
             if is_new:
                 fsync_dir(self._directory)
         except OSError as error:
@@ -94,8 +99,13 @@ class EventLog:
                 log.warning("%s cannot be written (%s); training goes on without it", self._directory, error.strerror)
             self._has_failed = True
             self._path = _new_path(self._directory)  # this one may end within a record
+            self._written = hashlib.sha256()
         self._buffer.seek(0)
         self._buffer.truncate()
+
+    def hashes(self) -> dict[str, str]:
+        """Return the SHA-256 of the event file, by its name in the run directory."""
+        return {f"{layout.TENSORBOARD}{self._path.name}": self._written.hexdigest()}
 
     def _add(self, step: int, values: list[Summary.Value]) -> None:
         self._write(Event(wall_time=time.time(), step=step, summary=Summary(value=values)))

@@ -11,8 +11,9 @@ from pathlib import Path
 
 from gan.errors import StorageError
 from gan.files import temporary_folder
-from gan.runs import layout
+from gan.runs import journal, layout
 from gan.runs.manifest import FileEntry, Manifest
+from gan.runs.repair import check_entered
 from gan.storage.base import Progress
 from gan.storage.local import LocalStore
 from gan.sync.fetch import download
@@ -33,6 +34,7 @@ def publish(run_path: Path, lease: Lease, progress: Progress | None = None) -> M
 
     Raises:
         CheckpointError: the SHA-256 of a checkpoint is not the one in its sidecar; nothing was put.
+        RunError: another file is damaged since it was written; nothing was put.
         TakenOverError: another process has taken over the run.
         StorageError: the store cannot be written; or another run was published from this directory, or under this id.
     """
@@ -42,6 +44,8 @@ def publish(run_path: Path, lease: Lease, progress: Progress | None = None) -> M
         raise StorageError(f"{run_path} holds no run. Check the path; train the run first.")
     if copy := _manifest_in(run_path):
         _check_same(manifest, copy, str(run_path))
+    else:
+        check_entered(run_path, {name: entry.sha256 for name, entry in manifest.files.items()})
     if not is_decided(lease):
         _upload(run_path, manifest, lease, progress)
         lease.commit(manifest.sha256)
@@ -83,6 +87,7 @@ def seal(run_path: Path, run_id: str) -> Manifest:
 
     Raises:
         CheckpointError: the SHA-256 of a checkpoint is not the one in its sidecar.
+        RunError: another file is damaged since it was written.
         StorageError: the directory cannot be written, or its files are not what its manifest says.
     """
     manifest = Manifest.of(run_path, run_id)
@@ -90,6 +95,8 @@ def seal(run_path: Path, run_id: str) -> Manifest:
         raise StorageError(f"{run_path} holds no run. Check the path; train the run first.")
     if copy := _manifest_in(run_path):
         _check_same(manifest, copy, str(run_path))
+    else:
+        check_entered(run_path, {name: entry.sha256 for name, entry in manifest.files.items()})
     for name, entry in manifest.files.items():
         LocalStore(run_path).put(name, run_path / name, entry.sha256)  # makes it durable
     _write_manifest(run_path, manifest)
@@ -102,6 +109,7 @@ def _manifest_in(run_path: Path) -> Manifest | None:
 
 def _write_manifest(run_path: Path, manifest: Manifest) -> None:
     LocalStore(run_path).put_new(layout.MANIFEST, manifest.to_bytes())
+    journal.delete(run_path)
 
 
 def _upload(run_path: Path, manifest: Manifest, lease: Lease, progress: Progress | None) -> None:

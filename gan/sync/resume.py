@@ -7,23 +7,27 @@ interrupted download is recognised: its directory does not have the newest check
 
 import logging
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
-from gan.engine.state import read_losses
+import numpy as np
+
+from gan.engine.state import LOSSES, read_health
 from gan.errors import CheckpointError, ChecksumError, ConfigMismatchError, RunError
 from gan.files import atomic_write
-from gan.runs import checkpoint, layout
+from gan.runs import checkpoint, journal, layout
 from gan.runs.checkpoint import Position
 from gan.runs.config_file import parse_config
+from gan.runs.derived import read_lines, whole_checkpoint, write_losses_and_metrics
+from gan.runs.journal import History, Journal
+from gan.runs.repair import damaged_files
 from gan.runs.run_dir import RunDir
-from gan.runs.tensorboard import EventLog
 from gan.storage.base import check_key
 from gan.sync.fetch import download, fetch_published
 from gan.sync.lease import Lease
 from gan.sync.publish import complete, is_decided
 from gan.sync.stored_run import StoredRun
 from gan.sync.uploader import stored_position
-from gan.training.writer import GRID_PIXELS, describe, losses_npz
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +50,8 @@ def fetch_run(lease: Lease, run_path: Path, *, from_scratch: bool = False) -> No
         for name in names:
             check_key(name, run.where())
     versions = {run: names for run, names in versions.items() if layout.CONFIG in names}
+    if manifest is None and not from_scratch:
+        _restore_damaged(versions, run_path)
     for run in versions:
         _check_same_config(run, RunDir(run_path))
     if manifest is not None:
@@ -103,7 +109,9 @@ def _delete_other_attempts(run_path: Path, newest: Position) -> None:
 def _fetch_unfinished(run: StoredRun, names: set[str], run_dir: RunDir, steps: list[int]) -> None:
     """Download what a resume needs: good checkpoints up to the newest one that has all grids before it."""
     _fetch_written_once(run, names, run_dir.path)
-    for name in (layout.PROCESSES, layout.METRICS):
+    journal.delete(run_dir.path)  # what it has of other files, they have too
+    pieces = [name for name in names if layout.journal_number(name) is not None]
+    for name in (layout.PROCESSES, *([] if pieces else [layout.METRICS]), *pieces):
         if name in names:
             _fetch(run, name, run_dir.path)
     last_good = _fetch_grids(run, names, run_dir, steps[-1])
@@ -166,19 +174,26 @@ def _fetch_checkpoint(run: StoredRun, run_path: Path, step: int) -> bool:
 
 
 def _rebuild(run_dir: RunDir) -> None:
-    """Write the files that are not uploaded during training, from the checkpoint, the grids and the metrics."""
-    losses = checkpoint.use_newest(run_dir.path, lambda found: read_losses(found.tensors))
-    assert losses is not None
-    g_losses, d_losses = losses
-    atomic_write(run_dir.losses_path, losses_npz(g_losses, d_losses))
+    """Write the losses and metrics that the checkpoint leads on from; the training makes TensorBoard's events again."""
+    ours = Journal(run_dir.path)
+    found = checkpoint.use_newest(run_dir.path, lambda found: whole_checkpoint(ours, found))
+    assert found is not None
+    losses = np.stack([found.tensors[name].numpy() for name in LOSSES], 1)
+    lines = read_lines(ours, read_health(found.tensors).rewinds, found.step)
     shutil.rmtree(run_dir.tensorboard_dir, ignore_errors=True)
-    with EventLog(run_dir.tensorboard_dir, 0) as events:
-        describe(run_dir, run_dir.read_config(), events)
-        events.losses(1, g_losses, d_losses)
-        for step, path in run_dir.grids():
-            events.image(step, "samples", path.read_bytes(), *GRID_PIXELS)
-        for metrics in run_dir.read_metrics():
-            events.scalars(metrics.step, **metrics.scalars())
+    write_losses_and_metrics(run_dir, History(losses, lines))
+
+
+def _restore_damaged(versions: dict[StoredRun, set[str]], run_path: Path) -> None:
+    """Download damaged files of the run directory, where the store has them as they were entered in the journal."""
+    ours = Journal(run_path)
+    hashes = ours.hashes()
+    for name in damaged_files(ours):
+        for run in (run for run, names in versions.items() if name in names):
+            with suppress(ChecksumError):
+                download(run, name, run_path / name, hashes[name][-1])
+                log.warning("%s was damaged; it is restored from %s", run_path / name, run.where(name))
+                break
 
 
 def _check_same_config(run: StoredRun, run_dir: RunDir) -> None:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from gan.errors import ChecksumError, GanError, StorageError
 from gan.files import sha256_file
-from gan.runs import checkpoint, layout
+from gan.runs import checkpoint, journal, layout
 from gan.runs.checkpoint import Position
 from gan.runs.run_dir import RunDir
 from gan.storage.unexpected import unexpected
@@ -66,8 +66,11 @@ class Uploader:
         self._sent: dict[str, Signature] = {}
         self._stored: set[str] | None = None  # the names below MIRRORED in the store; None: not listed yet
         self._pending: dict[str, Signature] = {}
+        self._last_piece = 0  # of the journal, of those that were looked at
+        self._written_once: dict[str, None] = {}  # pieces of the journal and grids that were not sent yet, in order
         self._backlog_since = time.monotonic()
         self._cleaned_for: tuple[int, ...] | None = None  # the rewinds for which other checkpoints were deleted
+        self._pruned_for: tuple[int, ...] | None = None  # the rewinds for which grids were deleted
         self._keeps_pruned = False  # deletions have failed, and a warning was logged
         self._num_requests, self._num_served = 1, 0
         self._closing = False
@@ -178,7 +181,8 @@ class Uploader:
                     return
                 if not self._upload(name, signature, rewinds):
                     break
-        self._delete_pruned(self._stored)
+        self._delete_pruned(self._stored, grids=rewinds != self._pruned_for)
+        self._pruned_for = rewinds
 
     def _rewinds(self) -> tuple[int, ...]:
         """Return the steps that the run was sent back to. Each attempt begins by writing a checkpoint with them."""
@@ -200,10 +204,14 @@ class Uploader:
                 self._delete(layout.sidecar(layout.checkpoint(step)))
         self._cleaned_for = rewinds
 
-    def _delete_pruned(self, stored: set[str]) -> None:
-        """Delete files that training has deleted. Where that fails, log a warning once; the next upload tries again."""
+    def _delete_pruned(self, stored: set[str], *, grids: bool) -> None:
+        """Delete files that training has deleted. Where that fails, log a warning once; the next upload tries again.
+
+        Grids are only deleted when a run is sent back.
+        """
+        names = stored if grids else {name for name in stored if name.startswith(layout.CHECKPOINTS)}
         try:
-            for name in sorted(stored):  # in this order a checkpoint goes before its sidecar
+            for name in sorted(names):  # in this order a checkpoint goes before its sidecar
                 if not (self._run_path / name).exists():
                     self._delete(name)
         except StorageError as error:
@@ -233,13 +241,23 @@ class Uploader:
         # Listed first and uploaded last: when a checkpoint is on the disk, all that a resume from it needs is too.
         steps = layout.checkpoint_steps_in(self._run_path)
         yield from layout.WRITTEN_ONCE
-        for step, _ in RunDir(self._run_path).grids():
-            yield layout.grid(step)
         yield layout.PROCESSES
-        yield layout.METRICS
+        self._look_for_pieces()
+        yield from self._written_once
+        if (self._run_path / layout.LOSSES).exists():  # at the end of a training
+            yield from (layout.METRICS, layout.LOSSES)
         for step in reversed(steps):
             yield layout.sidecar(layout.checkpoint(step))
             yield layout.checkpoint(step)
+
+    def _look_for_pieces(self) -> None:
+        """Add the new pieces of the journal, and the grids that they name. So old grids need not be listed again."""
+        if not self._last_piece:
+            self._written_once = dict.fromkeys(layout.grid(step) for step, _ in RunDir(self._run_path).grids())
+        for number, piece in journal.pieces_after(self._run_path, self._last_piece):
+            grids = (name for name in piece.files if layout.grid_step(name) is not None)
+            self._written_once |= dict.fromkeys((*grids, layout.journal_piece(number)))
+            self._last_piece = number
 
     def _upload(self, name: str, signature: Signature, rewinds: tuple[int, ...]) -> bool:
         """Upload a file. Return False, doing nothing, when the run was sent back since `rewinds` was read."""
@@ -255,6 +273,7 @@ class Uploader:
             elif not self._copied(name, sha256):
                 self._run.store.put(self._run.key(name), path, sha256)
             self._sent[name] = signature
+            self._written_once.pop(name, None)
             if self._stored is not None and name.startswith(MIRRORED):
                 self._stored.add(name)
         except (OSError, StorageError) as error:

@@ -7,8 +7,9 @@ from torch.nn.functional import pad
 
 from gan.errors import RunError
 from gan.evaluation.metrics import squared_distances
-from gan.files import atomic_write
 from gan.images import grid_cells, grid_png
+from gan.runs import layout
+from gan.runs.journal import Journal
 from gan.runs.run_dir import RunDir
 
 CHUNK = 1000  # training images at a time: 3 MB of float32
@@ -16,20 +17,20 @@ GAP_PIXELS = 2
 FRAME_GREY = 96
 
 
-def write_neighbours(run: RunDir, step: int, train_images: np.ndarray) -> None:
+def write_neighbours(journal: Journal, step: int, train_images: np.ndarray) -> None:
     """Write neighbours.png: each sample of a step's grid beside the nearest training image, uint8 (N, 28, 28).
 
     Raises:
         RunError: the grid is missing or damaged.
         StorageError: the disk refuses.
     """
-    path = run.grid_path(step)
+    path = RunDir(journal.run_path).grid_path(step)
     try:
         samples = grid_cells(path.read_bytes())
     except (OSError, ValueError, SyntaxError) as error:
         raise RunError(f"{path}: not a whole PNG ({error}). Restore it from a copy, or train the run again.") from error
     neighbours = nearest(samples, torch.from_numpy(train_images).unsqueeze(1))
-    atomic_write(run.neighbours_path, sheet_png(samples, neighbours))
+    journal.write(layout.NEIGHBOURS, sheet_png(samples, neighbours))
 
 
 def nearest(images: Tensor, others: Tensor) -> Tensor:

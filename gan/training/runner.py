@@ -15,17 +15,20 @@ from gan.config import RunConfig, TrainConfig
 from gan.data.batches import Batches
 from gan.data.dataset import Dataset
 from gan.device import Device, choose_device, choose_num_threads, choose_precision, cuda_fault, hardware_name
-from gan.engine.state import NUM_FIXED, TrainState, read_health, read_losses
+from gan.engine.state import NUM_FIXED, TrainState, read_health
 from gan.errors import ConfigMismatchError, DeviceError, RunError, TrainingDivergedError
-from gan.files import atomic_write, fsync_dir, is_temporary, remove_temporary, storage_error
+from gan.files import atomic_write, fsync_dir, is_temporary, remove_temporary, sha256_file, storage_error
 from gan.health import Health, HealthEvent
 from gan.images import grid_png
 from gan.recipes.resolve import resolve
 from gan.runs import checkpoint, layout
 from gan.runs.checkpoint import Checkpoint
+from gan.runs.derived import put_together, read_lines, whole_checkpoint, write_missing_events
+from gan.runs.journal import History, Journal
 from gan.runs.manifest import check_files, check_new_run_id
 from gan.runs.processes import record_process
 from gan.runs.provenance import Provenance
+from gan.runs.repair import mend
 from gan.runs.run_dir import RunDir, SnapshotMetrics
 from gan.runs.tensorboard import EventLog
 from gan.seeds import make_rng
@@ -54,12 +57,13 @@ class Run:
         self.metrics: SnapshotMetrics | None = None  # of the last snapshot since the run was opened
         self.last_evaluated: SnapshotMetrics | None = None  # of the last one with an evaluation
         self.periodic_evaluator = PeriodicEvaluator(config, data)
+        self.journal = Journal(run_dir.path)
         # No method of this run: the cycle of references would keep data and state in memory after training.
         newest_good = partial(
             checkpoint.newest_good_snapshot,
             run_dir.path,
             snapshot_steps=config.snapshot_steps,
-            use_as=partial(_check_usable, config),
+            use_as=partial(_check_usable, config, self.journal),
         )
         self.monitor = Monitor(config, data, newest_good)
         if checkpoint.use_newest(run_dir.path, self._continue) is None:
@@ -83,7 +87,7 @@ class Run:
         else:
             try:
                 hardware = hardware_name(self.device.kind)
-                record_process(self.run_dir, self.state.step, hardware, torch.__version__)
+                record_process(self.journal, self.state.step, hardware, torch.__version__)
                 event = yield from self._train_attempt(should_stop)
                 while event is not None:
                     self._go_back(event)
@@ -92,8 +96,14 @@ class Run:
                 path = Path(error.filename) if isinstance(error.filename, str) else self.run_dir.path
                 raise storage_error(path, 0, error) from error
         # A manifest lists what is there; nothing is added to a published run.
-        if self.finished and not self.run_dir.manifest_path.exists():
-            write_neighbours(self.run_dir, self.num_steps, self.data.train_images)
+        if not self.run_dir.manifest_path.exists():
+            put_together(self.run_dir, self.journal, self._history())
+            if self.finished:
+                write_neighbours(self.journal, self.num_steps, self.data.train_images)
+
+    def _history(self) -> History:
+        losses = np.stack([self.state.g_losses, self.state.d_losses], 1)
+        return History(losses, read_lines(self.journal, self.state.health.rewinds, self.state.step))
 
     def _train_attempt(
         self, should_stop: Callable[[], bool], *, is_next: bool = False
@@ -105,11 +115,11 @@ class Run:
         log.info("training steps %d to %d on %s", self.state.step + 1, self.num_steps, self.device.reason)
         if not self.state.step:
             shutil.rmtree(self.run_dir.tensorboard_dir, ignore_errors=True)  # of an earlier attempt or a killed process
+        write_missing_events(self.run_dir, self.journal, self._history())
         with EventLog(self.run_dir.tensorboard_dir, self.state.step) as events:
-            writer = SnapshotWriter(self.run_dir, self.config, events, self.state)
+            writer = SnapshotWriter(self.run_dir, self.journal, self.config, events, self.state)
             if is_next:  # after a kill from here on, the run resumes this attempt
                 writer.save(self.state)
-                writer.write_lines(self.state)
             event = None
             try:
                 for snapshot in train(self.state, self.attempt_config, self.batches, should_stop):
@@ -151,7 +161,7 @@ class Run:
         assert event.to_step is not None
         health = self.state.health
         path = checkpoint.path_of(self.run_dir.path, event.to_step)
-        tensors = checkpoint.load(path).tensors if event.to_step else {}
+        tensors = whole_checkpoint(self.journal, checkpoint.load(path)).tensors if event.to_step else {}
         self.metrics = self.last_evaluated = None
         checkpoint.discard_after(self.run_dir.path, event.to_step)
         rewinds = (*health.rewinds, event.to_step)
@@ -162,8 +172,9 @@ class Run:
 
     def _continue(self, found: Checkpoint) -> Checkpoint:
         """Take the state from a checkpoint. Raises CheckpointError where it is not one of this run."""
-        _check_fits(self.config, found)
-        self._begin_attempt(found.tensors, len(read_health(found.tensors).rewinds))
+        checkpoint.check_config(found, self.config)
+        tensors = whole_checkpoint(self.journal, found).tensors
+        self._begin_attempt(tensors, len(read_health(tensors).rewinds))
         self._warn_of_missing_classes()
         return found
 
@@ -186,16 +197,10 @@ class Run:
             self.state.load(tensors)
 
 
-def _check_usable(config: RunConfig, found: Checkpoint) -> None:
+def _check_usable(config: RunConfig, journal: Journal, found: Checkpoint) -> None:
     """Raise CheckpointError where a run with this config cannot continue from a checkpoint."""
-    _check_fits(config, found)
-    TrainState(config).load(found.tensors)
-
-
-def _check_fits(config: RunConfig, found: Checkpoint) -> None:
-    """Raise CheckpointError where a checkpoint is of another config, or has not the losses of all its steps."""
     checkpoint.check_config(found, config)
-    read_losses(found.tensors)
+    TrainState(config).load(whole_checkpoint(journal, found).tensors)
 
 
 @contextmanager
@@ -229,6 +234,7 @@ def open_run(
     with ExitStack() as stack, ExitStack() as undo:
         if not is_held:
             stack.enter_context(run_dir.held())
+        mend(path, from_scratch=from_scratch)
         _prepare(run_dir, resume or from_scratch)
         _remove_temporary_files(path)
         if run_dir.config_path.exists():
@@ -246,6 +252,7 @@ def open_run(
         _write_description(run_dir, device, data)
         run = Run(run_dir, config, device, data)
         undo.pop_all()  # from here on, all stays
+        _begin_journal(run)
         yield run
 
 
@@ -304,11 +311,24 @@ def _write_description(run_dir: RunDir, device: Device, data: Dataset) -> None:
         atomic_write(run_dir.reals_path, grid_png(reals))
 
 
+def _begin_journal(run: Run) -> None:
+    """Enter what is in the directory of a new run, or of one that an older version has begun."""
+    run_dir = run.run_dir
+    if run.journal or run_dir.manifest_path.exists():
+        return
+    described = (run_dir.config_path, run_dir.provenance_path)
+    files = [run_dir.reals_path, *(path for _, path in run_dir.grids()), *run_dir.checkpoints_dir.glob("*")]
+    run.journal.begin(
+        {path.name: path.read_bytes() for path in described},
+        {path.relative_to(run_dir.path).as_posix(): sha256_file(path) for path in files},
+    )
+
+
 def _discard_training(run_dir: RunDir) -> None:
     """Delete all that a run has trained."""
     if run_dir.manifest_path.exists():
         raise RunError(f"{run_dir.path} is finished and published. Start another run instead of using --from-scratch.")
-    for folder in (layout.CHECKPOINTS, layout.GRIDS, layout.TENSORBOARD, layout.REPORT_FOLDER):
+    for folder in (layout.JOURNAL, layout.CHECKPOINTS, layout.GRIDS, layout.TENSORBOARD, layout.REPORT_FOLDER):
         shutil.rmtree(run_dir.path / folder, ignore_errors=True)
     for name in (layout.METRICS, layout.LOSSES, layout.NEIGHBOURS, layout.PROCESSES):
         (run_dir.path / name).unlink(missing_ok=True)

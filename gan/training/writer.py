@@ -1,51 +1,64 @@
 """Which files does a snapshot become, and in which order are they written?"""
 
-import io
+import os
+from collections.abc import Mapping
 from datetime import UTC, datetime
 
 import numpy as np
 
 from gan.config import RunConfig
-from gan.engine.state import TrainState
+from gan.engine.state import TrainState, without_losses
 from gan.evaluation.results import QuickEvaluation
-from gan.files import atomic_write
+from gan.files import atomic_write, sha256_bytes, storage_error
 from gan.health import HealthEvent
 from gan.images import grid_png
-from gan.runs import checkpoint
+from gan.runs import checkpoint, layout
+from gan.runs.derived import GRID_PIXELS, describe, metrics_jsonl, read_lines
+from gan.runs.journal import Interval, Journal
 from gan.runs.run_dir import MetricsLine, RunDir, SnapshotMetrics
 from gan.runs.tensorboard import EventLog
 from gan.training.loop import Snapshot
-
-GRID_PIXELS = (152, 152)  # width and height: 5 images of 28 pixels and 6 gaps of 2
 
 
 class SnapshotWriter:
     """Write the snapshots of a training into its run directory.
 
-    A checkpoint is written after the grid, the metrics and the losses of its step. So all these files exist for the
-    step that a run resumes from.
+    A piece of the journal comes first, and enters the other files. The checkpoint comes last. So all the files of a
+    step exist when a run resumes from it.
     """
 
-    def __init__(self, run_dir: RunDir, config: RunConfig, events: EventLog, state: TrainState) -> None:
-        """Continue after `state.step`: discard the grids and the metrics of later steps."""
+    def __init__(
+        self, run_dir: RunDir, journal: Journal, config: RunConfig, events: EventLog, state: TrainState
+    ) -> None:
+        """Continue after `state.step`: discard the grids and the metrics of later steps, and losses.npz."""
         self.run_dir = run_dir
+        self.journal = journal
         self.config = config
         self.events = events
-        self.lines = _lines_up_to(state, run_dir.read_lines())
+        known = journal.newest()
+        before = known.lines if known else []
+        self.lines = _lines_up_to(state, read_lines(journal, state.health.rewinds, state.step))
+        self._evaluated = _evaluated(self.lines)
         self.seconds = max((line.seconds for line in self.lines if isinstance(line, SnapshotMetrics)), default=0.0)
-        self.saved_step = state.step  # the losses up to here are in TensorBoard's files and in losses.npz
+        self.saved_step = state.step  # the losses up to here are in TensorBoard's files and in a checkpoint
+        # What the journal has of this state: nothing after a resume from a checkpoint of an older version.
+        self._lines_entered = _num_equal(before, self.lines)
+        is_known = known is not None and np.array_equal(known.losses[: state.step], _losses(state))
+        self._step_entered = state.step if is_known else 0
         for step, path in run_dir.grids():
             if step > state.step:
                 path.unlink()
+        run_dir.losses_path.unlink(missing_ok=True)
+        checkpoint.delete_orphaned_sidecars(run_dir.path)
+        self._rewrite_metrics()
         if state.step == 0:
             describe(run_dir, config, events)
 
     def write(
         self, snapshot: Snapshot, state: TrainState, evaluation: QuickEvaluation | None = None
     ) -> SnapshotMetrics:
-        """Write a snapshot's grid, metrics and TensorBoard events, then its losses and its checkpoint."""
+        """Write a snapshot's grid, metrics, losses and TensorBoard events, then its checkpoint."""
         png = grid_png(snapshot.images)
-        atomic_write(self.run_dir.grid_path(snapshot.step), png)
         metrics = SnapshotMetrics(
             step=snapshot.step,
             g_loss=snapshot.g_loss,
@@ -56,48 +69,89 @@ class SnapshotWriter:
             evaluation=evaluation,
         )
         self.seconds = metrics.seconds
-        self.write_lines(state, metrics)
         self.events.image(snapshot.step, "samples", png, *GRID_PIXELS)
         self.events.scalars(snapshot.step, **metrics.scalars())
-        self.save(state)
+        self.save(state, {layout.grid(snapshot.step): png}, metrics)
         return metrics
 
-    def write_lines(self, state: TrainState, *lines: MetricsLine) -> None:
-        """Write metrics.jsonl with the new events of the state, then these lines."""
-        self.lines += [event for event in state.health.events if event not in self.lines]
-        self.lines += lines
-        text = "".join(line.model_dump_json() + "\n" for line in self.lines)
-        atomic_write(self.run_dir.metrics_path, text.encode())
-
-    def save(self, state: TrainState) -> None:
-        """Write the losses up to this step, then a checkpoint; delete the checkpoints that are no longer kept."""
+    def save(self, state: TrainState, grids: Mapping[str, bytes] = {}, *lines: MetricsLine) -> None:
+        """Write grids, lines and the losses up to this step, then a checkpoint; delete those no longer kept."""
         first = self.saved_step
         self.events.losses(first + 1, state.g_losses[first:], state.d_losses[first:])
         self.events.flush()
         self.saved_step = state.step
-        atomic_write(self.run_dir.losses_path, losses_npz(state.g_losses, state.d_losses))
         config = self.config.model_dump(mode="json")
-        checkpoint.save(self.run_dir.path, state.tensors(), config, state.health.rewinds)
-        best = self.run_dir.best_checkpoint(line for line in self.lines if isinstance(line, SnapshotMetrics))
+        data = checkpoint.encode(without_losses(state.tensors()), config, state.health.rewinds)
+        name, sha256 = layout.checkpoint(state.step), sha256_bytes(data)
+        sidecar = layout.sidecar_content(checkpoint.path_of(self.run_dir.path, state.step).name, sha256)
+        contents = {**grids, layout.sidecar(name): sidecar}
+        self.write_lines(state, *lines, contents=contents, hashes={name: sha256, **self.events.hashes()})
+        for grid, png in grids.items():
+            atomic_write(self.run_dir.path / grid, png)
+        checkpoint.write(self.run_dir.path, data, state.step)
+        best = self.run_dir.best_checkpoint(self._evaluated)
         checkpoint.prune(
             self.run_dir.path, self.config.snapshot_steps, self.config.num_steps, best.step if best else None
         )
 
+    def write_lines(
+        self,
+        state: TrainState,
+        *lines: MetricsLine,
+        contents: Mapping[str, bytes] = {},
+        hashes: Mapping[str, str] = {},
+    ) -> None:
+        """Add the new events of the state, then these lines: to the journal, which enters these files, and on disk."""
+        added = [*(event for event in state.health.events if event not in self.lines), *lines]
+        num_kept = self._lines_entered
+        entered = [*self.lines[num_kept:], *added]
+        interval = Interval.of(
+            _losses(state)[self._step_entered : self.saved_step],
+            rewinds=state.health.rewinds,
+            after_step=self._step_entered,
+            step=self.saved_step,
+            lines_kept=num_kept,
+            lines=entered,
+        )
+        self.journal.enter(contents, hashes=hashes, interval=interval)
+        self.lines += added
+        self._evaluated += _evaluated(added)
+        self._step_entered, self._lines_entered = self.saved_step, len(self.lines)
+        self._append_metrics(added)
 
-def describe(run_dir: RunDir, config: RunConfig, events: EventLog) -> None:
-    """Add the run's id, name and config to TensorBoard's pages, which know only the folder's name."""
-    name = run_dir.read_name() if run_dir.provenance_path.exists() else ""
-    events.describe(run_dir.path.resolve().name, name, config.model_dump(mode="json"))
+    def _append_metrics(self, lines: list[MetricsLine]) -> None:
+        path = self.run_dir.metrics_path
+        if not path.exists():
+            self._rewrite_metrics()
+            return
+        content = metrics_jsonl(lines)
+        try:
+            with path.open("ab") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise storage_error(path, len(content), error) from error
+
+    def _rewrite_metrics(self) -> None:
+        """Write metrics.jsonl anew where it has other lines than the state."""
+        path, content = self.run_dir.metrics_path, metrics_jsonl(self.lines)
+        if (path.read_bytes() if path.exists() else b"") != content:
+            atomic_write(path, content)
 
 
-def losses_npz(g_losses: np.ndarray, d_losses: np.ndarray) -> bytes:
-    """Return the content of losses.npz: g_loss and d_loss, float32 (N,), one value for each step.
+def _evaluated(lines: list[MetricsLine]) -> list[SnapshotMetrics]:
+    return [line for line in lines if isinstance(line, SnapshotMetrics) and line.evaluation]
 
-    The same losses give the same bytes.
-    """
-    buffer = io.BytesIO()
-    np.savez(buffer, g_loss=g_losses, d_loss=d_losses)
-    return buffer.getvalue()
+
+def _losses(state: TrainState) -> np.ndarray:
+    return np.stack([state.g_losses, state.d_losses], 1)
+
+
+def _num_equal(before: list[MetricsLine], lines: list[MetricsLine]) -> int:
+    """Return with how many equal lines two lists begin."""
+    pairs = enumerate(zip(before, lines, strict=False))
+    return next((number for number, (old, new) in pairs if old != new), min(len(before), len(lines)))
 
 
 def _lines_up_to(state: TrainState, lines: list[MetricsLine]) -> list[MetricsLine]:

@@ -12,9 +12,9 @@ from gan.evaluation.results import QuickEvaluation
 from gan.images import grid_png, to_uint8
 from gan.recipes.mlp_networks import MlpGenerator
 from gan.runs import checkpoint
+from gan.runs.derived import losses_npz
 from gan.runs.provenance import Provenance
 from gan.runs.run_dir import RunDir, SnapshotMetrics
-from gan.training.writer import losses_npz
 from tests.support.configs import run_config
 from tests.support.digits import digits
 

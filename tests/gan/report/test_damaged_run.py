@@ -10,8 +10,8 @@ import pytest
 from gan.errors import RunError
 from gan.images import grid_png
 from gan.report.page import render
+from gan.runs.derived import losses_npz
 from gan.runs.run_dir import RunDir
-from gan.training.writer import losses_npz
 from tests.support.sample_run import random_images, write_sample_run
 
 

@@ -38,6 +38,9 @@ def test_nothing_of_a_snapshot_is_lost(tmp_path: Path, monkeypatch: pytest.Monke
         ("run/checkpoints", "run/checkpoints/"),
         ("run/tensorboard", "run/tensorboard/"),
         ("run/tensorboard/.*", "run/tensorboard/"),
+        ("run/journal", "run/journal/"),
+        (r"run/journal/.*", "run/journal/"),
+        (r"run/metrics.*", "run/metrics.jsonl"),
         (r"run/\.losses.*", "run/losses.npz"),
         (r"run/checkpoints/.*\.sha256.*", "run/checkpoints/"),
         (r"run/checkpoints/.*\.safetensors\.[^s].*", "run/checkpoints/"),
@@ -48,7 +51,7 @@ def test_without_one_sync_the_record_shows_a_loss(
 ) -> None:
     disk = recorded(tmp_path, monkeypatch, left_out)
     found = lost_after_snapshots(tmp_path / "run", disk.lost)
-    assert any(path.startswith(lost) for path in found[0])
+    assert any(path.startswith(lost) for paths in found for path in paths)
 
 
 @pytest.mark.parametrize("left_out", [r"\.", "run", r"\.|run"])

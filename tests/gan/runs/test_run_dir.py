@@ -10,6 +10,7 @@ from gan.engine.state import TrainState
 from gan.errors import RunError
 from gan.runs import layout
 from gan.runs.config_file import config_bytes
+from gan.runs.journal import Journal
 from gan.runs.manifest import Best, Manifest
 from gan.runs.run_dir import RunDir
 from gan.runs.tensorboard import EventLog
@@ -72,7 +73,7 @@ def test_the_best_checkpoint_is_kept_over_a_resume_and_named_in_the_manifest(tmp
     run_dir, state, kept = RunDir(tmp_path / "run"), TrainState(config), {}
     for distances in ({10: 9.0, 20: 5.0, 30: None}, {40: 7.0, 50: None, 60: None}, {70: 4.0}):
         with EventLog(run_dir.tensorboard_dir, state.step) as events:
-            writer = SnapshotWriter(run_dir, config, events, state)
+            writer = SnapshotWriter(run_dir, Journal(run_dir.path), config, events, state)
             for state.step, distance in distances.items():
                 state.record(np.ones(10), np.ones(10))
                 snapshot = Snapshot(state.step, random_images(25), 1.0, 1.0, 10, 1.0)

@@ -13,6 +13,8 @@ from gan.config import TrainConfig
 from gan.data.batches import Batches, Real
 from gan.errors import CheckpointError, ChecksumError, ConfigMismatchError, RunError, StorageError
 from gan.runs import checkpoint, layout
+from gan.runs.derived import write_missing_events
+from gan.runs.journal import Journal
 from gan.runs.manifest import Best
 from gan.runs.run_dir import RunDir
 from gan.storage.address import open_store
@@ -125,13 +127,20 @@ class NanBatches(Batches):
         return real._replace(images=real.images * float("nan")) if (self.seed, step) == (0, 6) else real
 
 
+def made_events(run_path: Path) -> bytes:
+    """Return TensorBoard's events as the training makes them for a run that was fetched."""
+    run, journal = RunDir(run_path), Journal(run_path)
+    write_missing_events(run, journal, journal.history((), newest(run_path)))
+    return b"".join(path.read_bytes() for path in run.tensorboard_dir.iterdir())
+
+
 def test_all_uploaded_files_are_fetched(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
     fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert spooled(tmp_path / "a") == spooled(sent.dir.path)
     assert newest(tmp_path / "a") == 140
     losses = np.load(tmp_path / "a" / "losses.npz")
     assert losses["g_loss"].tolist() == list(range(140)) and len(losses["d_loss"]) == 140
-    events = b"".join(path.read_bytes() for path in (tmp_path / "a/tensorboard").iterdir())
+    events = made_events(tmp_path / "a")
     assert events.count(b"g_loss") == 140 and events.count(b"\x89PNG") == 14
 
 
@@ -145,7 +154,18 @@ def test_the_best_checkpoint_and_its_distance_are_fetched(tmp_path: Path, store:
     fetched = RunDir(tmp_path / "a")
     assert fetched.best_checkpoint(fetched.read_metrics()) == Best(step=20, distance=5.0)
     assert checkpoint.load(checkpoint.path_of(fetched.path, 20))
-    assert b"judge/distance" in b"".join(path.read_bytes() for path in fetched.tensorboard_dir.iterdir())
+    assert b"judge/distance" in made_events(tmp_path / "a")
+
+
+def test_a_damaged_file_is_restored_from_the_store(
+    store: Store, sent: SpooledRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = tree(sent.dir.path)
+    for path in (sent.dir.grid_path(20), sent.dir.config_path):
+        path.write_bytes(path.read_bytes().replace(b"I", b"i").replace(b"1", b"2"))
+    fetch_run(StoredRun(store, "a"), sent.dir.path)
+    assert tree(sent.dir.path) == before
+    assert "step-000020.png was damaged; it is restored from attempts/a/" in caplog.text
 
 
 def test_fetching_again_changes_nothing(tmp_path: Path, store: Store, sent: SpooledRun) -> None:

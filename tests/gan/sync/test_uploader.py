@@ -211,6 +211,15 @@ def test_the_requests_of_a_snapshot(run: SpooledRun, store: Store, proxy: TcpPro
     assert kinds == {"HEAD": 4, "PUT": 4, "DELETE": 2}  # grid, metrics, checkpoint and sidecar; a pruned pair
 
 
+def test_old_grids_and_pieces_are_not_looked_at_again(run: SpooledRun, store: Store) -> None:
+    with sending(run, store) as uploader:
+        for step in range(10, 60, 10):
+            run.snapshot(step)
+            uploader.flush(10)
+        names = list(uploader._names())
+    assert not [name for name in names if name.startswith(("grids/", "journal/"))]
+
+
 def test_the_bytes_that_are_sent(tmp_path: Path, store: Store, proxy: TcpProxy) -> None:
     run = SpooledRun(tmp_path / "large", num_weights=250_000)  # 1 MB
     with sending(run, store) as uploader:

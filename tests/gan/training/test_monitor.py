@@ -17,7 +17,7 @@ from gan.data.batches import Batches, Real
 from gan.data.dataset import Dataset
 from gan.errors import TrainingCollapsedError, TrainingDivergedError
 from gan.health import HealthEvent
-from gan.runs import checkpoint, layout
+from gan.runs import checkpoint, journal, layout
 from gan.runs.run_dir import RunDir
 from gan.seeds import derive_seed
 from gan.training import runner
@@ -268,6 +268,7 @@ def test_a_run_stopped_around_a_rollback_ends_with_the_same_bytes(
 
 def test_a_run_from_before_the_monitor_is_resumed(tmp_path: Path) -> None:
     train(tmp_path, stop_at=(0, 15))
+    journal.delete(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     del config["on_collapse"]
     (tmp_path / "config.json").write_text(json.dumps(config))

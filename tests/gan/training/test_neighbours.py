@@ -9,6 +9,7 @@ from torch.nn.functional import pad
 
 from gan.errors import RunError
 from gan.images import grid_cells, grid_png
+from gan.runs.journal import Journal
 from gan.runs.run_dir import RunDir
 from gan.training.neighbours import CHUNK, nearest, sheet_png, write_neighbours
 from tests.support.digits import digits
@@ -37,9 +38,9 @@ def test_a_sheet_shows_pairs(tmp_path: Path) -> None:
     run = RunDir(tmp_path)
     run.grids_dir.mkdir()
     run.grid_path(30).write_bytes(grid_png(IMAGES[:25]))
-    write_neighbours(run, 30, 255 - IMAGES.squeeze(1).numpy())
+    write_neighbours(Journal(run.path), 30, 255 - IMAGES.squeeze(1).numpy())
     assert run.neighbours_path.read_bytes() == sheet_png(IMAGES[:25], nearest(IMAGES[:25], 255 - IMAGES))
-    write_neighbours(run, 30, np.concatenate([digits(9, seed=3)[0], IMAGES.squeeze(1).numpy()]))
+    write_neighbours(Journal(run.path), 30, np.concatenate([digits(9, seed=3)[0], IMAGES.squeeze(1).numpy()]))
     pairs = pad(torch.cat([pad(IMAGES[:25], (0, 2)), IMAGES[:25]], 3), (1, 1, 1, 1), value=96)
     assert run.neighbours_path.read_bytes() == grid_png(pairs, padding=4)
 
@@ -51,4 +52,4 @@ def test_a_damaged_grid_is_named(tmp_path: Path, content: bytes | None) -> None:
     if content is not None:
         run.grid_path(30).write_bytes(content)
     with pytest.raises(RunError, match=r"step-000030\.png: not a whole PNG.*train the run again"):
-        write_neighbours(run, 30, IMAGES.squeeze(1).numpy())
+        write_neighbours(Journal(run.path), 30, IMAGES.squeeze(1).numpy())

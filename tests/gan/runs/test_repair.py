@@ -6,24 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from gan.errors import GanError, RunError
+from gan.errors import RunError
 from gan.report.page import render
 from gan.runs import layout
 from gan.runs.run_dir import RunDir
 from gan.sync.publish import seal
-from gan.sync.stored_run import StoredRun
-from gan.sync.verification import verify
+from tests.support.damage import flip_bit, names_of, sealed_damage
 from tests.support.killing import differing
 from tests.support.training import train
 
 RANDOM = random.Random(20)
-
-
-def flip_bit(path: Path, position: int | None = None) -> None:
-    content = bytearray(path.read_bytes())
-    at = RANDOM.randrange(len(content)) if position is None else position
-    content[at] ^= 1 << RANDOM.randrange(8)
-    path.write_bytes(content)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +49,7 @@ def run(tmp_path: Path, unfinished: Path) -> Path:
     ],
 )  # fmt: skip
 def test_a_resume_makes_a_damaged_file_again(run: Path, finished: Path, name: str) -> None:
-    flip_bit(run / name)
+    flip_bit(run / name, RANDOM)
     train(run, resume=True)
     assert differing(run, finished) == []
     render(RunDir(run))
@@ -66,14 +58,14 @@ def test_a_resume_makes_a_damaged_file_again(run: Path, finished: Path, name: st
 
 def test_damaged_tensorboard_events_are_made_again(run: Path) -> None:
     (events,) = (run / layout.TENSORBOARD).iterdir()
-    flip_bit(events)
+    flip_bit(events, RANDOM)
     train(run, resume=True)
     found = b"".join(path.read_bytes() for path in (run / layout.TENSORBOARD).iterdir())
     assert found.count(b"g_loss") == 40 and found.count(b"\x89PNG") == 4
 
 
 def test_a_grid_without_a_checkpoint_before_it_is_named(run: Path) -> None:
-    flip_bit(run / "grids/step-000010.png")
+    flip_bit(run / "grids/step-000010.png", RANDOM)
     before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
     with pytest.raises(RunError, match=r"damaged since it was written: grids/step-000010\.png.*--from-scratch"):
         train(run, resume=True)
@@ -82,36 +74,17 @@ def test_a_grid_without_a_checkpoint_before_it_is_named(run: Path) -> None:
 
 
 def test_a_report_is_not_made_from_a_damaged_file(run: Path) -> None:
-    flip_bit(run / "provenance.json", -20)
+    flip_bit(run / "provenance.json", RANDOM)
     with pytest.raises(RunError, match=r"damaged since it was written: provenance\.json"):
         render(RunDir(run))
 
 
-def is_sealed_damaged(run: Path, whole: Path) -> bool:
-    """Seal a run; return whether its manifest vouches for content that the whole run does not have."""
-    try:
-        seal(run, "run")
-    except GanError:
-        return False
-    assert not verify(StoredRun.at(run)).problems
-    names = [name for name in names_of(whole) if not name.startswith(layout.JOURNAL)]
-    return any((run / name).read_bytes() != (whole / name).read_bytes() for name in names)
-
-
-def names_of(run: Path) -> list[str]:
-    return sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file())
-
-
-@pytest.mark.parametrize("is_truncated", [False, True])
-def test_no_damaged_file_of_a_finished_run_is_sealed(tmp_path: Path, finished: Path, is_truncated: bool) -> None:
+def test_no_damaged_file_of_a_finished_run_is_sealed(tmp_path: Path, finished: Path) -> None:
+    """tests/faults/test_flips.py flips more bits, and cuts files."""
     for name in names_of(finished):
         run = shutil.copytree(finished, tmp_path / "run")
-        path = run / name
-        if is_truncated:
-            path.write_bytes(path.read_bytes()[: RANDOM.randrange(path.stat().st_size)])
-        else:
-            flip_bit(path)
-        assert not is_sealed_damaged(run, finished), name
+        flip_bit(run / name, RANDOM)
+        assert not sealed_damage(run, finished), name
         shutil.rmtree(run)
 
 
@@ -119,5 +92,5 @@ def test_without_the_journal_damage_is_sealed(tmp_path: Path, finished: Path) ->
     """The control: nothing else notices a flipped bit of a grid."""
     run = shutil.copytree(finished, tmp_path / "run")
     shutil.rmtree(run / layout.JOURNAL)
-    flip_bit(run / "grids/step-000010.png", -20)
-    assert is_sealed_damaged(run, finished)
+    flip_bit(run / "grids/step-000010.png", RANDOM)
+    assert sealed_damage(run, finished) == ["grids/step-000010.png"]

@@ -23,7 +23,10 @@ CONFIG = run_config(num_steps=1000, snapshot_steps=10)
 class SpooledRun:
     """Write the files of a training in their order. The checkpoints hold a few weights."""
 
-    def __init__(self, path: Path, config: TrainConfig = CONFIG, num_weights: int = 1000) -> None:
+    def __init__(
+        self, path: Path, config: TrainConfig = CONFIG, num_weights: int = 1000, *, is_old: bool = False
+    ) -> None:
+        """Begin a run; with `is_old`, as versions without a journal did, whose checkpoints hold all losses."""
         self.dir = RunDir(path)
         self.num_weights = num_weights
         self.num_bytes = 0  # of all grids and checkpoints, the pruned ones too
@@ -35,7 +38,8 @@ class SpooledRun:
         (path / "processes.jsonl").write_text('{"version": 1}\n')
         atomic_write(self.dir.reals_path, grid_png(random_images(25)))
         self.journal = Journal(path)
-        self.journal.begin({}, {"config.json": sha256_file(self.dir.config_path)})
+        if not is_old:
+            self.journal.begin({}, {"config.json": sha256_file(self.dir.config_path)})
 
     def snapshot(self, step: int, distance: float | None = None) -> None:
         """Write the grid, the metrics, with the distance where there is one, and the checkpoint of a step; prune."""
@@ -87,7 +91,9 @@ class SpooledRun:
             "weights": torch.randn(self.num_weights, generator=rng),
         }
         fields = CONFIG.model_dump(mode="json")
-        path = checkpoint.save(self.dir.path, without_losses(tensors), fields, self.rewinds)
+        path = checkpoint.save(
+            self.dir.path, without_losses(tensors) if self.journal else tensors, fields, self.rewinds
+        )
         best = self.dir.best_checkpoint(self.dir.read_metrics())
         checkpoint.prune(self.dir.path, CONFIG.snapshot_steps, 1000, best.step if best else None)
         return path

@@ -157,6 +157,17 @@ def test_the_best_checkpoint_and_its_distance_are_fetched(tmp_path: Path, store:
     assert b"judge/distance" in made_events(tmp_path / "a")
 
 
+def test_a_run_of_an_older_version_is_fetched(tmp_path: Path, store: Store) -> None:
+    run = SpooledRun(tmp_path / "elsewhere" / "a", is_old=True)
+    for step in (10, 20, 30):
+        run.snapshot(step)
+    for name, content in tree(run.dir.path).items():
+        store.put_new(f"runs/a/{name}", content)
+    fetch_run(StoredRun(store, "a"), tmp_path / "a")
+    assert tree(tmp_path / "a").items() >= tree(run.dir.path).items()
+    assert len(np.load(tmp_path / "a" / "losses.npz")["g_loss"]) == 30
+
+
 def test_a_damaged_file_is_restored_from_the_store(
     store: Store, sent: SpooledRun, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,7 +1,9 @@
 """Which device, how many threads and which precision, and why?"""
 
+import ctypes
 import os
 import platform
+import re
 import warnings
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -41,19 +43,36 @@ def cuda_fault() -> str | None:
     """Return why CUDA cannot be used, or None if an addition on it gives the right result."""
     if torch.version.cuda is None:
         return "this torch was built without CUDA"
-    with warnings.catch_warnings(record=True) as caught:  # torch only warns about a driver that is too old
-        warnings.simplefilter("always")
-        available = torch.cuda.is_available()
-    if not available:
-        said = "; ".join(str(warning.message).split("\n")[0] for warning in caught)
-        driver = Path("/proc/driver/nvidia/version").exists()
-        return said or ("there is a driver, but no usable GPU" if driver else "there is no NVIDIA driver")
     try:
-        if int((torch.ones(2, device="cuda") + 1).sum()) == 4:
-            return None
-        return "an addition on it came out wrong"
-    except RuntimeError as error:
-        return str(error).split("\n")[0]
+        with warnings.catch_warnings(action="ignore"):  # of a GPU that this torch does not support: the addition fails
+            torch.cuda.init()  # type: ignore[no-untyped-call]  # unlike is_available, it names the cause each time
+            is_right = int((torch.ones(2, device="cuda") + 1).sum()) == 4
+    except (RuntimeError, torch.cuda.DeferredCudaCallError) as error:
+        return _cause(str(error))
+    return None if is_right else "an addition on it came out wrong"
+
+
+def _cause(message: str) -> str:
+    """Return in one sentence, without a full stop, what torch says about CUDA."""
+    if message.startswith(("No CUDA GPUs are available", "Found no NVIDIA driver")):
+        return _why_no_gpu()
+    if found := re.search(r"driver .* is too old \(found version (\d+)\)", message):
+        major, minor = divmod(int(found[1]), 1000)
+        built_for = f"this torch was built for CUDA {torch.version.cuda}"
+        return f"the NVIDIA driver is too old: it supports CUDA {major}.{minor // 10}, and {built_for}"
+    if found := re.search(r"Error (\d+: .+)", message):  # torch asks first whether we did something wrong before
+        message = f"CUDA error {found[1]}"
+    return re.split(r"\.?(?: \(Triggered internally|\n|$)|\. (?=[A-Z])", message)[0]
+
+
+def _why_no_gpu() -> str:
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "there is no NVIDIA driver"
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    hint = "" if visible is None else f" (CUDA_VISIBLE_DEVICES={visible!r})"
+    return f"there is a driver, but no usable GPU{hint}"
 
 
 def choose_num_threads() -> int:

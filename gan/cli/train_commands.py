@@ -73,6 +73,7 @@ def train(
     from gan.cli.signals import stop_on_signals
     from gan.data.dataset import load_dataset
     from gan.data.download import download_dataset
+    from gan.device import choose_device
     from gan.files import check_path
     from gan.report import page as report
     from gan.runs.manifest import check_new_run_id
@@ -85,8 +86,9 @@ def train(
         return 0
     invocation.prints_result = False
     check_path(run_dir)
-    if not run_dir.exists():
-        check_new_run_id(run_dir.resolve().name)  # before the download
+    if not run_dir.exists():  # what would be refused after the download
+        check_new_run_id(run_dir.resolve().name)
+        choose_device(config.device)
     elif not no_pinned_hash and (resume or from_scratch):
         check_is_of_mnist(run_dir)
     with stop_on_signals() as stop:

@@ -43,6 +43,7 @@ ROOT = Path(__file__).parents[1]
 # Marker -> what runs it. The first marker of a test counts.
 LONG = {"kill": "make test-kill", "e2e": "make e2e", "prefect": "make test-prefect"}
 left_out: dict[str, int] = {}
+REFUSED = pytest.StashKey[str]()  # why a test fails that GAN_TEST_GPU=1 does not let be left out
 
 
 class OneServerScheduling(LoadScopeScheduling):
@@ -78,12 +79,21 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             reasons.append(f"{long} tests: run them with `{LONG[long]}`")
         if item.get_closest_marker("long") and not config.option.long:
             reasons.append("long tests: run them with `make e2e ARGS=--long`")
-        if reasons:
+        if reasons and item.get_closest_marker("gpu") and os.environ.get("GAN_TEST_GPU") == "1":
+            item.stash[REFUSED] = reasons[0]
+            kept.append(item)
+        elif reasons:
             left_out[reasons[0]] = left_out.get(reasons[0], 0) + 1
         else:
             kept.append(item)
     config.hook.pytest_deselected(items=[item for item in items if item not in set(kept)])
     items[:] = kept
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Fail a GPU test that would be left out, on a machine that is there to run it."""
+    if reason := item.stash.get(REFUSED, None):
+        pytest.fail(f"GAN_TEST_GPU=1, and this test cannot run: {reason}", pytrace=False)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -43,6 +43,7 @@ def cuda_fault() -> str | None:
     """Return why CUDA cannot be used, or None if an addition on it gives the right result."""
     if torch.version.cuda is None:
         return "this torch was built without CUDA"
+    set_numerics()
     try:
         with warnings.catch_warnings(action="ignore"):  # of a GPU that this torch does not support: the addition fails
             torch.cuda.init()  # type: ignore[no-untyped-call]  # unlike is_available, it names the cause each time
@@ -73,6 +74,49 @@ def _why_no_gpu() -> str:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     hint = "" if visible is None else f" (CUDA_VISIBLE_DEVICES={visible!r})"
     return f"there is a driver, but no usable GPU{hint}"
+
+
+def set_numerics() -> None:
+    """Choose, for the whole process, how a GPU computes: in the precision as asked, with the same bits each time.
+
+    A CPU computes as before. docs/engine.md explains each choice.
+    """
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.deterministic = True
+    torch.backends.cudnn.benchmark = False
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when its first product starts
+
+
+def numerics() -> dict[str, str]:
+    """Return by name how a GPU computes in this process."""
+    return {
+        "products in TF32": str(torch.backends.cuda.matmul.allow_tf32),
+        "convolutions in TF32": str(torch.backends.cudnn.allow_tf32),
+        "sums of bfloat16 products in bfloat16": str(torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction),
+        "cuDNN deterministic": str(torch.backends.cudnn.deterministic),
+        "cuDNN benchmark": str(torch.backends.cudnn.benchmark),
+        "CUBLAS_WORKSPACE_CONFIG": os.environ.get("CUBLAS_WORKSPACE_CONFIG", ""),
+    }
+
+
+def library_versions(kind: Literal["cpu", "cuda"], root: Path = Path("/")) -> dict[str, str]:
+    """Return the versions, by name, of what computes on a device: torch, and on a GPU CUDA, cuDNN and the driver."""
+    torch_version = str(torch.__version__)  # of the module itself: it names the CUDA version, too
+    if kind == "cpu":
+        return {"torch": torch_version}
+    cudnn = torch.backends.cudnn.version()  # type: ignore[no-untyped-call]
+    return {"torch": torch_version, "cuda": str(torch.version.cuda), "cudnn": str(cudnn), "driver": _driver(root)}
+
+
+def _driver(root: Path) -> str:
+    """Return the version of the NVIDIA driver. Its file is missing on Windows' own Linux."""
+    try:
+        found = re.search(r"Kernel Module.*?  (\d[\d.]+) ", (root / "proc/driver/nvidia/version").read_text())
+    except OSError:
+        found = None
+    return found[1] if found else "unknown"
 
 
 def choose_num_threads() -> int:

@@ -27,7 +27,7 @@ class AutogradEngine(Engine):
     """
 
     def __init__(self, state: TrainState, config: RunConfig) -> None:
-        """Make cuDNN, in the whole process, use only kernels that give the same bits every time."""
+        """List the parameters by autograd's order; R1 has gradients for the weights alone."""
         self.g_parameters = list(state.generator.parameters())
         self.d_parameters = list(state.discriminator.parameters())
         compute_dtype = torch.bfloat16 if config.precision == "bfloat16" else state.fixed_z.dtype
@@ -38,7 +38,6 @@ class AutogradEngine(Engine):
         self.d_weight_grads = [g for g, is_one in zip(self.d_adam.grads, is_weight, strict=True) if is_one]
         assert isinstance(state.discriminator, ConvDiscriminator)
         self.discriminator = state.discriminator
-        torch.backends.cudnn.deterministic = True
 
     def forward_g(self, inputs: StepInputs) -> tuple[Tensor, BackwardG]:
         """Return fakes (B, 784) in [-1, 1], and their backward pass."""

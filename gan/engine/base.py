@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from gan.config import RunConfig
 from gan.data.batches import Real
+from gan.device import set_numerics
 from gan.engine.adam import Adam
 from gan.engine.state import TrainState
 from gan.recipes.augment import Translation
@@ -67,6 +68,7 @@ class Engine(ABC):
         `compute_dtype` is the activations' dtype; `layer_sizes` holds, for G and for D, how many parameters each
         update of Adam changes.
         """
+        set_numerics()
         self.state, self.config = state, config
         self.r1_gamma, self.ema_decay = config.r1_gamma, config.ema_decay
         self.period = R1_EVERY if config.r1_gamma else 1  # steps after which the same operations repeat

@@ -5,6 +5,7 @@ libraries, rounds differently: its bytes are not those of a run that was not sto
 """
 
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Literal
@@ -42,7 +43,7 @@ class Process(BaseModel):
         return found
 
 
-def record_process(journal: Journal, step: int, hardware: str, torch_version: str) -> None:
+def record_process(journal: Journal, step: int, hardware: str, libraries: Mapping[str, str]) -> None:
     """Add this process, which trains a run from a step on, to processes.jsonl.
 
     Where the steps so far were trained on other hardware or with other versions, this logs a warning of one line.
@@ -55,7 +56,7 @@ def record_process(journal: Journal, step: int, hardware: str, torch_version: st
         started=datetime.now(UTC).isoformat(timespec="seconds"),
         hardware=hardware,
         git_commit=git_commit(),
-        versions=versions_here(torch_version),
+        versions=versions_here(libraries),
     )
     before = _last_in(content) or _first(run, hardware)
     if step and before and (found := now.differences(before)):

@@ -33,26 +33,35 @@ class Provenance(BaseModel):
     git_commit: str | None
     versions: dict[str, str]
     data: dict[str, str]  # SHA-256 of the raw content, by file name
+    numerics: dict[str, str] | None = None  # how the GPU computes, by gan.device; None on a CPU
 
     @classmethod
-    def now(cls, run_id: str, device: str, torch_version: str, data: dict[str, str]) -> Self:
-        """Return the provenance of a run that begins now."""
+    def now(
+        cls,
+        run_id: str,
+        device: str,
+        libraries: Mapping[str, str],
+        data: dict[str, str],
+        numerics: dict[str, str] | None = None,
+    ) -> Self:
+        """Return the provenance of a run that begins now. `libraries` are gan.device's library_versions."""
         return cls(
             run_id=run_id,
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             device=device,
             git_commit=git_commit(),
-            versions=versions_here(torch_version),
+            versions=versions_here(libraries),
             data=data,
+            numerics=numerics,
         )
 
 
-def versions_here(torch_version: str) -> dict[str, str]:
-    """Return the versions, by name, of all that decides the bytes of a run."""
+def versions_here(libraries: Mapping[str, str]) -> dict[str, str]:
+    """Return the versions, by name, of all that decides the bytes of a run. `libraries` are those of the device."""
     return {
         "gan-train": __version__,
         "python": platform.python_version(),
-        "torch": torch_version,  # of the module itself: it names the CUDA version, too
+        **libraries,
         "numpy": version("numpy"),
         "numba": version("numba"),
     }

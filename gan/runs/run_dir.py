@@ -101,7 +101,10 @@ class RunDir:
 
     def write_provenance(self, provenance: Provenance) -> None:
         """Write what the run is made with."""
-        content = json.dumps(provenance.model_dump(mode="json"), indent=2) + "\n"
+        fields = provenance.model_dump(mode="json")
+        if provenance.numerics is None:
+            del fields["numerics"]  # older versions do not know it
+        content = json.dumps(fields, indent=2) + "\n"
         atomic_write(self.provenance_path, content.encode())
 
     def read_name(self) -> str:

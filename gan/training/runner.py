@@ -14,7 +14,16 @@ from torch import Tensor
 from gan.config import RunConfig, TrainConfig
 from gan.data.batches import Batches
 from gan.data.dataset import Dataset
-from gan.device import Device, choose_device, choose_num_threads, choose_precision, cuda_fault, hardware_name
+from gan.device import (
+    Device,
+    choose_device,
+    choose_num_threads,
+    choose_precision,
+    cuda_fault,
+    hardware_name,
+    library_versions,
+    numerics,
+)
 from gan.engine.state import NUM_FIXED, TrainState, read_health
 from gan.errors import ConfigMismatchError, DeviceError, RunError, TrainingDivergedError
 from gan.files import atomic_write, fsync_dir, is_temporary, remove_temporary, sha256_file, storage_error
@@ -87,7 +96,7 @@ class Run:
         else:
             try:
                 hardware = hardware_name(self.device.kind)
-                record_process(self.journal, self.state.step, hardware, torch.__version__)
+                record_process(self.journal, self.state.step, hardware, library_versions(self.device.kind))
                 event = yield from self._train_attempt(should_stop)
                 while event is not None:
                     self._go_back(event)
@@ -298,7 +307,8 @@ def _write_description(run_dir: RunDir, device: Device, data: Dataset) -> None:
     """Write provenance.json and reals.png where they are missing. Raise ConfigMismatchError for other data."""
     if not run_dir.provenance_path.exists():
         run_id = run_dir.path.resolve().name
-        run_dir.write_provenance(Provenance.now(run_id, device.reason, torch.__version__, data.sha256))
+        libraries, on_gpu = library_versions(device.kind), numerics() if device.kind == "cuda" else None
+        run_dir.write_provenance(Provenance.now(run_id, device.reason, libraries, data.sha256, on_gpu))
     expected = run_dir.read_provenance().data
     for name, found in data.sha256.items():
         if expected.get(name) != found:

@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from gan import device
-from gan.device import choose_device, choose_num_threads, choose_precision
+from gan.device import (
+    choose_device,
+    choose_num_threads,
+    choose_precision,
+    library_versions,
+    numerics,
+    set_numerics,
+)
 
 
 def test_cpu_on_request() -> None:
@@ -29,6 +36,50 @@ def _warn_of_an_old_gpu() -> None:
 
 def _out_of_order(*_args: object, **_kwargs: object) -> torch.Tensor:
     raise RuntimeError("CUDA error: no kernel image is available for execution on the device\nmore")
+
+
+def test_how_a_gpu_computes_is_set_on_purpose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    set_numerics()
+    assert numerics() == {
+        "products in TF32": "False",
+        "convolutions in TF32": "False",
+        "sums of bfloat16 products in bfloat16": "False",
+        "cuDNN deterministic": "True",
+        "cuDNN benchmark": "False",
+        "CUBLAS_WORKSPACE_CONFIG": ":4096:8",
+    }
+    assert torch.get_float32_matmul_precision() == "highest"
+
+
+def test_a_cublas_workspace_of_the_user_is_kept_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":16:8")
+    set_numerics()
+    assert numerics()["CUBLAS_WORKSPACE_CONFIG"] == ":16:8"
+
+
+@pytest.mark.parametrize(
+    ("content", "driver"),
+    [
+        ("NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue Mar  5 22:23:56 UTC 2024\n", "550.54.15"),
+        (
+            "NVRM version: NVIDIA UNIX Open Kernel Module for x86_64  580.65.06  Release Build  (root@a)\n"
+            "GCC version:  gcc version 12.2.0 (Debian 12.2.0-14)\n",
+            "580.65.06",
+        ),
+        ("another form\n", "unknown"),
+        (None, "unknown"),
+    ],
+)
+def test_the_libraries_of_a_gpu_are_named(tmp_path: Path, content: str | None, driver: str) -> None:
+    path = tmp_path / "proc/driver/nvidia/version"
+    path.parent.mkdir(parents=True)
+    if content is not None:
+        path.write_text(content)
+    found = library_versions("cuda", tmp_path)
+    assert found.keys() == {"torch", "cuda", "cudnn", "driver"} and found["driver"] == driver
+    assert library_versions("cpu", tmp_path) == {"torch": torch.__version__}
 
 
 def test_threads_are_at_most_the_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -119,7 +119,7 @@ def test_a_champion_that_was_pruned_is_not_rolled_back_to(store: Store) -> None:
 
 def test_a_champion_of_other_data_is_not_rolled_back_to(store: Store) -> None:
     promote_runs(store, "a", "b")  # an older version promoted runs of any data
-    found = Provenance.now("a", "cpu", "2", {file.name: "1" * 64 for file in FILES_OF_MNIST})
+    found = Provenance.now("a", "cpu", {"torch": "2"}, {file.name: "1" * 64 for file in FILES_OF_MNIST})
     store.put_new("runs/a/provenance.json", found.model_dump_json().encode())
     with pytest.raises(DataError, match=r"runs/a was not trained on MNIST: .* Promote another run: gan champion"):
         rollback(store, "me@here", "")

@@ -44,10 +44,10 @@ def test_each_process_that_trains_a_run_has_a_line(tmp_path: Path, caplog: pytes
 def test_a_resume_on_other_hardware_or_with_other_versions_is_a_warning_of_one_line(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    record_process(Journal(tmp_path), 0, "EPYC 7763", "2.9.0")
-    record_process(Journal(tmp_path), 1000, "EPYC 7763", "2.9.0")
+    record_process(Journal(tmp_path), 0, "EPYC 7763", {"torch": "2.9.0"})
+    record_process(Journal(tmp_path), 1000, "EPYC 7763", {"torch": "2.9.0"})
     assert caplog.messages == []
-    record_process(Journal(tmp_path), 2000, "Xeon 8481C", "2.9.1+cu130")
+    record_process(Journal(tmp_path), 2000, "Xeon 8481C", {"torch": "2.9.1+cu130"})
     assert caplog.messages == [
         "resumed with Xeon 8481C instead of EPYC 7763, torch 2.9.1+cu130 instead of 2.9.0: "
         "the steps after 2000 can have other bytes than in a run that was not stopped"
@@ -55,9 +55,15 @@ def test_a_resume_on_other_hardware_or_with_other_versions_is_a_warning_of_one_l
     assert [process["hardware"] for process in processes(tmp_path)] == ["EPYC 7763", "EPYC 7763", "Xeon 8481C"]
 
 
+def test_a_resume_with_another_driver_is_a_warning_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for step, driver in ((0, "580.65.06"), (1000, "580.95.05")):
+        record_process(Journal(tmp_path), step, "NVIDIA H100", {"torch": "2.15.0", "driver": driver})
+    assert caplog.messages[0].startswith("resumed with driver 580.95.05 instead of 580.65.06: the steps after 1000 ")
+
+
 def test_a_run_that_has_trained_no_step_may_move(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("EPYC 7763", "Xeon 8481C"):
-        record_process(Journal(tmp_path), 0, name, "2.9.0")
+        record_process(Journal(tmp_path), 0, name, {"torch": "2.9.0"})
     assert caplog.messages == []
 
 
@@ -71,6 +77,6 @@ def test_without_a_good_line_the_process_that_began_the_run_counts(
     made = run.read_provenance()
     run.write_provenance(made.model_copy(update={"versions": {**made.versions, "torch": "2.9.0"}}))
     (run.path / "processes.jsonl").write_text(damaged)
-    record_process(Journal(run.path), 1, cpu_name(), "2.9.1")
+    record_process(Journal(run.path), 1, cpu_name(), {"torch": "2.9.1"})
     assert caplog.messages[-1].startswith("resumed with torch 2.9.1 instead of 2.9.0: the steps after 1 can have")
     assert (run.path / "processes.jsonl").read_text().startswith(damaged)

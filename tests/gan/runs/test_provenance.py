@@ -1,11 +1,13 @@
-"""Where does a run learn the commit of its code?"""
+"""What does provenance.json hold, and where does a run learn the commit of its code?"""
 
+import json
 from pathlib import Path
 
 import pytest
 
 from gan.runs import provenance
-from gan.runs.provenance import git_commit
+from gan.runs.provenance import Provenance, git_commit
+from gan.runs.run_dir import RunDir
 
 
 @pytest.fixture
@@ -32,3 +34,21 @@ def test_an_unknown_commit_is_none(code: Path, content: str | None) -> None:
     if content is not None:
         (code / "GIT_COMMIT").write_text(content)
     assert git_commit() is None
+
+
+def test_a_run_on_a_gpu_says_how_it_computes(tmp_path: Path) -> None:
+    libraries = {"torch": "2.15.0", "cuda": "13.2", "cudnn": "92600", "driver": "580.65.06"}
+    made = Provenance.now("a", "cuda: NVIDIA H100", libraries, {}, {"products in TF32": "False"})
+    run = RunDir(tmp_path)
+    run.write_provenance(made)
+    assert run.read_provenance() == made
+    assert libraries.items() <= made.versions.items() and made.numerics == {"products in TF32": "False"}
+
+
+def test_a_run_on_a_cpu_has_the_fields_that_older_versions_read(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.write_provenance(Provenance.now("a", "cpu", {"torch": "2.15.0"}, {}))
+    fields = json.loads(run.provenance_path.read_text())
+    assert [*fields] == ["version", "run_id", "created", "device", "git_commit", "versions", "data"]
+    assert [*fields["versions"]] == ["gan-train", "python", "torch", "numpy", "numba"]
+    assert run.read_provenance().numerics is None

@@ -15,9 +15,9 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.support.browser import installed
 
 
-def _docker_answers() -> bool:
+def _docker_answers(*words: str) -> bool:
     try:
-        return subprocess.run(["docker", "version"], capture_output=True, check=False).returncode == 0
+        return subprocess.run(["docker", *words], capture_output=True, check=False).returncode == 0
     except FileNotFoundError:
         return False
 
@@ -30,7 +30,8 @@ def _needs() -> dict[str, tuple[bool, str]]:
         "browser": (installed() is not None, "no Chromium is installed"),
         "mnist": (bool(os.environ.get("GAN_MNIST_MIRRORS")), "GAN_MNIST_MIRRORS names no mirror of the real files"),
         "minio": (bool(os.environ.get("GAN_TEST_MINIO")), "GAN_TEST_MINIO names no MinIO server"),
-        "e2e": (_docker_answers(), "no Docker engine answers"),
+        "e2e": (_docker_answers("version"), "no Docker engine answers"),
+        "compose": (_docker_answers("compose", "version"), "the command docker compose is missing"),
         "gpu": (torch.cuda.is_available(), "there is no usable GPU"),
         "caddy": (bool(shutil.which("caddy")), "the program caddy is missing"),
         "prometheus": (bool(shutil.which("prometheus")), "the program prometheus is missing"),

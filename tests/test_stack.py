@@ -1,8 +1,10 @@
 """Are the compose files and the credentials of the stack right, as far as this can be tested without Docker?"""
 
 import json
+import os
 import re
 import socket
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -274,9 +276,30 @@ def test_the_worker_waits_for_every_service_that_ends() -> None:
     assert {name for name, service in SERVICES.items() if service["restart"] != "unless-stopped"} == ONCE
 
 
+def compose_config(*files: str, **environment: str) -> dict[str, Any]:
+    """Return what `docker compose config` makes of these files. It needs no Docker engine."""
+    words = ["docker", "compose", *(word for file in files for word in ("-f", file)), "config", "--format", "json"]
+    shown = subprocess.run(words, cwd=ROOT, env={**os.environ, **environment}, capture_output=True, check=True)
+    return dict(json.loads(shown.stdout))
+
+
+@pytest.mark.compose
 def test_the_gpu_file_only_adds_a_gpu_to_the_worker() -> None:
+    plain = compose_config("docker-compose.yml")
+    on_gpu = compose_config("docker-compose.yml", "docker-compose.gpu.yml", GPU_DEVICE="1")
+    worker = on_gpu["services"]["worker"]
+    devices = worker.pop("deploy")["resources"]["reservations"].pop("devices")
+    assert devices == [{"driver": "nvidia", "device_ids": ["1"], "capabilities": ["gpu"]}]
+    assert worker["environment"].pop("NVIDIA_DRIVER_CAPABILITIES") == "compute,utility"  # of the driver's libraries
+    assert on_gpu == plain
+
+
+def test_the_gpu_file_has_no_more_than_a_device() -> None:
+    """What can be read without Docker's own reading."""
     worker: dict[str, Any] = GPU["services"]["worker"]
-    assert (set(GPU["services"]), set(worker)) == ({"worker"}, {"deploy", "environment"})
+    assert (set(GPU), set(GPU["services"]), set(worker)) == ({"services"}, {"worker"}, {"deploy", "environment"})
+    assert set(worker["deploy"]) == {"resources"} and set(worker["deploy"]["resources"]) == {"reservations"}
+    assert set(worker["environment"]) == {"NVIDIA_DRIVER_CAPABILITIES"}
 
 
 def test_every_variable_of_the_compose_files_is_explained() -> None:

@@ -8,6 +8,7 @@ import copy
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,11 +26,12 @@ from gan.data.batches import Batches
 from gan.engine import state as engine_state
 from gan.engine.cuda_graphs import GraphSteps
 from gan.engine.factory import engine_for
+from gan.engine.gpu import GpuEngine
 from gan.engine.state import TrainState
 from gan.recipes.resolve import resolve
 from gan.seeds import make_rng
 
-NO_KERNEL = ("empty", "new_empty")  # allocations
+NO_KERNEL = ("empty", "new_empty", "_local_scalar_dense")  # allocations, and the copy of one number to the host
 
 
 class Operations(TorchDispatchMode):
@@ -56,10 +58,10 @@ class Operations(TorchDispatchMode):
 
 
 def launches_a_kernel(func: OpOverload) -> bool:
-    """Return whether an operation computes: it is no view of another tensor, no allocation and no question."""
+    """Return whether an operation computes: it is no view of another tensor, no allocation and no question to torch."""
     space, name = func._schema.name.split("::")
     is_view = any(each.alias_info is not None and not each.alias_info.is_write for each in func._schema.returns)
-    return space != "prim" and not is_view and name not in NO_KERNEL
+    return space == "aten" and not is_view and name not in NO_KERNEL
 
 
 @contextmanager
@@ -110,3 +112,12 @@ def operations_of(steps: GraphSteps, step: int) -> Operations:
         real = steps.batches.gather(steps.image_indices[row])
         engine.step(real, steps.step_losses[row], row, steps.rates[row].unbind())
     return operations
+
+
+@cache
+def captured(recipe: str, precision: str, dropout: float = 0.0) -> dict[int, Operations]:
+    """Return the operations by step: 0 and 40 with R1 in tuned, 1 and 41 without it; 40 and 41 augment."""
+    with fake_cuda():
+        steps = steps_on_fake_cuda(recipe=recipe, precision=precision, dropout=dropout)
+        assert isinstance(steps.engine, GpuEngine)
+        return {step: operations_of(steps, step) for step in (0, 1, 40, 41)}

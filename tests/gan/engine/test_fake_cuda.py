@@ -4,7 +4,7 @@ In a graph nothing may touch the CPU, wait for the host, or have a shape that de
 """
 
 from collections.abc import Callable
-from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,8 +16,8 @@ from torch._subclasses.fake_tensor import (
 )
 
 from gan.engine.autograd import AutogradEngine
-from gan.engine.gpu import GpuEngine
-from tests.support.fake_cuda import Operations, fake_cuda, operations_of, steps_on_fake_cuda
+from tests.support import kernel_counts
+from tests.support.fake_cuda import Operations, captured, fake_cuda, operations_of, steps_on_fake_cuda
 
 LOOKED_AT = "2.15"  # torch of requirements.lock
 ADVICE = f"""
@@ -48,15 +48,6 @@ OPERATIONS = {
 CASES = [(recipe, precision) for recipe in ("published", "tuned") for precision in ("float32", "bfloat16")]
 
 
-@cache
-def captured(recipe: str, precision: str, dropout: float) -> dict[int, Operations]:
-    """Return the operations by step: 0 and 40 with R1 in tuned, 1 and 41 without it; 40 and 41 augment."""
-    with fake_cuda():
-        steps = steps_on_fake_cuda(recipe=recipe, precision=precision, dropout=dropout)
-        assert isinstance(steps.engine, GpuEngine)
-        return {step: operations_of(steps, step) for step in (0, 1, 40, 41)}
-
-
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
 @pytest.mark.parametrize(("recipe", "precision"), CASES)
 def test_a_captured_step_stays_on_the_gpu(recipe: str, precision: str, dropout: float) -> None:
@@ -84,6 +75,11 @@ def test_each_operation_of_a_captured_step_was_looked_at() -> None:
 def test_the_operations_were_looked_at_with_this_torch() -> None:
     found, looked_at = ([int(part) for part in version.split(".")[:2]] for version in (torch.__version__, LOOKED_AT))
     assert found <= looked_at, ADVICE
+
+
+def test_the_docs_have_the_counts_of_kernels() -> None:
+    docs = (Path(__file__).parents[3] / "docs/engine.md").read_text()
+    assert "\n".join(kernel_counts.rows()) in docs, "write what `python -m tests.support.kernel_counts` prints there"
 
 
 def with_fault(fault: Callable[[Tensor], object]) -> Operations:

@@ -3,8 +3,10 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
-from playwright.sync_api import Browser, sync_playwright
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 QUIET = (
@@ -22,8 +24,10 @@ def installed() -> str | None:
 
 
 @contextmanager
-def chromium() -> Iterator[Browser]:
+def chromium() -> "Iterator[Browser]":
     """Run it, without a window."""
+    from playwright.sync_api import sync_playwright  # a machine that is lent for its GPU has no playwright
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=installed(), args=QUIET)
         yield browser

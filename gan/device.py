@@ -81,9 +81,9 @@ def set_numerics() -> None:
 
     A CPU computes as before. docs/engine.md explains each choice.
     """
-    torch.backends.cuda.matmul.allow_tf32 = False
+    with warnings.catch_warnings(action="ignore"):  # some versions advise names that the others cannot read back
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
-    torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.deterministic = True
     torch.backends.cudnn.benchmark = False
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS reads it when its first product starts
@@ -92,8 +92,8 @@ def set_numerics() -> None:
 def numerics() -> dict[str, str]:
     """Return by name how a GPU computes in this process."""
     return {
-        "products in TF32": str(torch.backends.cuda.matmul.allow_tf32),
-        "convolutions in TF32": str(torch.backends.cudnn.allow_tf32),
+        "products in TF32": str(torch.backends.cuda.matmul.fp32_precision == "tf32"),
+        "convolutions in TF32": str(torch.backends.cudnn.conv.fp32_precision == "tf32"),  # type: ignore[attr-defined]
         "sums of bfloat16 products in bfloat16": str(torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction),
         "cuDNN deterministic": str(torch.backends.cudnn.deterministic),
         "cuDNN benchmark": str(torch.backends.cudnn.benchmark),

@@ -40,7 +40,8 @@ def _out_of_order(*_args: object, **_kwargs: object) -> torch.Tensor:
 
 def test_how_a_gpu_computes_is_set_on_purpose(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+    assert numerics()["products in TF32"] == numerics()["convolutions in TF32"] == "True"
     set_numerics()
     assert numerics() == {
         "products in TF32": "False",

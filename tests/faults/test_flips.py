@@ -12,6 +12,7 @@ import pytest
 
 from gan.errors import GanError
 from gan.report.page import render
+from gan.runs import layout
 from gan.runs.run_dir import RunDir
 from gan.sync.publish import seal
 from gan.sync.stored_run import StoredRun
@@ -83,6 +84,8 @@ def test_a_flipped_bit_of_an_unfinished_run_is_made_again_or_named(tmp_path: Pat
             assert not verify(StoredRun.at(run)).problems
             num_ended += 1
         except GanError as error:
-            assert name.startswith("grids/step-000010") or "damaged" in str(error), name
+            # Without the losses of the first steps no checkpoint can be resumed from; a warning names the piece.
+            said = "none of the 4 checkpoints verifies" if name.startswith(layout.JOURNAL) else "damaged since"
+            assert said in str(error), name
         shutil.rmtree(run)
     assert num_ended > NUM_RESUMES / 2

@@ -36,7 +36,7 @@ test: setup      ## run the tests that this machine can run, but for the long on
 test-prefect: setup ## run the tests that start Prefect's server or a worker
 	@$(BIN)/pytest -m prefect --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15 $(ARGS)
 
-test-kill: setup ## kill training 52 times at random moments and compare every byte
+test-kill: setup ## kill training 52 times and compare every byte; flip bits of runs; FAULTS=long flips 1,000
 	@$(BIN)/pytest -m kill --numprocesses 2 -rP $(ARGS)
 
 e2e: setup       ## build and start the stack, use it and hurt it; long outages by ARGS=--long

@@ -37,6 +37,7 @@ def _needs() -> dict[str, tuple[bool, str]]:
         "e2e": (_docker_answers("version"), "no Docker engine answers"),
         "compose": (_docker_answers("compose", "version"), "the command docker compose is missing"),
         "gpu": (torch.cuda.is_available(), "there is no usable GPU"),
+        "no_driver": (not torch.cuda.is_available(), "this machine has a driver of NVIDIA"),
         "caddy": (bool(shutil.which("caddy")), "the program caddy is missing"),
         "prometheus": (bool(shutil.which("prometheus")), "the program prometheus is missing"),
         "compiler": (bool(shutil.which("cc")), "the C compiler cc is missing"),

@@ -75,7 +75,7 @@ def gan_train(invocation: Invocation, /, dry_run: bool, as_json: bool, **options
     from flows.command import run_flow
     from flows.tasks import Stopped, check_run
 
-    check_run(settings)
+    check_run(config, settings)
     click.echo(f"run {settings.run_id} in {settings.run_path}", err=True)
     outcome, error = run_flow(config, settings)
     for line in outcome.health:

@@ -55,7 +55,7 @@ def gan_train(config: Annotated[TrainConfig, RunForm()] = DEFAULTS) -> str | Sta
     except GanError as error:
         return Failed(message=str(error), data=error)
     try:
-        check_run(settings)
+        check_run(config, settings)
         download_mnist(settings)
         validate_mnist(settings)
         with ExitStack() as held:

@@ -291,8 +291,16 @@ def check_ours(lease: Lease | None) -> None:
         raise TakenOverError(f"{error} Another process may have taken over the run.") from error
 
 
-def check_run(settings: Settings) -> None:
-    """Raise RunError where a new run cannot have its id, and ConfigMismatchError for a run of other data than MNIST."""
+def check_run(config: TrainConfig, settings: Settings) -> None:
+    """Refuse, before the download, what the training would refuse.
+
+    Raises:
+        RunError: a new run cannot have its id.
+        DeviceError: a new run cannot have its device on this machine.
+        ConfigMismatchError: the run is of other data than MNIST.
+    """
+    if not settings.run_path.exists():
+        choose_device(config.device)
     check_id(_stored_run(settings), settings.run_path)
     if settings.pinned:
         check_is_of_mnist(settings.run_path)

@@ -72,6 +72,14 @@ def test_wrong_usage_exits_2(tmp_path: Path, options: list[str], message: str) -
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.no_driver
+def test_a_device_that_is_not_there_is_refused_before_the_download(tmp_path: Path, api: str) -> None:
+    done = run_gan_train(tmp_path, api, "--device", "cuda", "--mirror", "http://127.0.0.1:1/")
+    assert done.returncode == 1 and done.stdout == ""
+    assert re.search(r"error: cuda was requested but cannot be used: .*\. Use --device cpu", done.stderr)
+    assert "127.0.0.1:1" not in done.stderr and list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("run_id", ["-x", "$(id)", "[x](http:"])
 def test_a_new_run_with_an_odd_id_is_refused_at_once(tmp_path: Path, api: str, run_id: str) -> None:
     done = run_gan_train(tmp_path, api, f"--run-id={run_id}", *OPTIONS)

@@ -16,7 +16,7 @@ from gan.runs.derived import REMEDY, read_losses
 from gan.runs.journal import Journal
 from gan.runs.manifest import Best
 from gan.runs.provenance import Provenance
-from gan.runs.repair import check_entered
+from gan.runs.repair import check_report_files
 from gan.runs.run_dir import RunDir, SnapshotMetrics
 
 MAX_FRAMES = 200  # with more, the film and the page, which holds each frame, are too large to send
@@ -42,7 +42,7 @@ class RunFacts:
 
 def read_facts(run: RunDir) -> RunFacts:
     """Read everything that a report shows. Raises RunError, with the file's name, if one is missing or damaged."""
-    check_entered(run.path)
+    check_report_files(run.path)
     config = run.read_config()
     grids = run.grids()
     if not grids:

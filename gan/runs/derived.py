@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from gan.config import RunConfig
-from gan.engine.state import read_health, with_losses
+from gan.engine.state import LOSSES_SHA256, read_health, with_losses
 from gan.errors import CheckpointError, RunError
 from gan.files import atomic_write, sha256_bytes
 from gan.runs import layout
@@ -109,7 +109,7 @@ def whole_checkpoint(journal: Journal, found: Checkpoint) -> Checkpoint:
     Raises:
         CheckpointError: they are missing or damaged.
     """
-    if "losses_sha256" not in found.tensors:  # of an older version, or no checkpoint of a run
+    if LOSSES_SHA256 not in found.tensors:  # of an older version, or no checkpoint of a run
         return Checkpoint(with_losses(found.tensors, None), found.config)
     try:
         if journal:

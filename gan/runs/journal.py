@@ -19,7 +19,7 @@ from typing import Literal, NamedTuple, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt
 
-from gan.errors import CheckpointError
+from gan.errors import CheckpointError, RunError
 from gan.files import atomic_write, sha256_bytes, write_new
 from gan.runs import layout
 from gan.runs.manifest import Sha256
@@ -88,7 +88,11 @@ class Journal:
     """Read the journal of a run directory, and add pieces to it."""
 
     def __init__(self, run_path: Path) -> None:
-        """Read every piece. `lost` are the numbers of damaged ones, and the first of each gap. Raises OSError."""
+        """Read every piece. `lost` are the numbers of damaged ones, and the first of each gap.
+
+        Raises:
+            RunError: a piece cannot be read.
+        """
         self.run_path = run_path
         self.pieces: dict[int, Piece] = {}
         self.lost: list[int] = []
@@ -101,6 +105,8 @@ class Journal:
                 self.pieces[number] = Piece.parse(self._path(number).read_bytes())
             except ValueError:
                 self.lost.append(number)
+            except OSError as error:
+                raise unreadable(run_path, error) from error
             self._next = number + 1
 
     def __bool__(self) -> bool:
@@ -211,16 +217,18 @@ class Journal:
 
 
 def pieces_after(run_path: Path, number: int) -> Iterator[tuple[int, Piece]]:
-    """Yield the pieces after a number, which are whole, in order, up to the first one that is missing or damaged.
+    """Yield the whole pieces after a number, in order, up to the first one that is missing.
 
     With the number 0, all whole pieces are yielded.
     """
     if not number:
         yield from Journal(run_path).pieces.items()
         return
-    with suppress(FileNotFoundError, ValueError):
+    with suppress(FileNotFoundError):
         for later in count(number + 1):
-            yield later, Piece.parse((run_path / layout.journal_piece(later)).read_bytes())
+            content = (run_path / layout.journal_piece(later)).read_bytes()
+            with suppress(ValueError):
+                yield later, Piece.parse(content)
 
 
 def names(run_path: Path) -> list[str]:
@@ -228,6 +236,11 @@ def names(run_path: Path) -> list[str]:
     found = (f"{layout.JOURNAL}{path.name}" for path in (run_path / layout.JOURNAL).glob("*"))
     numbers = sorted(filter(None, map(layout.journal_number, found)))
     return [layout.journal_piece(number) for number in numbers]
+
+
+def unreadable(run_path: Path, error: OSError) -> RunError:
+    """Return the error for a file of a run directory that cannot be read."""
+    return RunError(f"{error.filename or run_path}: cannot be read ({error.strerror}). Check its permissions and disk.")
 
 
 def delete(run_path: Path) -> None:

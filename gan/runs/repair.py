@@ -11,33 +11,41 @@ from pathlib import Path
 from gan.errors import RunError
 from gan.files import atomic_write, sha256_file
 from gan.runs import checkpoint, layout
-from gan.runs.journal import Journal
+from gan.runs.journal import Journal, unreadable
 
+IN_REPORT = (layout.CONFIG, layout.PROVENANCE, layout.REALS, layout.GRIDS, layout.NEIGHBOURS)
 MADE_AGAIN = (layout.REALS, layout.NEIGHBOURS, layout.REPORT_FOLDER)  # each time that they are missing
 FROM_JOURNAL = (layout.METRICS, layout.LOSSES)  # the run writes them anew from its journal
 
 log = logging.getLogger(__name__)
 
 
-def damaged_files(journal: Journal) -> list[str]:
-    """List the files of a run directory that do not have the content with which they were entered.
+def damaged_files(journal: Journal, prefixes: tuple[str, ...] = ("",)) -> list[str]:
+    """List the files whose names begin so, and which do not have the content with which they were entered.
 
     Raises:
-        OSError: one of them cannot be read.
+        RunError: one of them cannot be read.
     """
-    paths = {name: journal.run_path / name for name in journal.hashes() if name not in FROM_JOURNAL}
-    found = {name: sha256_file(path) for name, path in sorted(paths.items()) if path.is_file()}
-    return journal.differing(found)
+    names = (name for name in journal.hashes() if name.startswith(prefixes) and name not in FROM_JOURNAL)
+    paths = {name: journal.run_path / name for name in sorted(names)}
+    try:
+        return journal.differing({name: sha256_file(path) for name, path in paths.items() if path.is_file()})
+    except OSError as error:
+        raise unreadable(journal.run_path, error) from error
 
 
-def check_entered(run_path: Path, found: Mapping[str, str] | None = None) -> None:
-    """Raise RunError where a file of a run directory is damaged. A run without a journal passes.
+def check_report_files(run_path: Path) -> None:
+    """Raise RunError where a file that a report shows is damaged. A run without a journal passes.
 
-    `found` are the SHA-256 of the files where they are known already. Then metrics.jsonl and losses.npz, which the end
-    of a training enters, are compared, too.
+    Other files may change meanwhile, since a run in training can be reported on.
     """
-    journal = Journal(run_path)
-    if damaged := damaged_files(journal) if found is None else journal.differing(found):
+    if damaged := damaged_files(Journal(run_path), IN_REPORT):
+        raise _damaged(run_path, damaged)
+
+
+def check_entered(run_path: Path, hashes: Mapping[str, str]) -> None:
+    """Raise RunError where one of these files, with their SHA-256, is damaged. A run without a journal passes."""
+    if damaged := Journal(run_path).differing(hashes):
         raise _damaged(run_path, damaged)
 
 
@@ -47,8 +55,8 @@ def mend(run_path: Path, *, from_scratch: bool = False) -> None:
     With `from_scratch`, mend only the small files that stay then.
 
     Raises:
-        RunError: there is no checkpoint before a damaged file. Nothing of the training was deleted.
-        StorageError: the directory cannot be read or written.
+        RunError: a file cannot be read; or a damaged one has no checkpoint before it. Then no checkpoint was deleted.
+        StorageError: the directory cannot be written.
     """
     journal = Journal(run_path)
     if not journal or (run_path / layout.MANIFEST).exists():

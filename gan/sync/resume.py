@@ -14,7 +14,7 @@ import numpy as np
 
 from gan.engine.state import LOSSES, read_health
 from gan.errors import CheckpointError, ChecksumError, ConfigMismatchError, RunError
-from gan.files import atomic_write
+from gan.files import atomic_write, temporary_folder
 from gan.runs import checkpoint, journal, layout
 from gan.runs.checkpoint import Position
 from gan.runs.config_file import parse_config
@@ -109,11 +109,11 @@ def _delete_other_attempts(run_path: Path, newest: Position) -> None:
 def _fetch_unfinished(run: StoredRun, names: set[str], run_dir: RunDir, steps: list[int]) -> None:
     """Download what a resume needs: good checkpoints up to the newest one that has all grids before it."""
     _fetch_written_once(run, names, run_dir.path)
-    journal.delete(run_dir.path)  # what it has of other files, they have too
     pieces = [name for name in names if layout.journal_number(name) is not None]
-    for name in (layout.PROCESSES, *([] if pieces else [layout.METRICS]), *pieces):
+    for name in (layout.PROCESSES, *([] if pieces else [layout.METRICS])):
         if name in names:
             _fetch(run, name, run_dir.path)
+    _fetch_journal(run, pieces, run_dir.path)
     last_good = _fetch_grids(run, names, run_dir, steps[-1])
     fetched = [step for step in steps if step <= last_good and _fetch_checkpoint(run, run_dir.path, step)]
     if not fetched:
@@ -139,6 +139,15 @@ def _fetch(run: StoredRun, name: str, run_path: Path) -> bool:
         log.warning("%s", error)
         return False
     return True
+
+
+def _fetch_journal(run: StoredRun, pieces: list[str], run_path: Path) -> None:
+    """Replace the journal of the directory, whose last pieces may be of another holder, once all pieces are here."""
+    with temporary_folder() as folder:
+        fetched = [name for name in pieces if _fetch(run, name, folder)]
+        journal.delete(run_path)
+        for name in fetched:
+            atomic_write(run_path / name, (folder / name).read_bytes())
 
 
 def _fetch_grids(run: StoredRun, names: set[str], run_dir: RunDir, newest_step: int) -> int:

@@ -30,7 +30,7 @@ from gan.files import atomic_write, fsync_dir, is_temporary, remove_temporary, s
 from gan.health import Health, HealthEvent
 from gan.images import grid_png
 from gan.recipes.resolve import resolve
-from gan.runs import checkpoint, layout
+from gan.runs import checkpoint, journal, layout
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.derived import put_together, read_lines, whole_checkpoint, write_missing_events
 from gan.runs.journal import History, Journal
@@ -105,7 +105,7 @@ class Run:
                 path = Path(error.filename) if isinstance(error.filename, str) else self.run_dir.path
                 raise storage_error(path, 0, error) from error
         # A manifest lists what is there; nothing is added to a published run.
-        if not self.run_dir.manifest_path.exists():
+        if self.state.step and not self.run_dir.manifest_path.exists():
             put_together(self.run_dir, self.journal, self._history())
             if self.finished:
                 write_neighbours(self.journal, self.num_steps, self.data.train_images)
@@ -330,7 +330,7 @@ def _begin_journal(run: Run) -> None:
     files = [run_dir.reals_path, *(path for _, path in run_dir.grids()), *run_dir.checkpoints_dir.glob("*")]
     run.journal.begin(
         {path.name: path.read_bytes() for path in described},
-        {path.relative_to(run_dir.path).as_posix(): sha256_file(path) for path in files},
+        {path.relative_to(run_dir.path).as_posix(): sha256_file(path) for path in files if path.is_file()},
     )
 
 
@@ -338,7 +338,8 @@ def _discard_training(run_dir: RunDir) -> None:
     """Delete all that a run has trained."""
     if run_dir.manifest_path.exists():
         raise RunError(f"{run_dir.path} is finished and published. Start another run instead of using --from-scratch.")
-    for folder in (layout.JOURNAL, layout.CHECKPOINTS, layout.GRIDS, layout.TENSORBOARD, layout.REPORT_FOLDER):
+    for folder in (layout.CHECKPOINTS, layout.GRIDS, layout.TENSORBOARD, layout.REPORT_FOLDER):
         shutil.rmtree(run_dir.path / folder, ignore_errors=True)
     for name in (layout.METRICS, layout.LOSSES, layout.NEIGHBOURS, layout.PROCESSES):
         (run_dir.path / name).unlink(missing_ok=True)
+    journal.delete(run_dir.path)  # last: a checkpoint without its losses could not be resumed from

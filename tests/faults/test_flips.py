@@ -17,7 +17,7 @@ from gan.runs.run_dir import RunDir
 from gan.sync.publish import seal
 from gan.sync.stored_run import StoredRun
 from gan.sync.verification import verify
-from tests.support.damage import cut, flip_bit, names_of, sealed_damage
+from tests.support.damage import cut, finished_run, flip_bit, names_of, sealed_damage
 from tests.support.killing import differing
 from tests.support.training import train
 
@@ -29,11 +29,7 @@ SMALL_BYTES = 20_000
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run with its report, which has no manifest yet."""
-    path = tmp_path_factory.mktemp("runs") / "finished"
-    train(path)
-    render(RunDir(path))
-    return path
+    return finished_run(tmp_path_factory.mktemp("runs") / "finished")
 
 
 def places(run: Path, rng: random.Random) -> list[str]:

@@ -4,10 +4,20 @@ import random
 from pathlib import Path
 
 from gan.errors import GanError
+from gan.report.page import render
 from gan.runs import layout
+from gan.runs.run_dir import RunDir
 from gan.sync.publish import seal
 from gan.sync.stored_run import StoredRun
 from gan.sync.verification import verify
+from tests.support.training import train
+
+
+def finished_run(path: Path) -> Path:
+    """Train a run to its end, and make its report; it has no manifest yet."""
+    train(path)
+    render(RunDir(path))
+    return path
 
 
 def flip_bit(path: Path, rng: random.Random) -> None:

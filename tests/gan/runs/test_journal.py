@@ -10,7 +10,7 @@ from gan.errors import CheckpointError
 from gan.files import sha256_bytes
 from gan.health import HealthEvent
 from gan.runs import layout
-from gan.runs.journal import Interval, Journal, Piece, delete
+from gan.runs.journal import Interval, Journal, Piece, delete, pieces_after
 
 EVENT = HealthEvent(event="not_finite", attempt=1, step=20, since=20, finding="", action="rolled_back", to_step=10,
                     seed=None, vitals=None)  # fmt: skip
@@ -98,6 +98,11 @@ def test_a_piece_of_another_version_or_with_other_texts_is_not_taken(change: dic
     line = json.dumps(json.loads(Piece(files={}).to_bytes().splitlines()[0]) | change).encode()
     with pytest.raises(ValueError):
         Piece.parse(line + b"\n" + sha256_bytes(line).encode() + b"\n")
+
+
+def test_a_damaged_piece_does_not_hide_those_after_it(journal: Journal) -> None:
+    flip_bit(journal.run_path / layout.journal_piece(3), 40)
+    assert [number for number, _ in pieces_after(journal.run_path, 1)] == [2, 4]
 
 
 def test_a_number_that_is_far_away_is_no_long_loop(journal: Journal) -> None:

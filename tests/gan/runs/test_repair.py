@@ -1,5 +1,6 @@
 """Is a damaged file of a run found, and made again or named, but never sealed?"""
 
+import errno
 import random
 import shutil
 from pathlib import Path
@@ -8,10 +9,10 @@ import pytest
 
 from gan.errors import RunError
 from gan.report.page import render
-from gan.runs import layout
+from gan.runs import journal, layout, repair
 from gan.runs.run_dir import RunDir
 from gan.sync.publish import seal
-from tests.support.damage import flip_bit, names_of, sealed_damage
+from tests.support.damage import finished_run, flip_bit, names_of, sealed_damage
 from tests.support.killing import differing
 from tests.support.training import train
 
@@ -28,11 +29,7 @@ def unfinished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a run with its report, which has no manifest yet."""
-    path = tmp_path_factory.mktemp("runs") / "finished"
-    train(path)
-    render(RunDir(path))
-    return path
+    return finished_run(tmp_path_factory.mktemp("runs") / "finished")
 
 
 @pytest.fixture
@@ -77,6 +74,36 @@ def test_a_report_is_not_made_from_a_damaged_file(run: Path) -> None:
     flip_bit(run / "provenance.json", RANDOM)
     with pytest.raises(RunError, match=r"damaged since it was written: provenance\.json"):
         render(RunDir(run))
+
+
+def test_a_run_in_training_is_reported_on(run: Path) -> None:
+    """The training appends to TensorBoard's file before it enters that, and may delete a checkpoint meanwhile."""
+    (events,) = (run / layout.TENSORBOARD).iterdir()
+    with events.open("ab") as file:
+        file.write(b"of the next snapshot")
+    render(RunDir(run))
+
+
+def test_a_file_that_cannot_be_read_is_named(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path) -> str:
+        raise OSError(errno.EIO, "Input/output error", str(path))
+
+    monkeypatch.setattr(repair, "sha256_file", fail)
+    with pytest.raises(RunError, match=r"checkpoints/.*: cannot be read \(Input/output error\)\. Check"):
+        train(run, resume=True)
+
+
+def test_a_start_from_scratch_that_is_killed_can_be_resumed(
+    run: Path, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def kill(_path: Path) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(journal, "delete", kill)
+        train(run, from_scratch=True)
+    train(run, resume=True)
+    assert differing(run, finished) == []
 
 
 def test_no_damaged_file_of_a_finished_run_is_sealed(tmp_path: Path, finished: Path) -> None:

@@ -11,6 +11,7 @@ GanError
 ├── DeviceError                  the requested device cannot be used
 ├── SettingError                 an environment variable with a value that cannot be used
 ├── RunError                     a run directory that cannot be used in the requested way
+│   ├── RunInUseError            another process trains or measures the run
 │   └── TakenOverError           another process has taken over the run; this one may not write any more
 ├── TrainingDivergedError        NaN or Inf in a loss or in a weight
 ├── TrainingCollapsedError       a training that has failed, although every number is finite
@@ -73,6 +74,10 @@ class SettingError(GanError):
 
 class RunError(GanError):
     """A run directory that cannot be used in the requested way: it exists, is in use, or is unfinished."""
+
+
+class RunInUseError(RunError):
+    """A run that another process trains or measures. Trying again later may help."""
 
 
 class TakenOverError(RunError):

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gan.config import RunConfig
-from gan.errors import RunError
+from gan.errors import RunError, RunInUseError
 from gan.evaluation.results import QuickEvaluation
 from gan.files import atomic_write, locked, make_folder
 from gan.health import HealthEvent
@@ -145,7 +145,8 @@ class RunDir:
         """Make the directory where there is none, and lock it as `locked` does. An empty one is removed at the end.
 
         Raises:
-            RunError: another process trains the run, or the path cannot be a run's directory.
+            RunInUseError: another process trains the run.
+            RunError: the path cannot be a run's directory.
         """
         made = [folder for folder in (self.path, *self.path.parents) if not folder.exists()]
         with ExitStack() as stack:
@@ -166,13 +167,13 @@ class RunDir:
         """Keep other processes out of the run for the length of the block.
 
         Raises:
-            RunError: another process trains the run.
+            RunInUseError: another process trains the run.
         """
         with ExitStack() as stack:
             try:
                 stack.enter_context(locked(self.path, wait=False))
             except BlockingIOError:
-                raise RunError(
+                raise RunInUseError(
                     f"{self.path}: another process is training this run. Wait for it to finish, or stop it."
                 ) from None
             yield

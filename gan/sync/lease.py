@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
-from gan.errors import GanError, RunError, StorageError, TakenOverError
+from gan.errors import GanError, RunInUseError, StorageError, TakenOverError
 from gan.runs.manifest import check_run_id
 from gan.runs.run_dir import RunDir
 from gan.storage.conditions import swap
@@ -131,7 +131,7 @@ class Lease:
         """Take the lease. Where its holder may be dead, wait until the holder renews it or the lease expires.
 
         Raises:
-            RunError: another process holds it.
+            RunInUseError: another process holds it.
             StorageError: the store cannot be written, or does not keep conditions; or the lease in it is damaged.
         """
         first_version: str | None = None
@@ -250,7 +250,7 @@ def hold(run: StoredRun, timing: Timing = DEFAULT_TIMING) -> Iterator[Lease]:
     """Hold the lease of a run for the length of the block.
 
     Raises:
-        RunError: another process holds it.
+        RunInUseError: another process holds it.
         StorageError: the store cannot be written, or does not keep conditions; or the lease in it is damaged.
     """
     lease = Lease(run, timing)
@@ -268,7 +268,7 @@ def hold_published(run: StoredRun) -> Iterator[None]:
     """Keep other processes out of a published run: by the lock of its directory, or in a bucket by its lease.
 
     Raises:
-        RunError: another process holds it.
+        RunInUseError: another process holds it.
         StorageError: the store cannot be written.
     """
     folder = run.store.root / run.prefix if isinstance(run.store, LocalStore) else None
@@ -288,8 +288,8 @@ def _content(holder: Holder) -> bytes:
     return holder.model_dump_json().encode()
 
 
-def _held(holder: Holder) -> RunError:
-    return RunError(
+def _held(holder: Holder) -> RunInUseError:
+    return RunInUseError(
         f"run {holder.run_id} is being trained by {holder}. Wait for it to finish, or stop it. "
         "If it dies, the same command resumes the run."
     )

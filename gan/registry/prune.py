@@ -14,6 +14,7 @@ from gan.runs import layout
 from gan.runs.run_dir import RunDir
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
+from gan.sync.claims import delete_claims
 from gan.sync.holder import last_holder
 from gan.sync.lease import hold, live_holder
 from gan.sync.listing import RunInfo, find_run, list_runs
@@ -100,6 +101,7 @@ def prune(store: Store, run_id: str, *, champions: bool = False, decided: PruneD
             for name in sorted(names, key=lambda name: (name != layout.MANIFEST, name != layout.CONFIG)):
                 lease.check()
                 version.delete(name)
+        delete_claims(run)
         run.sweep()
         lease.delete()
 

@@ -19,6 +19,7 @@ from gan.runs.run_dir import RunDir
 from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
+from gan.sync.claims import claim
 from gan.sync.holder import next_holder
 from gan.sync.lease import Lease, hold
 from gan.sync.listing import list_runs
@@ -124,9 +125,10 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytes
 def test_a_run_is_deleted_completely_and_no_other(any_store: Store) -> None:
     for run_id in ("a", "ab"):
         add_run(any_store, run_id)
+        assert claim(StoredRun(any_store, run_id), "crashed")
     prune(any_store, "a")
     assert sorted(info.key for info in any_store.list("")) == [
-        "runs/ab/config.json", "runs/ab/grids/step-000001.png", "runs/ab/manifest.json",
+        "claims/ab/crashed", "runs/ab/config.json", "runs/ab/grids/step-000001.png", "runs/ab/manifest.json",
     ]  # fmt: skip
     prune(any_store, "a")
 

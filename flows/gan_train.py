@@ -10,11 +10,11 @@ from prefect.states import Cancelled, Failed
 
 from flows.logs import enable_info
 from flows.prefect_compat import STOPPED, end_process, signal_of
-from flows.recovery import is_cancelling, put_back, put_back_later
+from flows.requeue import is_cancelling, label_run, put_back, put_back_later
 from flows.run_form import RunForm
 from flows.settings import Settings
 from flows.tasks import (
-    OUTAGES,
+    PASSING,
     Stopped,
     check_ours,
     check_run,
@@ -60,17 +60,19 @@ def gan_train(config: Annotated[TrainConfig, RunForm()] = DEFAULTS) -> str | Sta
         validate_mnist(settings)
         with ExitStack() as held:
             lease = hold_run(settings, held)
+            if deployment.id is not None:
+                label_run(settings)
             ended = _train(config, settings, lease)
             check_ours(lease)
             return ended
     except TakenOverError as error:
         return _taken_over(error)
     except GanError as error:
-        return _failed(error)
+        return _failed(error, settings)
     except STOPPED as interrupt:
         return _stopped(Stopped(signal_of(interrupt), "outside of training", settings), None)
     except Exception as error:  # noqa: BLE001 - Prefect would keep its message and its traceback
-        return _failed(UnexpectedError(unexpected(error)))
+        return _failed(UnexpectedError(unexpected(error)), settings)
 
 
 def _train(config: TrainConfig, settings: Settings, lease: Lease | None) -> str | State[Any]:
@@ -86,20 +88,20 @@ def _train(config: TrainConfig, settings: Settings, lease: Lease | None) -> str 
         raise
     except GanError as error:
         check_ours(lease)
-        return _failed(error)
+        return _failed(error, settings)
     except Stopped as stopped:
         return _stopped(stopped, lease)
     except STOPPED as interrupt:
         return _stopped(Stopped(signal_of(interrupt), "outside of training", settings), lease)
     except Exception as error:  # noqa: BLE001 - as above
         check_ours(lease)
-        return _failed(UnexpectedError(unexpected(error)))
+        return _failed(UnexpectedError(unexpected(error)), settings)
 
 
-def _failed(error: GanError) -> State[Any]:
-    """Return the state of a run that has failed. Under a worker, an outage puts it back into the queue."""
-    if deployment.id is not None and isinstance(error, OUTAGES):
-        put_back_later(str(error))
+def _failed(error: GanError, settings: Settings) -> State[Any]:
+    """Return the state of a run that has failed. Under a worker, an error that may pass puts it back."""
+    if deployment.id is not None and isinstance(error, PASSING):
+        put_back_later(str(error), settings)
     return Failed(message=str(error), data=error)
 
 

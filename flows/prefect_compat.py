@@ -75,14 +75,19 @@ def set_working_dir(template: dict[str, Any], work_dir: Path) -> None:
 
 def working_dir_of(template: dict[str, Any]) -> Path | None:
     """Return the directory in which the runs of a work pool work, from the pool's job template."""
-    directory = template["variables"]["properties"].get("working_dir", {}).get("default")
+    directory = _defaults(template).get("working_dir", {}).get("default")
     return Path(directory) if directory else None
 
 
 def environment_of(template: dict[str, Any], *job_variables: dict[str, Any] | None) -> dict[str, str]:
     """Return what a work pool, and these variables of a deployment and a flow run, add to the environment of a run."""
-    found: dict[str, str] = dict(template["variables"]["properties"].get("env", {}).get("default") or {})
+    found: dict[str, str] = dict(_defaults(template).get("env", {}).get("default") or {})
     for given in job_variables:
         dotted = {key.removeprefix("env."): value for key, value in (given or {}).items() if key.startswith("env.")}
         found |= {**dotted, **((given or {}).get("env") or {})}
     return found
+
+
+def _defaults(template: dict[str, Any]) -> dict[str, Any]:
+    properties: dict[str, Any] = template.get("variables", {}).get("properties", {})
+    return properties

@@ -1,170 +1,215 @@
-"""When is a flow run of a deployment put back into the queue, to resume from its checkpoint?
+"""When is a flow run of a deployment, whose process has ended, put back into the queue to resume?
 
-A run that stops because its worker stops puts itself back into the queue. A killed run cannot do that. The automation
-of flows.deploy sets it to Crashed when its heartbeats stop, and `recover`, which each worker calls every few seconds,
-puts it back. Heartbeats may also be lost while a run trains. The run's lease or lock says whether it is in training.
+A run that stops because its worker stops puts itself back. A killed run cannot do that. The automation of
+flows.deploy sets it to Crashed when its heartbeats stop. Each worker, and `python -m flows.recover` on any machine that
+reaches the API and the store, then puts it back, whatever work pool it is in. Heartbeats may also be lost while a run
+trains. The run's lease or lock says whether it is in training.
 """
 
-import os
-from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any, NoReturn
-from uuid import UUID
+import flows.first  # isort: skip  # noqa: F401  # before anything else of Prefect
 
+import logging
+import os
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.filters import (
+    FlowFilter,
+    FlowFilterName,
     FlowRunFilter,
     FlowRunFilterDeploymentId,
     FlowRunFilterState,
     FlowRunFilterStateType,
-    WorkPoolFilter,
-    WorkPoolFilterName,
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.exceptions import ObjectNotFound
-from prefect.runtime import flow_run as this_flow_run
+from prefect.exceptions import PrefectException
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 from prefect.states import AwaitingRetry, Cancelled, Failed, Running
 
-from flows.prefect_compat import end_process, environment_of, working_dir_of
-from flows.settings import run_path_in
-from gan.errors import GanError, RunError, SettingError
+from flows.api import check_api, wait_for_api
+from flows.labels import RUN_ID, STORE, Ends, progress_of
+from flows.prefect_compat import environment_of, working_dir_of
+from flows.service import log_to_stderr, stop_event
+from flows.settings import store_from_env
+from gan.cli.entry import run_program
+from gan.errors import GanError, RunError, RunInUseError
 from gan.runs.run_dir import RunDir
 from gan.storage.address import is_remote, open_store
+from gan.storage.local import LocalStore
+from gan.storage.masking import masked
+from gan.sync.claims import claim
 from gan.sync.lease import DEFAULT_TIMING, live_holder
 from gan.sync.stored_run import StoredRun
 
-REQUEUE_SECONDS = 20  # the stopping worker takes runs up to 10 s ahead, and must not take this one
-FAILED = "failed: "  # begins the message of a state in which a run waits to be tried again
-MAX_DELAY_SECONDS = 3600
-MAX_ATTEMPTS = 32  # with delays of 20, 40, ..., 3600, 3600 s: about a day
-MAX_CRASHES = 3  # of one flow run; after that it fails
+FLOW = "gan-train"
+RECOVER_SECONDS = 10.0
+MAX_CRASHES = 3  # of one flow run without progress; after that it fails
 PATIENCE_SECONDS = {  # a worker that is running ends these states within this time
     StateType.CRASHED: 0.0,
     StateType.CANCELLING: 60.0,
     StateType.PENDING: 300.0,
 }
+HASTE = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 10.0}  # it asks again soon; a stop must not wait
+AWAY = (httpx.HTTPError, PrefectException, GanError, ValueError)  # a ValueError: a page, not an answer
+
+log = logging.getLogger(__name__)
 
 
-def put_back(message: str, seconds: float = REQUEUE_SECONDS) -> NoReturn:
-    """Put the flow run of this process back into its work pool's queue, and end the process."""
-    later: State[None] = AwaitingRetry(message=message, scheduled_time=datetime.now(UTC) + timedelta(seconds=seconds))
-    with get_client(sync_client=True) as client:
-        client.set_flow_run_state(UUID(this_flow_run.id), later, force=True)
-    end_process(message)
+@click.command()
+@click.option("--once", is_flag=True, help="Look once, and end. For a scheduler such as cron.")
+def command(once: bool) -> int:
+    """Put killed runs of gan-train back into their queues, until a signal ends it.
 
-
-def put_back_later(message: str) -> None:
-    """Put the flow run of this process back, to try again after a delay that doubles each time.
-
-    Return, doing nothing, after a day in which each attempt has failed.
+    A worker does the same. Run this where no worker of ours runs, as beside a Kubernetes work pool. PREFECT_API_URL is
+    the server. Runs in a bucket need its credentials; runs in a local store are left to their own machine.
     """
-    with get_client(sync_client=True) as client:
-        states = client.read_flow_run_states(UUID(this_flow_run.id))
-    num_before = sum((state.message or "").startswith(FAILED) for state in states)
-    delay = min(REQUEUE_SECONDS * 2**num_before, MAX_DELAY_SECONDS)
-    if num_before < MAX_ATTEMPTS:
-        put_back(f"{FAILED}{message} It is tried again in {delay:,} s.", delay)
+    log_to_stderr(log)
+    if once:
+        check_api()
+        _log_all(recover())
+        return 0
+    stop = stop_event(log, "stopping")
+    wait_for_api(lambda: stop.wait(RECOVER_SECONDS))
+    log.info("looking for killed runs every %.0f s", RECOVER_SECONDS)
+    while not stop.wait(RECOVER_SECONDS):
+        recover_or_warn()
+    return 0
 
 
-def is_cancelling() -> bool:
-    """Return whether a user has asked to cancel the flow run of this process."""
-    with get_client(sync_client=True) as client:
-        state = client.read_flow_run(UUID(this_flow_run.id)).state
-    return state is not None and state.is_cancelling()
+def recover_or_warn() -> None:
+    """Recover once. Log a warning where the API does not answer: the caller tries again soon."""
+    try:
+        with temporary_settings(HASTE):
+            check_api()
+            _log_all(recover())
+    except AWAY as error:
+        log.warning(
+            "cannot put killed runs back at present; trying again every %.0f s: %s", RECOVER_SECONDS, said_by(error)
+        )
 
 
-def recover(pool: str, store: str) -> list[str]:
-    """Put a new state on the flow runs of a pool whose processes have ended; return one line for each."""
+def said_by(error: Exception) -> str:
+    """Return what an error of AWAY says: all of ours, and the first line of another's."""
+    return masked(str(error) if isinstance(error, GanError) else str(error).partition("\n")[0])
+
+
+def recover() -> list[str]:
+    """Put a new state on the flow runs of our deployments whose processes have ended; return one line for each.
+
+    The same lines come again while a run cannot be put back.
+    """
     unfinished = FlowRunFilter(
         state=FlowRunFilterState(type=FlowRunFilterStateType(any_=list(PATIENCE_SECONDS))),
         deployment_id=FlowRunFilterDeploymentId(is_null_=False),
     )
+    ours = FlowFilter(name=FlowFilterName(any_=[FLOW]))
     with get_client(sync_client=True) as client:
-        runs = client.read_flow_runs(
-            flow_run_filter=unfinished, work_pool_filter=WorkPoolFilter(name=WorkPoolFilterName(any_=[pool]))
-        )
-        template = client.read_work_pool(pool).base_job_template if runs else {}
-        done = [(run.name, _try_to_recover(client, run, template, store)) for run in runs]
+        runs = client.read_flow_runs(flow_filter=ours, flow_run_filter=unfinished)
+        done = [(run.name, _try_to_recover(client, run)) for run in runs]
     return [f"{name}: {what}" for name, what in done if what]
 
 
-def _try_to_recover(client: SyncPrefectClient, run: FlowRun, template: dict[str, Any], store: str) -> str | None:
+def _try_to_recover(client: SyncPrefectClient, run: FlowRun) -> str | None:
     """Recover one flow run. An error, as of its own store, must not keep the others from being recovered."""
-    try:
-        return _recover(client, run, *_place_of(client, run, template, store))
-    except GanError as error:
-        return f"cannot be put back at present: {error}"
-
-
-def check_work_dir(pool: str) -> None:
-    """Raise SettingError if a pool, or the directory in which its runs work, is not there."""
-    try:
-        with get_client(sync_client=True) as client:
-            work_dir = working_dir_of(client.read_work_pool(pool).base_job_template)
-    except ObjectNotFound as error:
-        raise SettingError(f"There is no work pool {pool} yet. Make it by `python -m flows.deploy`.") from error
-    if work_dir and not work_dir.is_dir():
-        raise SettingError(
-            f"The runs of the work pool {pool} work in {work_dir}, which is no directory of this machine. Make it, or "
-            "set GAN_WORK_DIR to another one and run `python -m flows.deploy`."
-        )
-
-
-def _place_of(client: SyncPrefectClient, run: FlowRun, template: dict[str, Any], store: str) -> tuple[str, str]:
-    """Return the run id and the store of a flow run. Its paths are seen from where it works, not from this process."""
-    assert run.deployment_id is not None
-    given = (client.read_deployment(run.deployment_id).job_variables, run.job_variables)
-    environment = environment_of(template, *given)
-    run_id = environment.get("GAN_RUN_ID") or os.environ.get("GAN_RUN_ID") or str(run.id)
-    store = environment.get("GAN_STORE") or store
-    if is_remote(store):
-        return run_id, store
-    folders = [Path(each["working_dir"]) for each in given if each and each.get("working_dir")]
-    work_dir = folders[-1] if folders else working_dir_of(template) or Path()
-    return run_id, str(work_dir / store)
-
-
-def _recover(client: SyncPrefectClient, run: FlowRun, run_id: str, store: str) -> str | None:
     state = run.state
     assert state is not None
     age_seconds = (datetime.now(UTC) - state.timestamp).total_seconds()
     if age_seconds < PATIENCE_SECONDS[state.type]:
         return None
-    if is_in_training(run_id, store):
-        # The lease of a killed run stays for a while. If it is still renewed after that, the run is in training.
-        if not state.is_crashed() or age_seconds < 2 * DEFAULT_TIMING.expiry_seconds:
-            return None
-        client.set_flow_run_state(run.id, Running(message="it is still in training"), force=True)
-        return "is still in training: set to Running"
-    follows = _next_state(client, run, state)
-    if follows is None:
+    try:
+        return _recover(client, run, state, age_seconds)
+    except GanError as error:
+        return f"cannot be put back at present: {error}"
+
+
+def _recover(client: SyncPrefectClient, run: FlowRun, state: State, age_seconds: float) -> str | None:
+    stored = _stored_run(client, run)
+    ends = Ends.of(run.labels)
+    if not is_in_training(stored):
+        follows, ends = _next_state(client, run, state, ends.since(progress_of(stored)))
+    elif state.is_crashed() and age_seconds >= 2 * DEFAULT_TIMING.expiry_seconds:
+        follows = Running(message="it is still in training")
+    else:  # the lease of a killed run stays for a while
         return None
+    if not claim(stored, str(state.id)) or _state_id(client, run) != state.id:
+        return None
+    client.update_flow_run_labels(run.id, ends.labels)
     client.set_flow_run_state(run.id, follows, force=True)
     return f"from {state.name} to {follows.name}: {follows.message}"
 
 
-def _next_state(client: SyncPrefectClient, run: FlowRun, state: State) -> State | None:
-    states = client.read_flow_run_states(run.id)
-    if any(each.is_cancelling() for each in states):
-        return Cancelled(message="its process ended before it reported that it was cancelled")
-    crashes = [each for each in states if each.is_crashed()]
-    if len(crashes) > MAX_CRASHES:
-        return Failed(message=f"crashed {len(crashes)} times, the last time: {state.message}")
-    return AwaitingRetry(message="its process has ended; it resumes from its last checkpoint")
+def _next_state(client: SyncPrefectClient, run: FlowRun, state: State, ends: Ends) -> tuple[State[None], Ends]:
+    """Return the state in which a run whose process has ended goes on, and how often it has ended by now."""
+    if any(each.is_cancelling() for each in client.read_flow_run_states(run.id)):
+        return Cancelled(message="its process ended before it reported that it was cancelled"), ends
+    ends = replace(ends, crashes=ends.crashes + state.is_crashed())
+    if ends.crashes > MAX_CRASHES:
+        times = f"crashed {ends.crashes} times without progress"
+        return Failed(message=f"{times}, the last time: {state.message}"), ends
+    return AwaitingRetry(message="its process has ended; it resumes from its last checkpoint"), ends
 
 
-def is_in_training(run_id: str, store: str) -> bool:
+def _state_id(client: SyncPrefectClient, run: FlowRun) -> object:
+    """Return the id of the present state: another process may have changed it before this one claimed it."""
+    return client.read_flow_run(run.id).state_id
+
+
+def is_in_training(run: StoredRun) -> bool:
     """Return whether a process trains a run: in a bucket its lease says so, in a directory its lock."""
-    if is_remote(store):
-        return live_holder(StoredRun(open_store(store), run_id)) is not None
-    return _is_locked(run_path_in(store, run_id))
-
-
-def _is_locked(run_path: Path) -> bool:
-    if not run_path.exists():
+    if not isinstance(run.store, LocalStore):
+        return live_holder(run) is not None
+    path = run.store.root / run.prefix
+    if not path.exists():
         return False
     try:
-        with RunDir(run_path).locked():
+        with RunDir(path).locked():
             return False
-    except RunError:
+    except RunInUseError:
         return True
+
+
+def _stored_run(client: SyncPrefectClient, run: FlowRun) -> StoredRun:
+    """Return the run that a flow run trains. Its labels name it, unless its process ended before it wrote them.
+
+    Raises:
+        RunError: it is in a directory of another machine.
+    """
+    store, run_id = run.labels.get(STORE), run.labels.get(RUN_ID)
+    if isinstance(store, str) and isinstance(run_id, str):
+        found, folder = StoredRun(open_store(store), run_id), Path(store, "runs", run_id)
+    else:
+        store, run_id, folder = _place_of(client, run)
+        found = StoredRun(open_store(store), run_id)
+    if not is_remote(store) and not folder.is_dir():
+        raise RunError(f"{folder} is no directory of this machine. Its own machine can put the run back.")
+    return found
+
+
+def _place_of(client: SyncPrefectClient, run: FlowRun) -> tuple[str, str, Path]:
+    """Return the store, run id and directory of work of a flow run, as its pool and its deployment give them.
+
+    Its paths are seen from where it works, not from this process.
+    """
+    assert run.deployment_id is not None
+    template = client.read_work_pool(run.work_pool_name).base_job_template if run.work_pool_name else {}
+    given = (client.read_deployment(run.deployment_id).job_variables, run.job_variables)
+    environment = environment_of(template, *given)
+    run_id = environment.get("GAN_RUN_ID") or os.environ.get("GAN_RUN_ID") or str(run.id)
+    store = environment.get("GAN_STORE") or store_from_env()
+    folders = [Path(each["working_dir"]) for each in given if each and each.get("working_dir")]
+    work_dir = folders[-1] if folders else working_dir_of(template) or Path()
+    return (store if is_remote(store) else str(work_dir / store)), run_id, work_dir
+
+
+def _log_all(lines: list[str]) -> None:
+    for line in lines:
+        log.info("%s", line)
+
+
+if __name__ == "__main__":
+    sys.exit(run_program(lambda: command(standalone_mode=False)))

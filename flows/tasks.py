@@ -32,6 +32,7 @@ from gan.errors import (
     DownloadError,
     GanError,
     RunError,
+    RunInUseError,
     StorageError,
     TakenOverError,
     TrainingCollapsedError,
@@ -48,6 +49,7 @@ from gan.runs.run_dir import RunDir
 from gan.storage.address import link_to, open_store
 from gan.storage.local import LocalStore
 from gan.storage.unexpected import unexpected
+from gan.sync.claims import delete_claims
 from gan.sync.lease import Lease, hold
 from gan.sync.listing import stored_name
 from gan.sync.publish import publish, seal
@@ -60,7 +62,8 @@ FLUSH_SECONDS = 60.0  # at the end of a training; publish_run then sends what is
 FLUSH_STOPPED_SECONDS = 5.0  # after a signal, because a process manager kills soon after it
 
 UNHEALTHY = (TrainingDivergedError, TrainingCollapsedError)
-OUTAGES = (DownloadError, StorageError)  # of a network, a store or a disk, which may work again later
+# Another machine, or a later time, may have what is missing: a network, a store, a device, the run itself.
+PASSING = (DownloadError, StorageError, DeviceError, RunInUseError)
 PERMANENT = (DataError, ConfigMismatchError, DeviceError, RunError, CheckpointError, *UNHEALTHY)
 
 Given = ParamSpec("Given")
@@ -234,10 +237,20 @@ def publish_run(settings: Settings, lease: Lease | None) -> str:
         raise StorageError(
             f"{error}\nThe run is complete in {settings.run_path}; publish it with: {settings.command}"
         ) from error
+    _delete_claims(settings)
     address = f"{_stored_run(settings).address}/"
     if settings.is_remote:
         _show_link(address)
     return address
+
+
+def _delete_claims(settings: Settings) -> None:
+    """Delete who has put the run back into the queue. It may stay: prune deletes it, too."""
+    if deployment.id is not None:
+        try:
+            delete_claims(_stored_run(settings))
+        except StorageError as error:
+            log.warning("the claims of the published run stay in the store: %s", error)
 
 
 def _show_link(address: str) -> None:

@@ -1,7 +1,7 @@
 """How does a machine take runs from the work pool, and what happens to a run when the machine stops?
 
 `python -m flows.worker` starts Prefect's worker, and starts it again if it ends. It also puts killed runs back into
-the queue (flows.recovery). On SIGTERM, and when the terminal closes, it waits until the run in training has saved and
+the queue (flows.recover). On SIGTERM, and when the terminal closes, it waits until the run in training has saved and
 put itself back (flows.worker_process). It is the first process of the worker's container, so it must wait: its end
 ends the container.
 """
@@ -10,62 +10,42 @@ import flows.first  # isort: skip  # noqa: F401  # before anything else of Prefe
 
 import logging
 import os
-import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
-from types import FrameType
 from uuid import uuid4
 
-import httpx
-from prefect.exceptions import PrefectException
-from prefect.settings import (
-    PREFECT_API_REQUEST_TIMEOUT,
-    PREFECT_API_URL,
-    PREFECT_CLIENT_MAX_RETRIES,
-    temporary_settings,
-)
+from prefect.client.orchestration import get_client
+from prefect.exceptions import ObjectNotFound
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.api import check_api, wait_for_api
 from flows.logs import EXTRA_LOGGERS
-from flows.recovery import check_work_dir, recover
-from flows.settings import store_from_env
+from flows.prefect_compat import working_dir_of
+from flows.recover import AWAY, HASTE, RECOVER_SECONDS, recover_or_warn, said_by
+from flows.service import log_to_stderr, stop_event
 from flows.worker_metrics import metrics_server
 from flows.worker_process import MARK, RUN_GRACE_SECONDS, WORKER_GRACE_SECONDS, stop_runs
 from gan.cli.entry import WAITING, run_program
-from gan.errors import GanError
-from gan.storage.masking import masked
+from gan.errors import GanError, SettingError
 
 POOL = "gpu"
 WORKER = [sys.executable, "-m", "flows.worker_process", "prefect", "worker", "start", "--pool", POOL,
           "--type", "process", "--limit", "1", "--with-healthcheck", "--no-create-pool-if-not-found"]  # fmt: skip
-RECOVER_SECONDS = 10.0
 ENVIRONMENT = {
     **WAITING,
     "PREFECT_CLIENT_MAX_RETRIES": "8",  # 2 + 4 + ... + 256 s: the state of a trained run must reach the server
     "PREFECT_LOGGING_EXTRA_LOGGERS": EXTRA_LOGGERS,
     "PREFECT_WORKER_WEBSERVER_HOST": "127.0.0.1",  # its health is asked for on this machine alone
 }
-HASTE = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 10.0}  # it asks again soon; a stop must not wait
 
 log = logging.getLogger(__name__)
 
 
 def main() -> int:
     """Work until SIGTERM, SIGINT or SIGHUP; return 0. Return an error's code if the API refuses us at the start."""
-    logging.basicConfig(format="%(asctime)s %(message)s", level=logging.WARNING)
-    log.setLevel(logging.INFO)
-    log.addFilter(_differs_from_the_last())
-    stop = threading.Event()
-
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        log.info("%s: stopping; the run in training saves", signal.Signals(number).name)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # nohup ignores it
-            signal.signal(number, on_signal)
+    log_to_stderr(log)
+    stop = stop_event(log, "stopping; the run in training saves")
     os.environ[MARK] = uuid4().hex
     try:
         wait_for_api(lambda: stop.wait(RECOVER_SECONDS))
@@ -97,27 +77,29 @@ def _wait_for_work_dir(stop: threading.Event) -> bool:
             with temporary_settings(HASTE):
                 check_work_dir(POOL)
             return True
-        except (httpx.HTTPError, PrefectException, GanError) as error:
-            log.warning("waiting: %s", error)
+        except AWAY as error:
+            log.warning("waiting: %s", said_by(error))
         stop.wait(RECOVER_SECONDS)
     return False
+
+
+def check_work_dir(pool: str) -> None:
+    """Raise SettingError if a pool, or the directory in which its runs work, is not there."""
+    try:
+        with get_client(sync_client=True) as client:
+            work_dir = working_dir_of(client.read_work_pool(pool).base_job_template)
+    except ObjectNotFound as error:
+        raise SettingError(f"There is no work pool {pool} yet. Make it by `python -m flows.deploy`.") from error
+    if work_dir and not work_dir.is_dir():
+        raise SettingError(
+            f"The runs of the work pool {pool} work in {work_dir}, which is no directory of this machine. Make it, or "
+            "set GAN_WORK_DIR to another one and run `python -m flows.deploy`."
+        )
 
 
 def _refused(error: GanError) -> int:
     log.error("error: %s", error)
     return error.exit_code
-
-
-def _differs_from_the_last() -> Callable[[logging.LogRecord], bool]:
-    """Return a filter for a log that would say the same thing every ten seconds."""
-    said = ""
-
-    def differs(record: logging.LogRecord) -> bool:
-        nonlocal said
-        before, said = said, record.getMessage()
-        return said != before
-
-    return differs
 
 
 def _start() -> subprocess.Popen[bytes]:
@@ -126,20 +108,21 @@ def _start() -> subprocess.Popen[bytes]:
 
 
 def _tend(worker: subprocess.Popen[bytes]) -> subprocess.Popen[bytes]:
-    """Start the worker again if it has ended, and put killed runs back; return the worker."""
+    """Put killed runs back, and start the worker again if it has ended; return the worker."""
+    recover_or_warn()
+    if worker.poll() is None:
+        return worker
     try:
         with temporary_settings(HASTE):
             check_api()
             check_work_dir(POOL)
-            for line in recover(POOL, store_from_env()):
-                log.info("%s", line)
-        if worker.poll() is not None:
-            log.warning("the worker ended with code %s; starting it again", worker.returncode)
-            return _start()
-    except (httpx.HTTPError, PrefectException, GanError, ValueError) as error:  # a ValueError: a page, not an answer
-        said = masked(str(error) if isinstance(error, GanError) else str(error).partition("\n")[0])
-        log.warning("cannot put killed runs back at present; trying again every %.0f s: %s", RECOVER_SECONDS, said)
-    return worker
+    except AWAY as error:
+        log.warning(
+            "the worker ended with code %s, and is not started again yet: %s", worker.returncode, said_by(error)
+        )
+        return worker
+    log.warning("the worker ended with code %s; starting it again", worker.returncode)
+    return _start()
 
 
 def _end(worker: subprocess.Popen[bytes]) -> None:

@@ -1,16 +1,28 @@
-"""Which state does a flow run get whose run was taken over, or whose store fails?"""
+"""Which state does a flow run get whose run was taken over, or that has met an error that may pass?"""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import Abort
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.states import Running
 
+from flows.labels import FAILURES, RUN_ID, STORE
+from flows.requeue import MAX_FAILURES, label_run, put_back_later
+from flows.settings import Settings
+from flows.tasks import publish_run
 from gan.config import TrainConfig
-from gan.errors import RunError, StorageError, TakenOverError
-from tests.support.flow_run import run
+from gan.errors import DeviceError, DownloadError, GanError, RunError, RunInUseError, StorageError, TakenOverError
+from gan.storage.local import LocalStore
+from gan.sync.claims import claim
+from gan.sync.stored_run import StoredRun
+from tests.support.flow_run import new_run, run, state_of
 
 pytestmark = pytest.mark.usefixtures("api")
 
@@ -59,15 +71,84 @@ class Expired:
     confirm = check
 
 
-def test_a_store_that_fails_puts_the_run_of_a_deployment_back_for_a_while(
-    finished: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error",
+    [
+        StorageError("s3://gan does not answer."),
+        DownloadError("no mirror has the file."),
+        DeviceError("no GPU is usable."),
+        RunInUseError("run mine is being trained by process 7 on elsewhere."),
+    ],
+)
+def test_an_error_that_may_pass_puts_the_run_of_a_deployment_back_for_a_while(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, error: GanError
 ) -> None:
-    def away(*_: object) -> None:
-        raise StorageError("s3://gan does not answer.")
+    def fail(*_: object) -> None:
+        raise error
 
     deploy(monkeypatch)
-    monkeypatch.setattr("flows.gan_train.publish_run", away)
+    monkeypatch.setattr("flows.gan_train.publish_run", fail)
     assert states_of_ended_run() == ["Pending", "Running", "AwaitingRetry"]
+
+
+def test_the_delay_doubles_until_the_run_makes_progress(
+    finished: Path, deployed_run: FlowRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a day without progress, the run is not put back any more."""
+    settings = Settings.from_env()
+    assert [delay_of(deployed_run, settings) for _ in range(3)] == [20, 40, 80]
+    (finished / "manifest.json").unlink()
+    assert delay_of(deployed_run, settings) == 160
+    shutil.copy(finished / "checkpoints/step-000020.safetensors", finished / "checkpoints/step-000030.safetensors")
+    assert delay_of(deployed_run, settings) == 20
+    with get_client(sync_client=True) as client:
+        client.update_flow_run_labels(deployed_run.id, {FAILURES: MAX_FAILURES - 1})
+    assert delay_of(deployed_run, settings) == 3600
+    put_back_later("no", settings)
+
+
+def delay_of(deployed_run: FlowRun, settings: Settings) -> int:
+    """Put a flow run back, as if this were its process, and return the delay in seconds."""
+    with pytest.raises(Abort, match=r"failed: no It is tried again in [\d,]+ s\.") as aborted:
+        put_back_later("no", settings)
+    assert state_of(deployed_run).name == "AwaitingRetry"
+    return int(str(aborted.value).split()[-2].replace(",", ""))
+
+
+@pytest.fixture
+def deployed_run(monkeypatch: pytest.MonkeyPatch) -> FlowRun:
+    """Create a flow run, and make this process believe that it is its own."""
+    made = new_run(Running())
+    monkeypatch.setattr("flows.requeue.this_flow_run", SimpleNamespace(id=str(made.id)))
+    return made
+
+
+def test_the_labels_of_a_flow_run_have_the_store_without_credentials(
+    finished: Path, deployed_run: FlowRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(finished.parents[2])
+    label_run(replace(Settings.from_env(), store="store"))
+    with get_client(sync_client=True) as client:
+        labels = client.read_flow_run(deployed_run.id).labels
+    assert (labels[STORE], labels[RUN_ID]) == (str(finished.parents[1].resolve()), "mine")
+
+
+def test_a_process_that_cannot_reach_prefect_ends_with_an_error(
+    finished: Path, deployed_run: FlowRun, caplog: pytest.LogCaptureFixture
+) -> None:
+    away = {PREFECT_API_URL: "http://127.0.0.1:9/api", PREFECT_CLIENT_MAX_RETRIES: 0}
+    with temporary_settings(away), pytest.raises(SystemExit) as ended:
+        put_back_later("no", Settings.from_env())
+    assert ended.value.code == 1 and "Prefect cannot be told how this run ended" in caplog.text
+    assert state_of(deployed_run).name == "Running"
+
+
+def test_a_run_that_is_published_has_no_claims_any_more(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = LocalStore(finished.parents[1])
+    assert claim(StoredRun(store, "mine"), "crashed")
+    deploy(monkeypatch)
+    publish_run.fn(Settings.from_env(), None)
+    assert list(store.list("claims/")) == []
 
 
 def deploy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 import flows.worker
 from flows.deploy import make_pool
-from flows.worker import ENVIRONMENT, POOL, _tend, main
+from flows.worker import ENVIRONMENT, POOL, _tend, check_work_dir, main
 from flows.worker_process import MARK
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
@@ -144,6 +144,16 @@ def test_what_nobody_can_read_is_dropped() -> None:
     process.stdout.close()
     process.stdin.close()
     assert process.wait(30) == 0
+
+
+@pytest.mark.usefixtures("api")
+def test_a_pool_whose_directory_is_not_here(tmp_path: Path) -> None:
+    with get_client(sync_client=True) as client:
+        make_pool(client, tmp_path / "elsewhere")
+    with pytest.raises(SettingError, match=r"The runs of the work pool gpu work in .*elsewhere, which is no directory"):
+        check_work_dir(POOL)
+    with pytest.raises(SettingError, match=r"There is no work pool another yet. Make it by `python -m flows.deploy`"):
+        check_work_dir("another")
 
 
 @pytest.mark.usefixtures("deployed")

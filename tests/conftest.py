@@ -17,6 +17,7 @@ except ImportError:  # a machine that is lent for its GPU has no xdist, and runs
     LoadScopeScheduling = object
 
 from tests.support.browser import installed
+from tests.support.machines import can_make_machines
 
 
 def _docker_answers(*words: str) -> bool:
@@ -41,6 +42,7 @@ def _needs() -> dict[str, tuple[bool, str]]:
         "caddy": (bool(shutil.which("caddy")), "the program caddy is missing"),
         "prometheus": (bool(shutil.which("prometheus")), "the program prometheus is missing"),
         "compiler": (bool(shutil.which("cc")), "the C compiler cc is missing"),
+        "machines": (can_make_machines(), "this user may not make namespaces and mounts"),
         "clone": ((ROOT / ".git").is_dir(), "this is no clone, whose .git a build reads"),
     }
 

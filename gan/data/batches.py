@@ -8,14 +8,14 @@ from torch import Tensor
 
 from gan.compiled import Array, compiled_exact
 from gan.errors import DataError
-from gan.images import from_uint8
+from gan.images import from_uint8, with_channels
 from gan.seeds import make_rng
 
 
 class Real(NamedTuple):
     """Real images and their class labels."""
 
-    images: Tensor  # (B, 1, 28, 28) in [-1, 1]
+    images: Tensor  # (B, C, H, W) in [-1, 1]
     labels: Tensor  # (B,) int64
 
 
@@ -35,11 +35,15 @@ class Batches:
         device: str = "cpu",
         dtype: torch.dtype = torch.float32,
     ) -> None:
-        """Copy uint8 images (N, 28, 28) and labels (N,) to the device. Raises DataError if they fill no batch."""
+        """Copy uint8 images, see with_channels, and labels (N,) to the device.
+
+        Raises:
+            DataError: they fill no batch.
+        """
         if len(images) < batch_size:
             raise DataError(f"{len(images)} training images do not fill one batch of {batch_size}; lower --batch-size")
-        self.images = torch.from_numpy(images).unsqueeze(1).to(device)  # (N, 1, 28, 28) uint8
-        self.rows = images.reshape(len(images), -1)  # (N, 784) uint8, for the compiled gather on a CPU
+        self.images = with_channels(images).to(device)  # (N, C, H, W) uint8
+        self.rows = images.reshape(len(images), -1)  # (N, C * H * W) uint8, for the compiled gather on a CPU
         self.labels = torch.from_numpy(labels).to(device, torch.int64)
         self.batch_size = batch_size
         self.seed = seed

@@ -19,7 +19,6 @@ from gan.runs.journal import History, Journal
 from gan.runs.run_dir import MetricsLine, RunDir, SnapshotMetrics
 from gan.runs.tensorboard import EventLog
 
-GRID_PIXELS = (152, 152)  # width and height: 5 images of 28 pixels and 6 gaps of 2
 DAMAGED_NPZ = (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 REMEDY = "Copy it from another copy of the run (a store has one if the run was published), or train the run again."
 
@@ -56,7 +55,7 @@ def write_missing_events(run_dir: RunDir, journal: Journal, history: History) ->
             describe(run_dir, run_dir.read_config(), events)
             events.losses(1, *history.losses.T)
             for step, path in run_dir.grids():
-                events.image(step, "samples", path.read_bytes(), *GRID_PIXELS)
+                events.image(step, "samples", path.read_bytes())
             for line in history.lines:
                 if isinstance(line, SnapshotMetrics):
                     events.scalars(line.step, **line.scalars())

@@ -53,9 +53,12 @@ def _sampler(found: Checkpoint) -> tuple[Generator, RunConfig, int]:
 
 
 def encode(images: Tensor, suffix: str) -> bytes:
-    """Return images (N, 1, 28, 28) uint8 as the content of a .png (one sheet) or .npz (`images`, (N, 28, 28)) file."""
+    """Return images (N, C, H, W) uint8 as the content of a .png (one sheet) or .npz file.
+
+    In the .npz, `images` is (N, H, W) for grey images and (N, H, W, 3) for RGB.
+    """
     if suffix == ".png":
         return grid_png(images, per_row=math.ceil(math.sqrt(len(images))))
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, images=images.squeeze(1).numpy())
+    np.savez_compressed(buffer, images=images.permute(0, 2, 3, 1).squeeze(3).numpy())
     return buffer.getvalue()

@@ -12,6 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import numpy as np
+from PIL import Image
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams.summary_v2 import hparams_pb
@@ -22,6 +23,7 @@ from gan.files import fsync_dir, make_folder
 from gan.runs import layout
 
 GREYSCALE = 1  # Summary.Image.colorspace
+COLORSPACES = {"L": GREYSCALE, "RGB": 3}
 FILE_VERSION = "brain.Event:2"
 
 log = logging.getLogger(__name__)
@@ -66,9 +68,11 @@ class EventLog:
         """Add scalars of a step, by tag."""
         self._add(step, [Summary.Value(tag=tag, simple_value=value) for tag, value in values.items()])
 
-    def image(self, step: int, tag: str, png: bytes, width: int, height: int) -> None:
-        """Add a grey PNG."""
-        image = Summary.Image(height=height, width=width, colorspace=GREYSCALE, encoded_image_string=png)
+    def image(self, step: int, tag: str, png: bytes) -> None:
+        """Add a PNG, in grey or RGB."""
+        with Image.open(io.BytesIO(png)) as header:  # reads no pixels
+            (width, height), colorspace = header.size, COLORSPACES.get(header.mode, GREYSCALE)
+        image = Summary.Image(height=height, width=width, colorspace=colorspace, encoded_image_string=png)
         self._add(step, [Summary.Value(tag=tag, image=image)])
 
     def describe(self, run_id: str, name: str, config: dict[str, Any]) -> None:

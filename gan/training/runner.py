@@ -28,7 +28,7 @@ from gan.engine.state import NUM_FIXED, TrainState, read_health
 from gan.errors import ConfigMismatchError, DeviceError, RunError, TrainingDivergedError
 from gan.files import atomic_write, fsync_dir, is_temporary, remove_temporary, sha256_file, storage_error
 from gan.health import Health, HealthEvent
-from gan.images import grid_png
+from gan.images import grid_png, with_channels
 from gan.recipes.resolve import resolve
 from gan.runs import checkpoint, journal, layout
 from gan.runs.checkpoint import Checkpoint
@@ -317,7 +317,7 @@ def _write_description(run_dir: RunDir, device: Device, data: Dataset) -> None:
                 f"{expected.get(name)}. Use --data-dir with the run's data, or start another run."
             )
     if not run_dir.reals_path.exists():
-        reals = torch.from_numpy(data.test_images[:NUM_FIXED]).unsqueeze(1)  # (25, 1, 28, 28)
+        reals = with_channels(data.test_images[:NUM_FIXED])
         atomic_write(run_dir.reals_path, grid_png(reals))
 
 

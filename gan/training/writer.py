@@ -13,7 +13,7 @@ from gan.files import atomic_write, sha256_bytes, storage_error
 from gan.health import HealthEvent
 from gan.images import grid_png
 from gan.runs import checkpoint, layout
-from gan.runs.derived import GRID_PIXELS, describe, metrics_jsonl, read_lines
+from gan.runs.derived import describe, metrics_jsonl, read_lines
 from gan.runs.journal import Interval, Journal
 from gan.runs.run_dir import MetricsLine, RunDir, SnapshotMetrics
 from gan.runs.tensorboard import EventLog
@@ -69,7 +69,7 @@ class SnapshotWriter:
             evaluation=evaluation,
         )
         self.seconds = metrics.seconds
-        self.events.image(snapshot.step, "samples", png, *GRID_PIXELS)
+        self.events.image(snapshot.step, "samples", png)
         self.events.scalars(snapshot.step, **metrics.scalars())
         self.save(state, {layout.grid(snapshot.step): png}, metrics)
         return metrics

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision import transforms
 from torchvision.utils import make_grid
 
-from gan.images import from_uint8, grid_png, to_uint8
+from gan.images import from_uint8, grid_cells, grid_png, to_uint8
 
 EVERY_GREY = torch.arange(256, dtype=torch.uint8).reshape(1, 1, 16, 16)
 
@@ -57,3 +57,11 @@ def test_a_grid_of_floats_is_the_grid_of_their_greys() -> None:
 def test_a_grid_is_an_8_bit_grey_png() -> None:
     image = Image.open(io.BytesIO(grid_png(random_images(25))))
     assert (image.format, image.mode) == ("PNG", "L")
+
+
+def test_a_grid_of_coloured_images_is_torchvisions_grid_and_can_be_cut_again() -> None:
+    images = torch.randint(0, 256, (7, 3, 32, 32), dtype=torch.uint8, generator=torch.manual_seed(0))
+    png = grid_png(images)
+    assert Image.open(io.BytesIO(png)).mode == "RGB"
+    assert torch.equal(pixels(png).permute(2, 0, 1), make_grid(images, 5, padding=2))
+    assert torch.equal(grid_cells(png, side=32)[:7], images)

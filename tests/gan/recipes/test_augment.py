@@ -37,3 +37,12 @@ def test_every_translation_is_as_likely() -> None:
     drawn = translation().draw(25_000, torch.Generator().manual_seed(0))
     assert torch.equal(drawn, translation().draw(25_000, torch.Generator().manual_seed(0)))
     assert ((drawn.bincount(minlength=25) - 1000).abs() < 150).all()
+
+
+def test_colours_are_translated_alike_and_new_pixels_have_the_colour_of_the_background() -> None:
+    images = torch.arange(3 * 16.0).repeat(9, 1)
+    background = (-1.0, 0.0, 1.0)
+    moved = Translation(1, images.device, side=4, background=background).apply(images, torch.arange(9))
+    image = moved[0].view(3, 4, 4)  # from 1 row above and 1 column to the left
+    assert torch.equal(image[:, 1:, 1:], images[0].view(3, 4, 4)[:, :-1, :-1])
+    assert [image[channel, 0].unique().item() for channel in range(3)] == list(background)

@@ -67,3 +67,30 @@ def test_a_full_film_of_noise_still_fits() -> None:
     film = film_gif([Frame(1000 * number, grid_png(random_images(25, seed=number))) for number in range(1, 94)])
     assert len(film) < FILM_BYTES
     assert Image.open(io.BytesIO(film)).n_frames == 93
+
+
+def coloured_grid(step: int, side: int = 32) -> bytes:
+    """Return a grid of plain colours, which change with the step."""
+    colours = torch.arange(25 * 3).reshape(25, 3, 1, 1) * 3 + step
+    return grid_png((colours % 256).to(torch.uint8).expand(25, 3, side, side))
+
+
+def test_a_film_of_coloured_grids_is_coloured() -> None:
+    film = film_gif([Frame(step, coloured_grid(step)) for step in (10, 20, 30)])
+    first = next(frames_of(film)).convert("RGB")
+    expected = Image.open(io.BytesIO(coloured_grid(10)))
+    assert first.size == (172, 188)
+    assert np.abs(np.array(first)[:172].astype(int) - np.array(expected).astype(int)).max() <= 8
+
+
+def test_a_large_grid_is_halved_in_a_film_and_in_the_frames_of_a_page() -> None:
+    grid = coloured_grid(10, side=64)
+    assert next(frames_of(film_gif([Frame(10, grid)]))).size == (166, 182)
+    assert Image.open(io.BytesIO(frame_png(grid))).size == (166, 166)
+
+
+def test_a_film_that_is_too_large_in_the_fewest_colours_has_every_second_frame() -> None:
+    noise = torch.randint(0, 256, (25, 3, 32, 32), dtype=torch.uint8, generator=torch.manual_seed(0))
+    film = film_gif([Frame(step, grid_png(noise.roll(step, 0))) for step in range(1, 200)])
+    assert len(film) <= FILM_BYTES
+    assert 1 < Image.open(io.BytesIO(film)).n_frames < 199

@@ -19,7 +19,7 @@ IMAGES = torch.from_numpy(digits(50)[0]).unsqueeze(1)
 
 
 def test_the_images_of_a_grid_are_read_back() -> None:
-    assert torch.equal(grid_cells(grid_png(IMAGES[:25])), IMAGES[:25])
+    assert torch.equal(grid_cells(grid_png(IMAGES[:25]), side=28), IMAGES[:25])
 
 
 def test_the_nearest_is_the_one_with_the_least_squared_difference() -> None:

@@ -5,7 +5,8 @@ from statistics import NormalDist
 from torch import Tensor
 
 from gan.evaluation import metrics
-from gan.evaluation.classifier import WEIGHTS_SHA256, ClassifierOutputs
+from gan.evaluation.classifier import ClassifierOutputs
+from gan.evaluation.judge import WEIGHTS_SHA256
 from gan.evaluation.metrics import Gaussian
 from gan.evaluation.results import COVERED_SHARE, Comparison
 from gan.seeds import make_rng

@@ -9,10 +9,12 @@ from torch import Tensor
 from gan.data.dataset import Dataset
 from gan.errors import DataError
 from gan.evaluation import metrics
-from gan.evaluation.classifier import WEIGHTS_SHA256, Classifier, ClassifierOutputs, classify, load_classifier
+from gan.evaluation.classifier import Classifier, ClassifierOutputs, classify
+from gan.evaluation.judge import Judge, load_classifier, mnist_judge
 from gan.evaluation.metrics import PrecisionRecall
-from gan.evaluation.reference import Nearest, Reference, SetMetrics, load_reference
+from gan.evaluation.reference import Nearest, Reference, SetMetrics
 from gan.evaluation.results import COVERED_SHARE, Evaluation, Metric, QuickEvaluation
+from gan.images import with_channels
 from gan.seeds import make_rng
 
 NUM_SAMPLES = 10_000
@@ -28,19 +30,20 @@ NUM_CHECKED = 1_000  # training images, at even distances
 class Evaluator:
     """Measure samples of a generator against a data set. Missing reference values are computed once, when needed."""
 
-    def __init__(self, data: Dataset, device: str = "cpu") -> None:
-        """Load the classifier, and MNIST's stored reference or compute that of another data set.
+    def __init__(self, data: Dataset, device: str = "cpu", judge: Judge | None = None) -> None:
+        """Take the judge of a data set. Without one, take MNIST's, and compute the reference of data that it knows.
 
         Raises:
-            DataError: the classifier does not know these images, because they are not MNIST's digits; or the test
-                images are too few.
+            DataError: MNIST's judge does not know these images, because they are not digits; or the test images are too
+                few.
         """
         self.device = device
-        self.classifier = load_classifier(device)
-        self.train_images, self.test_images = _tensor(data.train_images), _tensor(data.test_images)
+        self.judge = judge or mnist_judge(device)
+        self.classifier = self.judge.classifier
+        self.train_images, self.test_images = with_channels(data.train_images), with_channels(data.test_images)
         self._training_outputs: dict[int, ClassifierOutputs] = {}
-        if data.is_mnist:
-            self.reference = load_reference()
+        self.reference = self.judge.reference
+        if judge or data.is_mnist:
             return
         if len(self.test_images) < MIN_IMAGES:
             raise DataError(
@@ -61,12 +64,12 @@ class Evaluator:
         return classify(self.classifier, self.test_images)
 
     def evaluate_quick(self, images: Tensor) -> QuickEvaluation:
-        """Measure only the distance and the class histogram of samples (N, 1, 28, 28) uint8."""
+        """Measure only the distance and the class histogram of samples (N, C, side, side) uint8."""
         outputs = classify(self.classifier, images)
         measured = self._set_metrics(outputs)
         shares = metrics.class_shares(outputs.probabilities)
         return QuickEvaluation(
-            judge=WEIGHTS_SHA256,
+            judge=self.judge.sha256,
             num_samples=len(images),
             distance=measured.distance,
             distance_floor=self.floor(len(images)).distance,
@@ -76,7 +79,7 @@ class Evaluator:
         )
 
     def evaluate(self, images: Tensor, outputs: ClassifierOutputs | None = None) -> Evaluation:
-        """Measure every metric of samples (N, 1, 28, 28) uint8.
+        """Measure every metric of samples (N, C, side, side) uint8.
 
         Args:
             outputs: the classifier's outputs for `images`, if the caller has them.
@@ -87,7 +90,7 @@ class Evaluator:
         memorised, neighbour_ratio = self._memorisation(images)
         shares = metrics.class_shares(outputs.probabilities)
         return Evaluation(
-            judge=WEIGHTS_SHA256,
+            judge=self.judge.sha256,
             num_samples=len(images),
             distance=Metric(value=measured.distance, error=errors.distance, floor=floor.distance),
             score=Metric(value=measured.score, error=errors.score, floor=floor.score),
@@ -191,14 +194,10 @@ def known_classifier(data: Dataset, device: str) -> Classifier | None:
 
 
 def _accuracy(classifier: Classifier, images: np.ndarray, labels: np.ndarray) -> float:
-    found = classify(classifier, _tensor(images)).probabilities.argmax(1).numpy()
+    found = classify(classifier, with_channels(images)).probabilities.argmax(1).numpy()
     return float(np.mean(found == labels))
 
 
 def _share_error(share: float, count: int) -> float:
     """Return the standard error of a share of `count` members."""
     return float((share * (1 - share) / count) ** 0.5)
-
-
-def _tensor(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(images).unsqueeze(1)  # (N, 1, 28, 28)

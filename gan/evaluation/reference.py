@@ -1,6 +1,5 @@
-"""What are samples of MNIST compared with? With values of its real images, computed once and stored in the package."""
+"""What are samples compared with? With values of a data set's real images, computed once and stored with its judge."""
 
-import hashlib
 from pathlib import Path
 from typing import NamedTuple, Self
 
@@ -8,7 +7,6 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from gan.errors import ChecksumError
 from gan.evaluation.classifier import ClassifierOutputs
 from gan.evaluation.metrics import Gaussian, PrecisionRecall, class_shares
 
@@ -38,7 +36,7 @@ class Reference(NamedTuple):
     """
 
     features: Gaussian  # of the test images
-    class_shares: Tensor  # (10,), of the test images
+    class_shares: Tensor  # (num_classes,), of the test images
     floors: dict[int, SetMetrics]
     precision_recall_floors: dict[int, PrecisionRecall]
     nearest: Nearest | None  # None: not computed yet
@@ -49,7 +47,7 @@ class Reference(NamedTuple):
         return cls(Gaussian.of(test.features), class_shares(test.probabilities), {}, {}, None)
 
     def encode(self) -> bytes:
-        """Return the content of the file at PATH."""
+        """Return the content of a reference's file; `decode` reads it."""
         tensors = {
             "mean": self.features.mean,
             "covariance": self.features.covariance,
@@ -63,17 +61,9 @@ class Reference(NamedTuple):
         return safetensors.torch.save(tensors)
 
 
-def load_reference() -> Reference:
-    """Return the reference for MNIST.
-
-    Raises:
-        ChecksumError: the file in the package is not the one that this version was made with.
-    """
-    data = PATH.read_bytes()
-    found = hashlib.sha256(data).hexdigest()
-    if found != SHA256:
-        raise ChecksumError(f"{PATH}: SHA-256 is {found}, expected {SHA256}; install gan-train again")
-    tensors = safetensors.torch.load(data)
+def decode(content: bytes) -> Reference:
+    """Return the reference that `Reference.encode` has encoded."""
+    tensors = safetensors.torch.load(content)
     floors = zip(tensors["floor_counts"].tolist(), tensors["floors"].tolist(), strict=True)
     precision_recall_floors = zip(
         tensors["precision_recall_counts"].tolist(), tensors["precision_recall_floors"].tolist(), strict=True
@@ -83,5 +73,5 @@ def load_reference() -> Reference:
         tensors["class_shares"],
         {count: SetMetrics(*values) for count, values in floors},
         {count: PrecisionRecall(*values) for count, values in precision_recall_floors},
-        Nearest(*tensors["nearest"].tolist()),
+        Nearest(*nearest) if (nearest := tensors["nearest"].tolist()) else None,
     )

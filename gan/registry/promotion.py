@@ -8,9 +8,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gan.errors import StorageError
-from gan.evaluation.classifier import WEIGHTS_SHA256, ClassifierOutputs, classify
+from gan.evaluation.classifier import ClassifierOutputs, classify
 from gan.evaluation.comparison import compare
 from gan.evaluation.evaluator import NUM_SAMPLES, Evaluator
+from gan.evaluation.judge import WEIGHTS_SHA256
 from gan.evaluation.results import BETTER, Comparison, Evaluation, Metric
 from gan.files import temporary_folder
 from gan.recipes.draw import draw

@@ -4,8 +4,9 @@ import hashlib
 
 import torch
 
-from gan.evaluation.classifier import NUM_CLASSES, NUM_FEATURES, WEIGHTS_SHA256, ClassifierOutputs
+from gan.evaluation.classifier import NUM_CLASSES, NUM_FEATURES, ClassifierOutputs
 from gan.evaluation.comparison import ERROR_RATE
+from gan.evaluation.judge import WEIGHTS_SHA256
 from gan.evaluation.results import Comparison, Evaluation, Metric
 from gan.registry.champion import Change
 from gan.registry.promotion import Challenger, ChampionComparison, Compare

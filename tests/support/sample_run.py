@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gan.evaluation.classifier import WEIGHTS_SHA256
+from gan.evaluation.judge import WEIGHTS_SHA256
 from gan.evaluation.results import QuickEvaluation
 from gan.images import grid_png, to_uint8
 from gan.recipes.mlp_networks import MlpGenerator

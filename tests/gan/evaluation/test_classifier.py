@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from gan.errors import ChecksumError
-from gan.evaluation import classifier
-from gan.evaluation.classifier import NUM_CLASSES, NUM_FEATURES, WEIGHTS_SHA256, classify, load_classifier
+from gan.evaluation import judge
+from gan.evaluation.classifier import NUM_CLASSES, NUM_FEATURES, classify
+from gan.evaluation.judge import WEIGHTS_SHA256, load_classifier
 from tests.support.real_digits import real_digits
 from tests.support.small_run import flip_bit
 
@@ -28,13 +29,13 @@ def test_an_images_features_do_not_depend_on_the_other_images() -> None:
 
 
 def test_it_is_small() -> None:
-    assert classifier.WEIGHTS.stat().st_size < 2_000_000
+    assert judge.WEIGHTS.stat().st_size < 2_000_000
 
 
 def test_other_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     copy = tmp_path / "classifier.safetensors"
-    copy.write_bytes(classifier.WEIGHTS.read_bytes())
+    copy.write_bytes(judge.WEIGHTS.read_bytes())
     flip_bit(copy)
-    monkeypatch.setattr(classifier, "WEIGHTS", copy)
+    monkeypatch.setattr(judge, "WEIGHTS", copy)
     with pytest.raises(ChecksumError, match=f"classifier.safetensors: SHA-256 is .* expected {WEIGHTS_SHA256}"):
         load_classifier()

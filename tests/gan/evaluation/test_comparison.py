@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from gan.evaluation.classifier import ClassifierOutputs, classify, load_classifier
+from gan.evaluation.classifier import ClassifierOutputs, classify
 from gan.evaluation.comparison import ERROR_RATE, compare
+from gan.evaluation.judge import load_classifier
 from gan.evaluation.metrics import Gaussian
 from tests.support.real_digits import real_digits
 

@@ -14,8 +14,8 @@ from torch import Tensor
 from gan.data.dataset import load_dataset
 from gan.data.download import download_dataset, mirrors_from_env
 from gan.errors import DataError
-from gan.evaluation.classifier import WEIGHTS_SHA256
 from gan.evaluation.evaluator import NUM_QUICK, NUM_SAMPLES, Evaluator
+from gan.evaluation.judge import WEIGHTS_SHA256
 from tests.support.real_digits import real_digits
 
 DATA = real_digits()
@@ -25,7 +25,8 @@ from resource import RUSAGE_SELF, getrusage
 
 import torch
 
-from gan.evaluation.classifier import WEIGHTS_SHA256, classify, load_classifier
+from gan.evaluation.classifier import classify
+from gan.evaluation.judge import WEIGHTS_SHA256, load_classifier
 from gan.evaluation import metrics
 
 frozen, images = load_classifier(), torch.zeros(4000, 1, 28, 28, dtype=torch.uint8)

@@ -10,7 +10,7 @@ import torch
 from gan.data.dataset import load_dataset
 from gan.data.download import download_dataset, mirrors_from_env
 from gan.evaluation.evaluator import NUM_QUICK, NUM_SAMPLES, Evaluator
-from gan.evaluation.reference import load_reference
+from gan.evaluation.judge import load_reference
 
 
 def test_an_encoded_reference_is_loaded_unchanged() -> None:

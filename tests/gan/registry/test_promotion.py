@@ -8,8 +8,9 @@ import pytest
 
 from gan.config import TrainConfig
 from gan.errors import ChecksumError, StorageError
-from gan.evaluation.classifier import NUM_FEATURES, WEIGHTS_SHA256
+from gan.evaluation.classifier import NUM_FEATURES
 from gan.evaluation.evaluator import Evaluator
+from gan.evaluation.judge import WEIGHTS_SHA256
 from gan.registry.champion import Change, read_champion
 from gan.registry.promotion import (
     Challenger,

@@ -6,7 +6,7 @@ import torch
 from gan.config import TrainConfig
 from gan.data.batches import Batches
 from gan.engine.state import TrainState
-from gan.evaluation.classifier import load_classifier
+from gan.evaluation.judge import load_classifier
 from gan.health import FLAT, Vitals
 from gan.training.loop import Snapshot, train
 from gan.training.vitals import measure

@@ -151,7 +151,9 @@ def _next_state(client: SyncPrefectClient, run: FlowRun, state: State, ends: End
     if ends.crashes > MAX_CRASHES:
         times = f"crashed {ends.crashes} times without progress"
         return Failed(message=f"{times}, the last time: {state.message}"), ends
-    return AwaitingRetry(message="its process has ended; it resumes from its last checkpoint"), ends
+    # At the time for which it was scheduled at first: it comes before runs that have not begun.
+    message = "its process has ended; it resumes from its last checkpoint"
+    return AwaitingRetry(message=message, scheduled_time=run.expected_start_time), ends
 
 
 def _state_id(client: SyncPrefectClient, run: FlowRun) -> object:

@@ -92,6 +92,13 @@ def test_crashes_are_counted_since_the_last_progress(store: str) -> None:
     assert [crash(run).name for _ in range(MAX_CRASHES)] == [*(MAX_CRASHES - 1) * ["AwaitingRetry"], "Failed"]
 
 
+def test_a_recovered_run_comes_before_runs_that_have_not_begun(store: str) -> None:
+    run, later = new_run(Running(), Crashed()), new_run()
+    recover()
+    first, second = (state_of(each).state_details.scheduled_time for each in (run, later))
+    assert first and second and first < second  # workers take runs in this order
+
+
 def test_a_state_that_may_end_by_itself_is_not_changed_at_once(tmp_path: Path) -> None:
     runs = [new_run(Running(), Cancelling()), new_run(Pending())]
     recover()

@@ -168,7 +168,8 @@ def evaluation_table(run_dir: RunDir) -> str:
     if best:
         shown_steps.add(best.step)
     rows = [
-        f"| {step:,} | {found.distance:.2f} | {found.distance_floor:.2f} | {found.classes_covered} of 10 |"
+        f"| {step:,} | {found.distance:.2f} | {found.distance_floor:.2f} "
+        f"| {found.classes_covered} of {len(found.class_shares)} |"
         for step, found in evaluated
         if step in shown_steps
     ]

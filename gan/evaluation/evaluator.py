@@ -20,6 +20,7 @@ from gan.seeds import make_rng
 NUM_SAMPLES = 10_000
 NUM_QUICK = 2_000
 NUM_MEMORISED = 2_000  # samples, and test images, that are searched for among all training images
+MANY_IMAGES = 5_000  # with fewer test images, the Fréchet distance is mostly their own noise
 RESAMPLES = 50
 CLOSE_SHARE = 0.01  # a sample counts as memorised if it is closer to a training image than 99 % of the test images
 MIN_IMAGES = metrics.NEIGHBOURS + 1  # fewer test images have no covariance or no such neighbours
@@ -93,6 +94,7 @@ class Evaluator:
             judge=self.judge.sha256,
             num_samples=len(images),
             distance=Metric(value=measured.distance, error=errors.distance, floor=floor.distance),
+            kernel_distance=self._kernel_metric(outputs),
             score=Metric(value=measured.score, error=errors.score, floor=floor.score),
             histogram_distance=Metric(
                 value=measured.histogram_distance, error=errors.histogram_distance, floor=floor.histogram_distance
@@ -104,6 +106,14 @@ class Evaluator:
             classes_covered=int((shares > COVERED_SHARE).sum()),
             class_shares=shares.tolist(),
         )
+
+    def _kernel_metric(self, outputs: ClassifierOutputs) -> Metric | None:
+        """Return the kernel distance, where the test images are few; its floor is that of real training images."""
+        if len(self.test_images) >= MANY_IMAGES:
+            return None
+        real, floor = self.test.features, self._classify_training(len(outputs.features)).features
+        value, error = metrics.kernel_distance(real, outputs.features, make_rng(0, "kernel"))
+        return Metric(value=value, error=error, floor=metrics.kernel_distance(real, floor, make_rng(0, "kernel"))[0])
 
     def floor(self, count: int) -> SetMetrics:
         """Return the metrics of `count` training images: no generator can be expected to do better."""

@@ -12,6 +12,7 @@ COVERED_SHARE = 0.01  # a class with a smaller share of the samples counts as lo
 # Which values of a metric are better.
 BETTER = {
     "distance": "lower",
+    "kernel_distance": "lower",
     "score": "higher",
     "precision": "higher",
     "recall": "higher",
@@ -41,13 +42,15 @@ class Evaluation(BaseModel):
     judge: str  # SHA-256 of the classifier's weights: metrics of different classifiers are not comparable
     num_samples: int
     distance: Metric  # squared Fréchet distance of features; lower is better
+    # Squared kernel distance (KID), lower is better: where the test images are too few for the one above.
+    kernel_distance: Metric | None = Field(None, exclude_if=lambda value: value is None)
     score: Metric  # 1 to 10; higher is better
     precision: Metric  # share of the samples that lie among the test images
     recall: Metric  # share of the test images that lie among the samples
     histogram_distance: Metric  # total variation of the classes' shares
     memorised: Metric  # share of samples that are closer to a training image than 99 % of the test images are
     neighbour_ratio: Metric  # median distance to the nearest training image, divided by that of the test images
-    classes_covered: int  # of 10, those with over 1 % of the samples
+    classes_covered: int  # those with over 1 % of the samples
     class_shares: list[float]
 
     def __str__(self) -> str:
@@ -57,7 +60,7 @@ class Evaluation(BaseModel):
                 label = name.replace("_", " ")
                 rows.append(f"{label:20}{metric.value:9.3f}  {metric.error:6.3f}  {metric.floor:11.3f}")
         shares = "  ".join(f"{digit}: {share:.1%}" for digit, share in enumerate(self.class_shares))
-        return "\n".join([*rows, f"classes covered: {self.classes_covered} of 10", shares])
+        return "\n".join([*rows, f"classes covered: {self.classes_covered} of {len(self.class_shares)}", shares])
 
 
 class QuickEvaluation(BaseModel):

@@ -103,10 +103,12 @@ class Decision(BaseModel):
         for name in type(self.evaluation).model_fields:
             metric = getattr(self.evaluation, name)
             if isinstance(metric, Metric):
-                theirs = _value(getattr(champion, name)) if champion else NO_FIGURE
+                their = getattr(champion, name, None)
+                theirs = _value(their) if their else NO_FIGURE
                 rows.append(_row(name.replace("_", " "), BETTER[name], _value(metric), theirs, f"{metric.floor:.3f}"))
         covered, theirs = (str(each.classes_covered) if each else NO_FIGURE for each in (self.evaluation, champion))
-        return [*rows, _row("classes covered", BETTER["classes_covered"], covered, theirs, "10")]
+        floor = str(len(self.evaluation.class_shares))
+        return [*rows, _row("classes covered", BETTER["classes_covered"], covered, theirs, floor)]
 
 
 def measure(

@@ -85,3 +85,18 @@ def test_the_bootstrap_finds_the_standard_error_of_a_mean() -> None:
         lambda indices: (float(values[indices].mean()), 1.0), len(values), 400, torch.manual_seed(0)
     )
     assert errors == [pytest.approx(5 / 50, rel=0.1), 0]
+
+
+def test_the_kernel_distance_is_unbiased_and_grows_with_the_difference() -> None:
+    rng = torch.Generator().manual_seed(0)
+    real = cloud(1000, seed=1)
+    same, error = metrics.kernel_distance(real, cloud(1000, seed=2), rng)
+    assert abs(same) < 4 * error
+    near, far = (metrics.kernel_distance(real, cloud(1000, mean, seed=2), rng)[0] for mean in (0.5, 1.0))
+    assert 4 * error < near < far
+
+
+def test_the_kernel_distance_of_two_points_by_hand() -> None:
+    real, fake = torch.tensor([[1.0], [1.0], [1.0], [1.0]]), torch.tensor([[0.0], [0.0], [0.0], [0.0]])
+    value, error = metrics.kernel_distance(real.double(), fake.double(), torch.Generator())
+    assert (value, error) == (8 + 1 - 2, 0)  # (1 * 1 + 1)^3, (0 * 0 + 1)^3, (1 * 0 + 1)^3

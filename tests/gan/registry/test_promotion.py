@@ -95,7 +95,7 @@ def test_the_first_is_promoted_a_better_one_replaces_it_and_a_worse_one_does_not
 ) -> None:
     first = challenge(store, "worse", evaluator)
     assert str(first) == "worse is the champion now: it is the first one"
-    assert [row["champion so far"] for row in first.rows()] == ["-"] * 8
+    assert [row["champion so far"] for row in first.rows()] == ["-"] * 9
     assert first.columns({}) == ["run: worse, step 4", "champion so far: none"]
     second = challenge(store, "better", evaluator)
     assert (second.outcome, second.champion) == ("promoted", "worse")
@@ -116,7 +116,7 @@ def test_a_worse_run_is_not_promoted_and_the_table_shows_both(store: Store, eval
     ]  # fmt: skip
     rows = {row["figure"]: row for row in kept.rows()}
     assert all(len(cell) < 20 for row in kept.rows() for cell in row.values())
-    assert list(rows)[:5] == ["distance", "score", "precision", "recall", "histogram distance"]
+    assert list(rows)[:6] == ["distance", "kernel distance", "score", "precision", "recall", "histogram distance"]
     assert (rows["distance"]["better"], rows["score"]["better"]) == ("lower", "higher")
     assert kept.compared and float(rows["distance"]["champion so far"].split()[0]) == pytest.approx(
         kept.compared.comparison.champion_distance, abs=0.001

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from gan.recipes.base import NUM_CLASSES
 from gan.recipes.generator import NUM_PIXELS, Generator
 
+HIDDEN_G = (128, 256, 512, 1024)  # widths of the generator's hidden layers
 HIDDEN_D = (512, 256, 128)  # widths of the discriminator's hidden layers
 CODE_PIXEL = 10.0  # added to the pixel that stands for the class; more than 2, which the generator could draw itself
 
@@ -26,12 +27,10 @@ class MlpGenerator(Generator):
             return [nn.Linear(num_in, num_out), nn.BatchNorm1d(num_out, eps=bn_eps), nn.LeakyReLU(0.2)]
 
         self.layers = nn.Sequential(
-            nn.Linear(latent_dim, 128),
+            nn.Linear(latent_dim, HIDDEN_G[0]),
             nn.LeakyReLU(0.2),
-            *block(128, 256),
-            *block(256, 512),
-            *block(512, 1024),
-            nn.Linear(1024, NUM_PIXELS),
+            *(layer for widths in pairwise(HIDDEN_G) for layer in block(*widths)),
+            nn.Linear(HIDDEN_G[-1], NUM_PIXELS),
             nn.Tanh(),
         )
 

@@ -32,6 +32,8 @@ from tests.support.publishing import publish
 from tests.support.real_digits import real_digits
 from tests.support.s3_server import READER, S3Server, new_address
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 CONFIG = TrainConfig(num_steps=4, snapshot_steps=2, num_threads=1)
 
 

@@ -17,6 +17,8 @@ from tests.support.digits import mnist
 from tests.support.publishing import publish
 from tests.support.s3_server import READER, S3Server, new_address
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 
 @pytest.fixture(scope="module")
 def run_path(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -19,6 +19,8 @@ from gan.cli.main import gan as gan_command
 from tests.support.command import run_gan as gan
 from tests.support.digits import write_mnist
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 GAN = Path(sys.executable).with_name("gan")
 SHORT = ["--num-steps", "20", "--snapshot-steps", "10", "--num-threads", "1", "--no-pinned-hash"]
 
@@ -28,7 +30,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder with ./data in it and a finished run in ./run."""
     path = tmp_path_factory.mktemp("place")
     write_mnist(path / "data")
-    done = subprocess.run([GAN, "train", "--run-dir", "run", *SHORT], cwd=path, capture_output=True, text=True)
+    done = gan(path, "train", "--run-dir", "run", *SHORT)
     assert done.returncode == 0, done.stderr
     return path
 
@@ -46,6 +48,7 @@ def test_training_does_not_import_modules_that_it_does_not_use(place: Path, tmp_
     done = subprocess.run([sys.executable, "-c", script], cwd=place, capture_output=True, text=True, check=True)
     loaded = done.stdout.splitlines()[-1].split()
     assert "torch" in loaded and not {"torch._dynamo", "sympy", "scipy", "pandas"} & {*loaded}
+    assert gan(tmp_path, "verify", "run").returncode == 0
 
 
 def test_a_flipped_bit_in_any_file_of_a_run_is_found(place: Path, tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from gan.training import loop as training
 from gan.training.loop import train
 from tests.support.digits import digits
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 DIGITS = digits(300)  # epochs of 9 steps of 32
 OTHER_BITS = "training continues without CUDA graphs: a graph of 10 steps gives other bits than single steps"
 

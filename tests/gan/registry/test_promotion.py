@@ -33,6 +33,8 @@ from tests.support.publishing import publish
 from tests.support.real_digits import real_digits
 from tests.support.small_run import CHECKPOINTS, write_run
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 NUM_SAMPLES = 300
 
 

@@ -15,6 +15,8 @@ from gan.runs.run_dir import RunDir
 from gan.training.runner import open_run
 from tests.support.digits import mnist
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 CONFIG = TrainConfig(num_steps=2, snapshot_steps=1, num_threads=1, recipe="published")
 
 

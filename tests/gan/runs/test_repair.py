@@ -16,6 +16,8 @@ from tests.support.damage import finished_run, flip_bit, names_of, sealed_damage
 from tests.support.killing import differing
 from tests.support.training import train
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 RANDOM = random.Random(20)
 
 

@@ -19,6 +19,8 @@ from gan.training.writer import SnapshotWriter
 from tests.support.configs import run_config
 from tests.support.sample_run import evaluation, random_images
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 CONFIG = run_config(num_steps=30)
 LINE = '{"version":1,"step":%d,"g_loss":1,"d_loss":1,"steps_per_second":9,"seconds":2,"time":"2026-01-01T00:00:00"}\n'
 

@@ -12,6 +12,8 @@ from gan.runs.tensorboard import EventLog
 from gan.training.runner import open_run
 from tests.support.digits import mnist
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 CONFIG = TrainConfig(num_steps=30, snapshot_steps=10, num_threads=1)
 
 

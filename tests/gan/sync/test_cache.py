@@ -17,6 +17,8 @@ from tests.support.s3_server import S3Server, new_address
 from tests.support.small_run import CHECKPOINTS, FILES, tree, write_run
 from tests.support.tcp_proxy import TcpProxy, proxy_to
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 
 @pytest.fixture(autouse=True)
 def cache_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:

@@ -33,6 +33,8 @@ from tests.support.s3_server import S3Server, new_address
 from tests.support.small_run import tree
 from tests.support.spooled_run import CONFIG, SpooledRun, spooled
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 DATA = mnist()
 
 

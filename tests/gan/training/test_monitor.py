@@ -28,6 +28,8 @@ from tests.support.digits import mnist
 from tests.support.killing import differing
 from tests.support.real_digits import real_digits
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 DATA = mnist()
 REAL = real_digits()  # 30 of each class, class by class
 FIELDS = {"num_steps": 30, "snapshot_steps": 10, "batch_size": 32, "num_threads": 1}
@@ -121,7 +123,7 @@ def test_on_fail_the_error_names_the_diagnosis_and_the_checkpoint_before_stays(t
     assert newest and int(newest[0]["step"]) == 20
 
 
-@pytest.mark.usefixtures("impatient")
+@pytest.mark.usefixtures("impatient", "full_networks")
 def test_published_is_dead_from_its_first_batch_and_continues(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     run = train(tmp_path, recipe="published", seed=2, batch_size=25)
     assert run.finished and run.config.on_collapse == "ignore"
@@ -132,6 +134,7 @@ def test_published_is_dead_from_its_first_batch_and_continues(tmp_path: Path, ca
     assert f"{said}: training continued" in caplog.text
 
 
+@pytest.mark.usefixtures("full_networks")
 def test_a_hundred_times_the_learning_rate_explodes(tmp_path: Path) -> None:
     with pytest.raises(TrainingCollapsedError, match=r"exploded: D errs by orders.*lower --learning-rate"):
         train(tmp_path, "fail", num_steps=500, snapshot_steps=50, batch_size=25, seed=2, learning_rate=6e-2)

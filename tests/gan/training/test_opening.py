@@ -25,6 +25,8 @@ from tests.support.digits import mnist
 from tests.support.small_run import tree
 from tests.support.training import CONFIG, DATA, train
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 
 @pytest.mark.parametrize("name", ["-x", ".hidden", "$(id)", "[x](http:", "a b", "é", "a" * 129])
 def test_a_new_run_has_a_plain_name(tmp_path: Path, name: str) -> None:

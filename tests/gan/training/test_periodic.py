@@ -21,6 +21,8 @@ from gan.training.periodic import PeriodicEvaluator
 from tests.support.configs import run_config
 from tests.support.digits import mnist
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 DATA = mnist()
 KNOWN = replace(DATA, sha256={file.name: file.sha256 for file in FILES})  # evaluated as if it were MNIST
 STRANGE = replace(DATA, test_images=255 - DATA.test_images)

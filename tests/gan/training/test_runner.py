@@ -26,6 +26,8 @@ from gan.training.runner import Run, open_run
 from tests.support.killing import differing
 from tests.support.training import CONFIG, DATA, train
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:

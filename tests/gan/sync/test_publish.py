@@ -1,8 +1,6 @@
 """Is a run published completely, also if another process publishes it, fails or is killed?"""
 
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,50 +10,13 @@ from gan.storage.local import LocalStore
 from gan.sync.publish import seal
 from gan.sync.stored_run import StoredRun
 from gan.sync.verification import verify
+from tests.support.forked import Forked
+from tests.support.publishers import publish_at_once, publish_file_by_file, publish_with_files_of_at_most
 from tests.support.publishing import publish
 from tests.support.small_run import NAMES, flip_bit, tree, write_run
 
 PUBLISHED = sorted([*NAMES, "manifest.json"])
 NUM_AT_ONCE = 6
-# Says that it is ready, then publishes; with argv[4] it waits for a line after each file.
-PUBLISHER = """
-import sys
-from pathlib import Path
-from gan.storage.local import LocalStore
-from gan.sync.stored_run import StoredRun
-from tests.support.publishing import publish
-
-run_path, store, run_id = sys.argv[1:4]
-print("ready", flush=True)
-def progress(done, total):
-    if len(sys.argv) > 4:
-        print(done, flush=True)
-        sys.stdin.readline()
-print(publish(Path(run_path), StoredRun(LocalStore(Path(store)), run_id), progress).sha256)
-"""
-# Begins argv[4] processes, which publish at the same moment: when the last writer of their pipe has closed it.
-MANY_PUBLISHERS = """
-import os, sys
-from pathlib import Path
-from gan.storage.local import LocalStore
-from gan.sync.stored_run import StoredRun
-from tests.support.publishing import publish_when_free
-
-run_path, store, run_id, num_processes = sys.argv[1:]
-reader, writer = os.pipe()
-children = []
-for _ in range(int(num_processes)):
-    child = os.fork()
-    if child == 0:
-        os.close(writer)
-        os.read(reader, 1)
-        manifest = publish_when_free(Path(run_path), StoredRun(LocalStore(Path(store)), run_id))
-        sys.stdout.write(manifest.sha256 + "\\n")  # one write: the lines of two processes do not mix
-        sys.exit()
-    children.append(child)
-os.close(writer)
-sys.exit(any(os.waitpid(child, 0)[1] for child in children))
-"""
 
 
 @pytest.fixture(params=["in the store", "elsewhere"])
@@ -182,16 +143,11 @@ def test_another_run_in_the_store_is_not_changed(elsewhere: Path, store: LocalSt
 
 @pytest.mark.parametrize("num_files", [1, 5, len(NAMES)])
 def test_killed_while_publishing_then_completed(elsewhere: Path, store: LocalStore, num_files: int) -> None:
-    arguments = [str(elsewhere), str(store.root), "a", "one by one"]
-    command = [sys.executable, "-c", PUBLISHER, *arguments]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin and process.stdout
-        process.stdout.readline()
+    with Forked(publish_file_by_file, elsewhere, store.root) as process:
         for number in range(num_files):
-            process.stdout.readline()
+            process.hear()
             if number < num_files - 1:
-                process.stdin.write(b"go on\n")
-                process.stdin.flush()
+                process.say()
         process.kill()
     (attempt,) = StoredRun(store, "a").attempts().values()
     assert (sorted(attempt), published(store)) == (NAMES[:num_files], {})
@@ -202,8 +158,8 @@ def test_killed_while_publishing_then_completed(elsewhere: Path, store: LocalSto
 
 
 def test_many_publishers_at_once_leave_one_whole_run(run_path: Path, store: LocalStore) -> None:
-    command = [sys.executable, "-c", MANY_PUBLISHERS, str(run_path), str(store.root), "a", str(NUM_AT_ONCE)]
-    hashes = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.split()
+    with Forked(publish_at_once, NUM_AT_ONCE, run_path, store.root) as process:
+        hashes = process.hear()
     assert (len(hashes), len(set(hashes))) == (NUM_AT_ONCE, 1)
     assert published(store) == tree(run_path)
     assert sorted(published(store)) == PUBLISHED
@@ -222,11 +178,8 @@ def test_a_full_disk_does_not_change_the_run_and_leaves_the_store_unfinished(
     elsewhere: Path, store: LocalStore
 ) -> None:
     before = tree(elsewhere)
-    limit = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))\n"
-    arguments = [str(elsewhere), str(store.root), "a"]
-    command = [sys.executable, "-c", limit + PUBLISHER, *arguments]
-    ended = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert "step-002000.safetensors: cannot be written (File too large)" in ended.stderr
+    with Forked(publish_with_files_of_at_most, 1_000_000, elsewhere, store.root) as process:
+        assert "step-002000.safetensors: cannot be written (File too large)" in process.hear()
     assert tree(elsewhere) == before
     (attempt,) = StoredRun(store, "a").attempts().values()
     assert (sorted(attempt), published(store)) == (NAMES[: NAMES.index("checkpoints/step-002000.safetensors")], {})

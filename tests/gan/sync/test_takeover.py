@@ -1,8 +1,6 @@
 """Is a run whole after its holder was frozen or killed, whatever that holder still does?"""
 
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -21,39 +19,12 @@ from gan.sync.publish import publish
 from gan.sync.stored_run import StoredRun
 from gan.sync.uploader import uploading
 from gan.sync.verification import verify
+from tests.support.forked import Forked
+from tests.support.publishers import publish_request_by_request
 from tests.support.publishing import files_of, newest_version
 from tests.support.s3_server import S3Server, new_address
 from tests.support.small_run import tree, write_run
 from tests.support.spooled_run import SpooledRun, spooled
-
-# Publishes a run; says each request to the store, and waits for a line before it. It counts on its lease for a minute,
-# so that its own clock does not stop it.
-SLOW_PUBLISHER = """
-import sys
-from pathlib import Path
-from gan.storage.address import open_store
-from gan.sync.lease import Timing, hold
-from gan.sync.publish import publish
-from gan.sync.stored_run import StoredRun
-
-class Slow:
-    def __init__(self, store):
-        self._store = store
-
-    def __getattr__(self, name):
-        method = getattr(self._store, name)
-        if name not in ("put", "copy", "delete") and name != "put_new":
-            return method
-        def told(*args):
-            print(name, args[0], flush=True)
-            sys.stdin.readline()
-            return method(*args)
-        return told
-
-run_path, address = sys.argv[1:]
-with hold(StoredRun(Slow(open_store(address)), "a"), Timing(0.2, 60)) as lease:
-    print(publish(Path(run_path), lease).sha256, flush=True)
-"""
 
 
 @pytest.fixture
@@ -75,13 +46,6 @@ def take(run: StoredRun) -> Lease:
             time.sleep(0.2)
 
 
-def next_request(process: "subprocess.Popen[str]") -> str:
-    assert process.stdin and process.stdout
-    process.stdin.write("go on\n")
-    process.stdin.flush()
-    return process.stdout.readline()
-
-
 def stored(store: Store) -> dict[str, bytes]:
     return {info.key.removeprefix("runs/a/"): store.read(info.key) or b"" for info in store.list("runs/a/")}
 
@@ -93,21 +57,19 @@ def test_a_publisher_that_was_frozen_does_not_change_what_another_has_published(
     run = StoredRun(store, "a")
     ours, theirs = write_run(tmp_path / "ours"), write_run(tmp_path / "theirs")
     (theirs / "report/index.html").write_text("<!doctype html><title>of another machine</title>")
-    command = [sys.executable, "-c", SLOW_PUBLISHER, str(theirs), store.address]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    with subprocess.Popen(command, text=True, **pipes) as process:
-        assert process.stdout
-        request = process.stdout.readline()
-        while not request.startswith(frozen_at):
-            request = next_request(process)
-            assert request, process.stderr and process.stderr.read()
+    with Forked(publish_request_by_request, theirs, store.address) as process:
+        while not (request := process.hear()).startswith(frozen_at):
+            assert not request.startswith("ended"), request
+            process.say()
         process.send_signal(signal.SIGSTOP)
         publish(ours, take(run))
         before = stored(store)
         process.send_signal(signal.SIGCONT)
-        _, error = process.communicate("go on\n" * 100, timeout=60)
+        process.say()
+        while not (ended := process.hear()).startswith("ended"):
+            process.say()
 
-    assert "run a was taken over by process" in error
+    assert "run a was taken over by process" in ended
     assert stored(store) == before == tree(ours)
     assert verify(run).problems == []
     had_committed = frozen_at in ("copy attempts", "put_new runs", "delete")

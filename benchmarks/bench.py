@@ -1,37 +1,29 @@
 """How fast is training, compared with the published loop and with the limit of the hardware? `make bench`"""
 
-import os
-import platform
 import shlex
 import sys
 import tempfile
-import time
-from contextlib import ExitStack
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Literal
 
 import click
-import torch
 
-from benchmarks.cases import list_cases
 from benchmarks.chart import svg
 from benchmarks.costs import measure_costs
-from benchmarks.process import STEP_FACTORS, running
+from benchmarks.machine import describe_machine
+from benchmarks.process import STEP_FACTORS
 from benchmarks.published_loop import write_torchvision_files
-from benchmarks.results import Machine, Results, Row
+from benchmarks.rates import measure_rates
+from benchmarks.results import Results
 from benchmarks.timing import WINDOW, Setting
 from gan.cli.entry import debug_option, run_command
 from gan.data.dataset import load_dataset
 from gan.data.download import download_dataset
-from gan.device import choose_device, choose_num_threads, cpu_name
-from gan.runs.provenance import git_commit
+from gan.device import choose_device, choose_num_threads
 
 STEPS = {"cpu": 200, "cuda": 1000}
 WORKFLOW_STEPS = {"cpu": 3000, "cuda": 30_000}
-PAUSE_SECONDS = 0.5  # after a window, a DataLoader's workers still fill their queues
-PACKAGES = ("gan-train", "torch", "torchvision", "numpy", "numba")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -80,41 +72,6 @@ def bench(
     )
     write(results, out)
     click.echo(results.table())
-
-
-def measure_rates(setting: Setting, rounds: int) -> list[Row]:
-    """Time one window of every case in each round, one case after the other."""
-    with ExitStack() as stack:
-        processes = [stack.enter_context(running(case, setting)) for case in list_cases(setting.device)]
-        rates: list[list[float]] = [[] for _ in processes]
-        for number in range(rounds):
-            for process, case_rates in zip(processes, rates, strict=True):
-                case_rates.append(process.time_window())
-                name = f"{process.case.name}, {process.case.precision}"
-                click.echo(f"round {number + 1} of {rounds}: {name}: {case_rates[-1]:.1f} steps/s", err=True)
-                time.sleep(PAUSE_SECONDS)
-    return [
-        Row(
-            group=process.case.group,
-            name=process.case.name,
-            precision=process.case.precision,
-            num_steps=process.num_steps,
-            rates=case_rates,
-        )
-        for process, case_rates in zip(processes, rates, strict=True)
-    ]
-
-
-def describe_machine(device: str) -> Machine:
-    """Return the hardware, the versions and the load of this machine."""
-    return Machine(
-        cpu=cpu_name(),
-        num_cores=os.cpu_count() or 1,
-        gpu=torch.cuda.get_device_name() if device == "cuda" else None,
-        load_average=os.getloadavg()[0],
-        versions={"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
-        git_commit=git_commit(),
-    )
 
 
 def write(results: Results, out: Path) -> None:

@@ -2,7 +2,8 @@
 
 from html import escape
 
-from benchmarks.results import Results, Row
+from benchmarks.rates import Row
+from benchmarks.results import Results
 
 WIDTH = 860
 LABELS = 330  # pixels left of the bars

@@ -1,12 +1,13 @@
 """What does a benchmark write, as JSON and as a table?"""
 
-from statistics import median
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from benchmarks.cases import Group
 from benchmarks.costs import Costs
+from benchmarks.machine import Machine
+from benchmarks.rates import Row
 from benchmarks.timing import Precision
 
 NOTES = """\
@@ -14,36 +15,6 @@ The table shows steps per second: the median, the lowest and the highest value o
 runs once, in a process of its own. The published loop reads both losses at every step and writes no TensorBoard events.
 The limit is every matrix product of our step and one fused Adam, nothing else. If a precision has two limits, the
 faster one counts."""
-
-
-class Machine(BaseModel):
-    """The machine and the versions of a benchmark."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    cpu: str
-    num_cores: int
-    gpu: str | None
-    load_average: float  # of the minute before; if it is not about 0, other processes were running
-    versions: dict[str, str]
-    git_commit: str | None
-
-
-class Row(BaseModel):
-    """A case's steps per second, one value per round."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    group: Group
-    name: str
-    precision: Precision
-    num_steps: int  # of a window
-    rates: list[float]
-
-    @property
-    def rate(self) -> float:
-        """Return the median."""
-        return median(self.rates)
 
 
 class Results(BaseModel):

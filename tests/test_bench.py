@@ -18,8 +18,10 @@ from benchmarks.cases import list_cases
 from benchmarks.chart import svg
 from benchmarks.costs import Costs, Workflow
 from benchmarks.limit import product_calls, products_of_step
+from benchmarks.machine import Machine
 from benchmarks.published_loop import batches_from_loader, batches_from_memory, train, write_torchvision_files
-from benchmarks.results import Machine, Results, Row
+from benchmarks.rates import Row
+from benchmarks.results import Results
 from benchmarks.timing import timed
 from benchmarks.usage import Usage
 from gan.config import TrainConfig

@@ -56,10 +56,11 @@ format: setup    ## put the code into ruff's form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lock:            ## compile the three lock files anew from pyproject.toml (needs uv)
+lock:            ## compile the four lock files anew from pyproject.toml (needs uv)
 	@$(COMPILE) --extra dev --extra stack --output-file requirements.lock pyproject.toml
 	@$(COMPILE) --no-annotate --constraint requirements.lock --extra stack --output-file requirements-app.lock pyproject.toml
 	@echo tensorboard | $(COMPILE) --no-annotate --constraint requirements.lock --output-file requirements-tensorboard.lock -
+	@echo jax | $(COMPILE) --no-annotate --constraint requirements.lock --output-file requirements-bench.lock -
 
 build:           ## build the three images of the stack
 	@$(COMPOSE) build $(ARGS)

@@ -9,12 +9,13 @@ from typing import Literal
 
 import click
 
+from benchmarks.cases import list_cases, missing_peers
 from benchmarks.chart import svg
 from benchmarks.costs import measure_costs
 from benchmarks.machine import describe_machine
 from benchmarks.process import STEP_FACTORS
 from benchmarks.published_loop import write_torchvision_files
-from benchmarks.rates import measure_rates
+from benchmarks.rates import Row, measure_rates
 from benchmarks.results import Results
 from benchmarks.timing import WINDOW, Setting
 from gan.cli.entry import debug_option, run_command
@@ -69,9 +70,16 @@ def bench(
         machine=machine,
         rows=rows,
         costs=costs,
+        left_out=left_out(rows, device),
     )
     write(results, out)
     click.echo(results.table())
+
+
+def left_out(rows: list[Row], device: str) -> dict[str, str]:
+    """Return the peers without a row by name, and why."""
+    ended = {case.name: "its process ended" for case in list_cases(device)}
+    return missing_peers() | {name: why for name, why in ended.items() if name not in {row.name for row in rows}}
 
 
 def write(results: Results, out: Path) -> None:

@@ -3,12 +3,14 @@
 A case is one of these ways.
 """
 
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from typing import Literal, get_args
 
-from benchmarks import limit, published_loop
+from benchmarks import compiled_loop, limit, published_loop
 from benchmarks.timing import Precision, Setting, TimeSteps
 from gan.config import RecipeName, TrainConfig
 from gan.data.batches import Batches
@@ -17,10 +19,11 @@ from gan.engine.state import TrainState
 from gan.recipes.resolve import resolve
 from gan.training.loop import train
 
-Group = Literal["loader", "memory", "ours", "limit"]
+Group = Literal["loader", "memory", "peer", "ours", "limit"]
 NUM_WORKERS = (0, 2, 8)
 LINEAR: tuple[RecipeName, ...] = ("published", "tuned")  # they have the layers of the published loop and of the limit
 MAX_STEPS = 100_000_000
+INSTALL_JAX = "jax: pip install --no-deps --require-hashes -r requirements-bench.lock"
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ def list_cases(device: str) -> list[Case]:
     return [
         *(loader_case(num_workers) for num_workers in NUM_WORKERS),
         Case("memory", "published loop, data in memory", "float32", published_loop.prepare_with_data_in_memory),
+        *(case for case in peer_cases() if case.name not in missing_peers()),
         *(our_case(recipe, precision) for precision in precisions for recipe in LINEAR),
         *(limit_case(matmul, precision) for matmul, precision in limits),
     ]
@@ -49,6 +53,28 @@ def loader_case(num_workers: int) -> Case:
     """Return the published loop, unchanged."""
     name = f"published loop, DataLoader, {num_workers} workers"
     return Case("loader", name, "float32", partial(published_loop.prepare_with_loader, num_workers=num_workers))
+
+
+def peer_cases() -> list[Case]:
+    """Return the published step as other programs compile it."""
+    precisions: tuple[Precision, ...] = get_args(Precision)
+    compiled = [(each, partial(compiled_loop.prepare, precision=each)) for each in precisions]
+    return [
+        *(Case("peer", "torch.compile", precision, prepare) for precision, prepare in compiled),
+        *(Case("peer", "JAX", precision, partial(prepare_jax, precision=precision)) for precision in precisions),
+    ]
+
+
+def missing_peers() -> dict[str, str]:
+    """Return by name which peers cannot run here: what is missing, and the command that installs it."""
+    found = {"torch.compile": compiled_loop.missing(), "JAX": None if find_spec("jax") else INSTALL_JAX}
+    return {name: missing for name, missing in found.items() if missing}
+
+
+def prepare_jax(setting: Setting, precision: Precision) -> TimeSteps:
+    """Prepare jax_loop.py. It is imported only here, in the process of a case: JAX may not be installed."""
+    prepared: TimeSteps = pkgutil.resolve_name("benchmarks.jax_loop:prepare")(setting, precision)
+    return prepared
 
 
 def our_case(recipe: RecipeName, precision: Precision) -> Case:

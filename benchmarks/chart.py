@@ -11,7 +11,7 @@ VALUES = 60  # pixels right of the bars
 BAR, GAP = 18, 10
 STYLE = """\
 text{font:13px system-ui,sans-serif;fill:#24292f}
-.loader,.memory{fill:#8c959f}.ours{fill:#0969da}.limit{fill:#d4a72c}.spread{stroke:#24292f}
+.loader,.memory{fill:#8c959f}.peer{fill:#8250df}.ours{fill:#0969da}.limit{fill:#d4a72c}.spread{stroke:#24292f}
 @media(prefers-color-scheme:dark){text{fill:#e6edf3}.spread{stroke:#e6edf3}}"""
 
 

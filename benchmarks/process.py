@@ -12,7 +12,8 @@ import torch
 from benchmarks.cases import Case
 from benchmarks.timing import WINDOW, Setting, TimeSteps
 
-# Our recipes and the limit take this many times the steps of the other cases, so that all windows last about as long.
+# Peers, our recipes and the limit take this many times the steps of the published loop, so that all windows last about
+# as long.
 STEP_FACTORS = {"cpu": 5, "cuda": 20}
 
 
@@ -21,10 +22,11 @@ class CaseProcess:
 
     def __init__(self, case: Case, setting: Setting) -> None:
         """Start the process. It prepares the case while the caller continues."""
-        factor = STEP_FACTORS[setting.device] if case.group in ("ours", "limit") else 1
+        factor = STEP_FACTORS[setting.device] if case.group in ("peer", "ours", "limit") else 1
         setting = replace(setting, warm_up_steps=setting.warm_up_steps * factor)
         self.case, self.num_steps = case, WINDOW * setting.warm_up_steps
         spawn = multiprocessing.get_context("spawn")
+        self.first_seconds: float | None = None  # of the first warm-up, in which a compiler does its work
         self.connection, child_connection = spawn.Pipe()
         self.process = spawn.Process(target=_time_windows, args=(child_connection, case.prepare, setting))
         self.process.start()
@@ -34,9 +36,12 @@ class CaseProcess:
         """Take the warm-up steps, then the steps of a window. Return the window's steps per second."""
         try:
             self.connection.send(self.num_steps)
+            warm_up_seconds: float = self.connection.recv()
             seconds: float = self.connection.recv()
         except (EOFError, BrokenPipeError):
             raise click.ClickException(f"{self.case.name}: its process ended; its error message is above") from None
+        if self.first_seconds is None:
+            self.first_seconds = warm_up_seconds
         return self.num_steps / seconds
 
     def stop(self) -> None:
@@ -56,7 +61,7 @@ def running(case: Case, setting: Setting) -> Iterator[CaseProcess]:
 
 
 def _time_windows(connection: Connection, prepare: Callable[[Setting], TimeSteps], setting: Setting) -> None:
-    """Receive numbers of steps. Send the seconds of each after a warm-up. Return when the connection is closed."""
+    """Receive numbers of steps. Send the seconds of a warm-up, then of the steps. Return when the pipe is closed."""
     torch.set_num_threads(setting.num_threads)
     torch.set_flush_denormal(True)  # otherwise the published loop takes ten times as long, after D has died
     time_steps = prepare(setting)
@@ -65,5 +70,5 @@ def _time_windows(connection: Connection, prepare: Callable[[Setting], TimeSteps
             num_steps: int = connection.recv()
         except EOFError:
             return
-        time_steps(setting.warm_up_steps)
+        connection.send(time_steps(setting.warm_up_steps))
         connection.send(time_steps(num_steps))

@@ -1,15 +1,16 @@
 """How many steps a second does each case take?"""
 
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from statistics import median
 
 import click
 from pydantic import BaseModel, ConfigDict
 
-from benchmarks.cases import Group, list_cases
-from benchmarks.process import running
-from benchmarks.timing import Precision, Setting
+from benchmarks.cases import Case, Group, list_cases
+from benchmarks.process import CaseProcess, running
+from benchmarks.timing import WINDOW, Precision, Setting
 
 PAUSE_SECONDS = 0.5  # after a window, a DataLoader's workers still fill their queues
 
@@ -24,31 +25,56 @@ class Row(BaseModel):
     precision: Precision
     num_steps: int  # of a window
     rates: list[float]
+    first_seconds: float | None = None  # of the first warm-up, in which a compiler does its work
 
     @property
     def rate(self) -> float:
         """Return the median."""
         return median(self.rates)
 
+    @property
+    def compile_seconds(self) -> float:
+        """Return how much longer the first warm-up took than later steps."""
+        return max(0.0, (self.first_seconds or 0.0) - self.num_steps / WINDOW / self.rate)
 
-def measure_rates(setting: Setting, rounds: int) -> list[Row]:
-    """Time one window of every case in each round, one case after the other."""
+
+def measure_rates(setting: Setting, rounds: int, tell: Callable[[Case, float], None] = lambda *_: None) -> list[Row]:
+    """Time one window of every case in each round, one case after the other, and tell each. A peer may drop out."""
     with ExitStack() as stack:
-        processes = [stack.enter_context(running(case, setting)) for case in list_cases(setting.device)]
-        rates: list[list[float]] = [[] for _ in processes]
+        started = [stack.enter_context(running(case, setting)) for case in list_cases(setting.device)]
+        rates: dict[CaseProcess, list[float]] = {process: [] for process in started}
         for number in range(rounds):
-            for process, case_rates in zip(processes, rates, strict=True):
-                case_rates.append(process.time_window())
+            for process in list(rates):
+                rate = _window_of(process)
+                if rate is None:
+                    del rates[process]
+                    continue
+                rates[process].append(rate)
+                tell(process.case, rate)
                 name = f"{process.case.name}, {process.case.precision}"
-                click.echo(f"round {number + 1} of {rounds}: {name}: {case_rates[-1]:.1f} steps/s", err=True)
+                click.echo(f"round {number + 1} of {rounds}: {name}: {rate:.1f} steps/s", err=True)
                 time.sleep(PAUSE_SECONDS)
-    return [
-        Row(
-            group=process.case.group,
-            name=process.case.name,
-            precision=process.case.precision,
-            num_steps=process.num_steps,
-            rates=case_rates,
-        )
-        for process, case_rates in zip(processes, rates, strict=True)
-    ]
+    return [_row(process, case_rates) for process, case_rates in rates.items()]
+
+
+def _window_of(process: CaseProcess) -> float | None:
+    """Return a window's steps per second, or None if it is a peer's and its process has ended."""
+    try:
+        return process.time_window()
+    except click.ClickException as error:
+        if process.case.group != "peer":
+            raise
+        click.echo(f"{error.message}. It is left out.", err=True)
+        return None
+
+
+def _row(process: CaseProcess, rates: list[float]) -> Row:
+    case = process.case
+    return Row(
+        group=case.group,
+        name=case.name,
+        precision=case.precision,
+        num_steps=process.num_steps,
+        rates=rates,
+        first_seconds=process.first_seconds,
+    )

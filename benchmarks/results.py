@@ -14,7 +14,8 @@ NOTES = """\
 The table shows steps per second: the median, the lowest and the highest value of {rounds} rounds. In a round, each row
 runs once, in a process of its own. The published loop reads both losses at every step and writes no TensorBoard events.
 The limit is every matrix product of our step and one fused Adam, nothing else. If a precision has two limits, the
-faster one counts."""
+faster one counts. torch.compile and JAX take the published loop's step with the data in memory, and do not read the
+losses; the times of their compilers are below, and not in the table."""
 
 
 class Results(BaseModel):
@@ -30,6 +31,7 @@ class Results(BaseModel):
     machine: Machine
     rows: list[Row]
     costs: Costs
+    left_out: dict[str, str] = {}  # peers by name: what was missing
 
     def best(self, group: Group, precision: Precision) -> Row:
         """Return the fastest row of a group at a precision."""
@@ -42,16 +44,25 @@ class Results(BaseModel):
             "|---|---|---|---|---|---|---|",
         ]
         notes = NOTES.format(rounds=len(self.rows[0].rates))
-        return "\n".join([*head, *map(self._line, self.rows), "", notes, "", *self._costs(), "", *self._machine(), ""])
+        lists = [*self._peers(), *self._costs()]
+        return "\n".join([*head, *map(self._line, self.rows), "", notes, "", *lists, "", *self._machine(), ""])
 
     def _line(self, row: Row) -> str:
         ratios = ["", "", ""]
-        if row.group == "ours":
+        if row.group in ("peer", "ours"):
             loader, memory = self.best("loader", "float32"), self.best("memory", "float32")
             limit = self.best("limit", row.precision)
             ratios = [f"{row.rate / loader.rate:.1f}", f"{row.rate / memory.rate:.1f}", f"{row.rate / limit.rate:.0%}"]
         spread = f"{min(row.rates):.1f}..{max(row.rates):.1f}"
         return f"| {row.name} | {row.precision} | {row.rate:.1f} | {spread} | " + " | ".join(ratios) + " |"
+
+    def _peers(self) -> list[str]:
+        compiled = [
+            f"- {row.name}, {row.precision}: compiling took {row.compile_seconds:.1f} s."
+            for row in self.rows
+            if row.group == "peer"
+        ]
+        return compiled + [f"- {name} was left out: {missing}." for name, missing in self.left_out.items()]
 
     def _costs(self) -> list[str]:
         costs, flow = self.costs, self.costs.workflow

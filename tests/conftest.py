@@ -4,6 +4,7 @@ import gc
 import os
 import shutil
 import subprocess
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,7 @@ def _needs() -> dict[str, tuple[bool, str]]:
         "no_driver": (not torch.cuda.is_available(), "this machine has a driver of NVIDIA"),
         "caddy": (bool(shutil.which("caddy")), "the program caddy is missing"),
         "prometheus": (bool(shutil.which("prometheus")), "the program prometheus is missing"),
+        "jax": (find_spec("jax") is not None, "JAX is not installed (requirements-bench.lock)"),
         "compiler": (bool(shutil.which("cc")), "the C compiler cc is missing"),
         "machines": (can_make_machines(), "this user may not make namespaces and mounts"),
         "clone": ((ROOT / ".git").is_dir(), "this is no clone, whose .git a build reads"),

@@ -1,5 +1,6 @@
 """Does the benchmark measure what it says: the products of a step, the tutorial's loop, the cost of a command?"""
 
+import importlib
 import json
 import subprocess
 import sys
@@ -13,13 +14,20 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks import usage
+from benchmarks import cases, compiled_loop, usage
 from benchmarks.cases import list_cases
 from benchmarks.chart import svg
 from benchmarks.costs import Costs, Workflow
 from benchmarks.limit import product_calls, products_of_step
 from benchmarks.machine import Machine
-from benchmarks.published_loop import batches_from_loader, batches_from_memory, train, write_torchvision_files
+from benchmarks.published_loop import (
+    BATCH_NORM_EPS,
+    LATENT_DIM,
+    batches_from_loader,
+    batches_from_memory,
+    train,
+    write_torchvision_files,
+)
 from benchmarks.rates import Row
 from benchmarks.results import Results
 from benchmarks.timing import timed
@@ -31,8 +39,10 @@ from gan.engine.state import TrainState
 from gan.recipes.resolve import resolve
 from gan.runs.run_dir import SnapshotMetrics
 from tests.support.digits import digits, mnist
+from tests.support.reference import generator, published_discriminator
 
 BATCH = 32
+IMAGES = torch.from_numpy(digits(130)[0]).unsqueeze(1)
 aten = torch.ops.aten
 
 
@@ -95,9 +105,52 @@ def test_the_published_loop_reads_our_files_as_torchvision_does(tmp_path: Path) 
 
 
 def test_the_published_loop_continues_over_epochs() -> None:
-    images = torch.from_numpy(digits(130)[0]).unsqueeze(1)
-    losses = train(batches_from_memory(images), "cpu")
+    losses = train(batches_from_memory(IMAGES), "cpu")
     assert all(0 < g_loss < 2 and 0 < d_loss < 2 for g_loss, d_loss in (next(losses) for _ in range(5)))
+
+
+def first_losses(steps: int) -> list[tuple[float, float]]:
+    """Return the losses (g_loss, d_loss) of the tutorial's loop, from seed 1."""
+    torch.manual_seed(1)
+    losses = train(batches_from_memory(IMAGES), "cpu")
+    return [next(losses) for _ in range(steps)]
+
+
+def test_torch_compile_takes_the_steps_of_the_published_loop() -> None:
+    torch.manual_seed(1)
+    g, d = generator(LATENT_DIM, BATCH_NORM_EPS), published_discriminator()
+    batches = batches_from_memory(IMAGES)
+    step = compiled_loop.stepper(g, d, compiled_loop.losses_of(g, d, "cpu", "float32"))
+    found = [step(next(batches)) for _ in range(4)]
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(first_losses(4)))
+
+
+@pytest.mark.jax
+def test_jax_takes_the_steps_of_the_published_loop() -> None:
+    loop = importlib.import_module("benchmarks.jax_loop")
+    torch.manual_seed(1)
+    g, d = generator(LATENT_DIM, BATCH_NORM_EPS), published_discriminator()
+    batches = batches_from_memory(IMAGES)
+    train_step = loop.jax.jit(loop.train_step, static_argnums=3)
+    state = loop.begin(loop.jax.random.key(0)) | {"g": jax_layers(g), "d": jax_layers(d)}
+    found = []
+    for _ in range(4):
+        real = next(batches).flatten(1).numpy()
+        z = torch.randn(len(real), LATENT_DIM).numpy()
+        state, losses = train_step(state, real, z, "float32")
+        found.append([float(loss) for loss in losses])
+    torch.testing.assert_close(torch.tensor(found), torch.tensor(first_losses(4)), rtol=1e-4, atol=1e-4)
+
+
+def jax_layers(network: torch.nn.Module) -> list[dict[str, Any]]:
+    """Return the layers of a network as JAX's loop holds them."""
+    layers: list[dict[str, Any]] = []
+    for module in network.modules():
+        if isinstance(module, torch.nn.Linear):
+            layers.append({"w": module.weight.detach().t().numpy(), "b": module.bias.detach().numpy()})
+        elif isinstance(module, torch.nn.BatchNorm1d):
+            layers[-1] |= {"scale": module.weight.detach().numpy(), "shift": module.bias.detach().numpy()}
+    return layers
 
 
 def test_a_window_is_timed_step_by_step() -> None:
@@ -109,10 +162,22 @@ def test_a_window_is_timed_step_by_step() -> None:
 @pytest.mark.parametrize(("device", "intel", "num_limits"), [("cpu", True, 2), ("cpu", False, 3), ("cuda", False, 2)])
 def test_every_case_is_listed_once(device: str, intel: bool, num_limits: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("gan.engine.cpu.matmul.is_intel", lambda: intel)
+    monkeypatch.setattr(cases, "missing_peers", dict)
     listed = list_cases(device)
-    groups = {"loader": 3, "memory": 1, "ours": 4, "limit": num_limits}
+    groups = {"loader": 3, "memory": 1, "peer": 4, "ours": 4, "limit": num_limits}
     assert Counter(case.group for case in listed) == groups
     assert len({(case.name, case.precision) for case in listed}) == len(listed)
+
+
+def test_a_peer_that_is_not_installed_is_left_out_with_the_command_that_installs_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(cases, "find_spec", lambda name: None)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert not [case for case in list_cases("cpu") if case.group == "peer"]
+    missing = cases.missing_peers()
+    assert missing["JAX"].endswith(": pip install --no-deps --require-hashes -r requirements-bench.lock")
+    assert missing["torch.compile"] == "a C++ compiler: apt install g++"
 
 
 def test_the_memory_of_a_command_is_measured_without_that_of_its_parent() -> None:
@@ -138,8 +203,8 @@ def test_the_time_of_a_workflow_is_divided_into_its_parts() -> None:
 
 @pytest.fixture
 def results() -> Results:
-    def row(group: Any, name: str, *rates: float, precision: Any = "float32") -> Row:
-        return Row(group=group, name=name, precision=precision, num_steps=200, rates=list(rates))
+    def row(group: Any, name: str, *rates: float, precision: Any = "float32", **fields: Any) -> Row:
+        return Row(group=group, name=name, precision=precision, num_steps=300, rates=list(rates), **fields)
 
     return Results(
         created="2026-01-01T00:00:00+00:00",
@@ -153,6 +218,7 @@ def results() -> Results:
             row("memory", "in memory", 50, 49, 51),
             row("ours", "ours, tuned", 99, 100, 103),
             row("ours", "ours, tuned", 120, 121, 119, precision="bfloat16"),
+            row("peer", "torch.compile", 60, 60, 60, first_seconds=9.5),
             row("limit", "one", 125, 125, 125),
             row("limit", "another", 110, 110, 110),
             row("limit", "one", 160, 160, 160, precision="bfloat16"),
@@ -164,6 +230,7 @@ def results() -> Results:
             gan_help_seconds=0.15,
             gan_train_help_seconds=0.16,
         ),
+        left_out={"JAX": "it is missing"},
     )
 
 
@@ -174,6 +241,9 @@ def test_the_table_is_made_from_the_json(results: Results) -> None:
     assert "| ours, tuned | bfloat16 | 120.0 | 119.0..121.0 | 3.0 | 2.4 | 75% |" in table
     assert "`gan train` 1,000 MB, `gan-train` 1,100 MB" in table
     assert "Snapshots and end: 10.0% of the loop" in table
+    assert "| torch.compile | float32 | 60.0 | 60.0..60.0 | 1.5 | 1.2 | 48% |" in table
+    assert "- torch.compile, float32: compiling took 8.5 s." in table  # its first 60 steps took 9.5 s
+    assert "- JAX was left out: it is missing." in table
 
 
 def test_the_chart_has_a_bar_for_each_case(results: Results) -> None:

@@ -8,7 +8,7 @@ COMMIT  = $(shell git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev
 COMPOSE = GAN_GIT_COMMIT=$(COMMIT) docker compose -f docker-compose.yml $(if $(GPU),-f docker-compose.gpu.yml)
 COMPILE = uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
-.PHONY: help setup train test test-prefect test-kill e2e bench lint format lock build up down credentials backup restore clean
+.PHONY: help setup train test test-prefect test-kill e2e bench gpu-check lint format lock build up down credentials backup restore clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -44,6 +44,10 @@ e2e: setup       ## build and start the stack, use it and hurt it; long outages 
 
 bench: setup     ## compare the speed with the published loop and the limit of the hardware; a GPU by ARGS="--device cuda"
 	@$(BIN)/python -m benchmarks.bench $(ARGS)
+
+gpu-check: setup ## check everything on this machine's GPU and measure it, in 8 minutes; short on a CPU by ARGS="--device cpu"
+	@$(BIN)/gan download >/dev/null
+	@$(BIN)/python -m benchmarks.gpu_check $(ARGS)
 
 lint: setup      ## ruff, mypy strict, and the linters of Dockerfile and docker-compose.yml
 	@$(BIN)/ruff check .

@@ -168,10 +168,13 @@ class RunDir:
 
         Raises:
             RunInUseError: another process trains the run.
+            RunError: another process has deleted it.
         """
         with ExitStack() as stack:
             try:
                 stack.enter_context(locked(self.path, wait=False))
+            except FileNotFoundError:
+                raise RunError(f"{self.path}: there is no such run, or another process has just deleted it.") from None
             except BlockingIOError:
                 raise RunInUseError(
                     f"{self.path}: another process is training this run. Wait for it to finish, or stop it."

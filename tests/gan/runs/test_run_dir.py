@@ -25,6 +25,11 @@ CONFIG = run_config(num_steps=30)
 LINE = '{"version":1,"step":%d,"g_loss":1,"d_loss":1,"steps_per_second":9,"seconds":2,"time":"2026-01-01T00:00:00"}\n'
 
 
+def test_the_lock_of_a_run_that_was_deleted_meanwhile_is_an_error_of_ours(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"run: there is no such run, or another process has just deleted it"):
+        RunDir(tmp_path / "run").locked().__enter__()
+
+
 def test_a_config_is_read_back(tmp_path: Path) -> None:
     RunDir(tmp_path).write_config(CONFIG)
     assert RunDir(tmp_path).read_config() == CONFIG

@@ -8,7 +8,7 @@ COMMIT  = $(shell git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev
 COMPOSE = GAN_GIT_COMMIT=$(COMMIT) docker compose -f docker-compose.yml $(if $(GPU),-f docker-compose.gpu.yml)
 COMPILE = uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
-.PHONY: help setup train test test-prefect test-kill e2e bench gpu-check lint format lock build up down credentials backup restore clean
+.PHONY: help setup train test test-prefect test-kill faults e2e bench gpu-check lint format lock build up down credentials backup restore clean
 .DEFAULT_GOAL := help
 
 help:            ## list the targets
@@ -36,8 +36,11 @@ test: setup      ## run the tests that this machine can run, but for the long on
 test-prefect: setup ## run the tests that start Prefect's server or a worker
 	@$(BIN)/pytest -m prefect --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15 $(ARGS)
 
-test-kill: setup ## kill training 52 times and compare every byte; flip bits of runs; FAULTS=long flips 1,000
+test-kill: setup ## kill training 52 times and compare every byte
 	@$(BIN)/pytest -m kill --numprocesses 2 -rP $(ARGS)
+
+faults: setup    ## inject faults of each kind, with controls; FAULTS=long make faults ARGS="-k freeze"
+	@$(BIN)/pytest -m faults --numprocesses 2 --dist worksteal --durations 15 $(ARGS)
 
 e2e: setup       ## build and start the stack, use it and hurt it; long outages by ARGS=--long
 	@$(BIN)/pytest -m e2e $(ARGS)

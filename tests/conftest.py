@@ -54,7 +54,7 @@ def _needs() -> dict[str, tuple[bool, str]]:
 
 ROOT = Path(__file__).parents[1]
 # Marker -> what runs it. The first marker of a test counts.
-LONG = {"kill": "make test-kill", "e2e": "make e2e", "prefect": "make test-prefect"}
+LONG = {"kill": "make test-kill", "faults": "make faults", "e2e": "make e2e", "prefect": "make test-prefect"}
 left_out: dict[str, int] = {}
 REFUSED = pytest.StashKey[str]()  # why a test fails that GAN_TEST_GPU=1 does not let be left out
 

@@ -4,7 +4,6 @@ FAULTS=long tries every operation; by default every fiftieth.
 """
 
 import errno
-import os
 import shutil
 from pathlib import Path
 
@@ -21,12 +20,13 @@ from gan.sync.publish import seal
 from gan.sync.stored_run import StoredRun
 from gan.sync.verification import verify
 from tests.support.failing_disk import FailingDisk, Killed, failing
+from tests.support.fault_form import num
 from tests.support.killing import differing
 from tests.support.publishing import publish
 from tests.support.training import train
 
-pytestmark = pytest.mark.kill
-STRIDE = 1 if os.environ.get("FAULTS") == "long" else 50
+pytestmark = pytest.mark.faults
+STRIDE = num(50, 1)
 CONFIG = TrainConfig(num_steps=8, snapshot_steps=2, num_threads=1)
 FAULTS = {"EIO": errno.EIO, "ENOSPC": errno.ENOSPC, "killed": 0}
 

@@ -3,7 +3,6 @@
 FAULTS=long flips 1,000 bits uniform over the bytes and 50 in each small file, and cuts 200 files.
 """
 
-import os
 import random
 import shutil
 from pathlib import Path
@@ -18,11 +17,11 @@ from gan.sync.publish import seal
 from gan.sync.stored_run import StoredRun
 from gan.sync.verification import verify
 from tests.support.damage import cut, finished_run, flip_bit, names_of, sealed_damage
+from tests.support.fault_form import IS_LONG
 from tests.support.killing import differing
 from tests.support.training import train
 
-pytestmark = pytest.mark.kill
-IS_LONG = os.environ.get("FAULTS") == "long"
+pytestmark = pytest.mark.faults
 NUM_FLIPS, NUM_EACH, NUM_CUTS, NUM_RESUMES = (1000, 50, 200, 200) if IS_LONG else (60, 2, 20, 20)
 SMALL_BYTES = 20_000
 
@@ -85,3 +84,10 @@ def test_a_flipped_bit_of_an_unfinished_run_is_made_again_or_named(tmp_path: Pat
             assert said in str(error), name
         shutil.rmtree(run)
     assert num_ended > NUM_RESUMES / 2
+
+
+def test_without_the_journal_damage_is_sealed(tmp_path: Path, finished: Path) -> None:
+    run = shutil.copytree(finished, tmp_path / "run")
+    shutil.rmtree(run / layout.JOURNAL)
+    flip_bit(run / "grids/step-000010.png", random.Random(9))
+    assert sealed_damage(run, finished) == ["grids/step-000010.png"]

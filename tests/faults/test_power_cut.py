@@ -14,8 +14,7 @@ from tests.support.publishing import publish
 from tests.support.small_run import write_run
 from tests.support.training import DATA, train
 
-pytestmark = pytest.mark.usefixtures("small_networks")
-
+pytestmark = [pytest.mark.faults, pytest.mark.usefixtures("small_networks")]
 CONFIG = TrainConfig(num_steps=8, snapshot_steps=2, num_threads=1)
 
 

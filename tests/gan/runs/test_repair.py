@@ -115,11 +115,3 @@ def test_no_damaged_file_of_a_finished_run_is_sealed(tmp_path: Path, finished: P
         flip_bit(run / name, RANDOM)
         assert not sealed_damage(run, finished), name
         shutil.rmtree(run)
-
-
-def test_without_the_journal_damage_is_sealed(tmp_path: Path, finished: Path) -> None:
-    """The control: nothing else notices a flipped bit of a grid."""
-    run = shutil.copytree(finished, tmp_path / "run")
-    shutil.rmtree(run / layout.JOURNAL)
-    flip_bit(run / "grids/step-000010.png", RANDOM)
-    assert sealed_damage(run, finished) == ["grids/step-000010.png"]

@@ -1,0 +1,5 @@
+"""Which fixtures do the tests of faults share?"""
+
+from tests.support.s3_server import minio as minio
+from tests.support.s3_server import s3 as s3
+from tests.support.s3_server import seaweedfs as seaweedfs

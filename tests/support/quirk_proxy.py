@@ -104,7 +104,8 @@ def quirky(server: S3Server, quirk: Quirk) -> Iterator[QuirkProxy]:
             for name, text in headers.items():
                 self.send_header(name, text)
             self.end_headers()
-            self.close_connection = headers["Content-Length"] != str(len(answer.body))  # the answer breaks off
+            breaks_off = headers["Content-Length"] != str(len(answer.body)) and self.command != "HEAD"
+            self.close_connection = self.close_connection or breaks_off
             self.wfile.write(answer.body)
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer

@@ -17,6 +17,8 @@ class TcpProxy:
 
     delay_seconds: each piece of data is delayed by this time, in both directions.
     cut_after: after this many bytes of an answer, the connection is reset, once.
+    cut_sent_at: when clients have sent this many bytes in all, the connection is reset in the middle of a piece, once.
+    bytes_per_second: each direction of a connection is at most this fast.
     lose_answer_to: a request that contains these bytes is forwarded, but its answer is lost: the connection is reset,
         once.
     """
@@ -24,6 +26,8 @@ class TcpProxy:
     def __init__(self, target_port: int) -> None:
         self.delay_seconds = 0.0
         self.cut_after: int | None = None
+        self.cut_sent_at: int | None = None
+        self.bytes_per_second: int | None = None
         self.lose_answer_to: bytes | None = None
         self.bytes_sent = 0  # by clients
         self.requests: list[str] = []  # method and path of each HTTP request
@@ -76,9 +80,13 @@ class TcpProxy:
     def _forward(self, source: socket.socket, target: socket.socket, is_request: bool) -> None:
         num_forwarded = 0
         with suppress(OSError):
-            while piece := source.recv(PIECE):
+            while piece := source.recv(self.bytes_per_second or PIECE):
                 if is_request:
                     self.bytes_sent += len(piece)
+                    if self.cut_sent_at is not None and self.bytes_sent > self.cut_sent_at:
+                        target.sendall(piece[: self.cut_sent_at - self.bytes_sent])
+                        self.cut_sent_at = None
+                        break
                     self.requests += [
                         f"{found[1].decode()} {found[2].decode()}" for found in REQUEST_LINE.finditer(piece)
                     ]
@@ -88,6 +96,8 @@ class TcpProxy:
                 elif target in self._losing:
                     break
                 time.sleep(self.delay_seconds)
+                if self.bytes_per_second:
+                    time.sleep(len(piece) / self.bytes_per_second)
                 num_forwarded += len(piece)
                 if not is_request and self.cut_after is not None and num_forwarded > self.cut_after:
                     target.sendall(piece[: self.cut_after - num_forwarded])

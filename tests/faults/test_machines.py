@@ -35,11 +35,11 @@ from gan.sync.stored_run import StoredRun
 from gan.sync.verification import verify
 from gan.training.runner import open_run
 from tests.support.digits import write_mnist
+from tests.support.fault_form import IS_LONG
 from tests.support.killing import promised_bytes
 from tests.support.machines import ROOT, Machine
 from tests.support.s3_server import free_ports, new_address, run_server
 
-IS_LONG = os.environ.get("FAULTS") == "long"
 NUM_MACHINES, NUM_RUNS, NUM_STEPS = (4, 40, 800) if IS_LONG else (2, 3, 300)
 KILL_SECONDS = 75.0 if IS_LONG else 25.0
 DOWN_SECONDS = 5.0
@@ -173,7 +173,7 @@ def bytes_of(store: Store, run_id: str, names: set[str]) -> dict[str, bytes]:
 
 
 @pytest.mark.machines
-@pytest.mark.prefect
+@pytest.mark.faults
 def test_machines_that_die_finish_all_runs(lab: dict[str, str], tmp_path: Path) -> None:
     ports = free_ports(NUM_MACHINES)
     with get_client(sync_client=True) as client, ExitStack() as stack:

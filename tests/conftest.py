@@ -109,6 +109,11 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+def pytest_unconfigure() -> None:
+    """Let each process clear everything at its end: a library would print what it thinks has leaked."""
+    gc.unfreeze()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Fail a GPU test that would be left out, on a machine that is there to run it."""
     if reason := item.stash.get(REFUSED, None):

@@ -148,8 +148,9 @@ def _settings(
         "GAN_FROM_SCRATCH": "1" if from_scratch else None,
     }
     os.environ.update({name: value for name, value in given.items() if value})
-    return Settings.from_env()
+    return Settings.from_env(config.recipe)
 
 
 def _new_run_id(config: "TrainConfig") -> str:
-    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{config.recipe}-{secrets.token_hex(2)}"
+    recipe = config.recipe.rpartition(":")[2][:60]  # the name alone, of one that is not built in
+    return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{recipe}-{secrets.token_hex(2)}"

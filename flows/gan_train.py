@@ -12,7 +12,7 @@ from flows.logs import enable_info
 from flows.prefect_compat import STOPPED, end_process, signal_of
 from flows.requeue import is_cancelling, label_run, put_back, put_back_later
 from flows.run_form import RunForm
-from flows.settings import Settings
+from flows.settings import Settings, recipes_from_env
 from flows.tasks import (
     PASSING,
     Stopped,
@@ -30,6 +30,7 @@ from flows.tasks import (
 from gan.cli.streams import drop_unwritable_output
 from gan.config import TrainConfig
 from gan.errors import GanError, TakenOverError, UnexpectedError
+from gan.recipes.custom.importing import permit
 from gan.storage.unexpected import unexpected
 from gan.sync.lease import Lease
 
@@ -51,7 +52,9 @@ def gan_train(config: Annotated[TrainConfig, RunForm()] = DEFAULTS) -> str | Sta
     drop_unwritable_output()  # under a worker no command has done so
     enable_info()
     try:
-        settings = Settings.from_env()
+        settings = Settings.from_env(config.recipe)
+        for recipe in recipes_from_env():
+            permit(recipe)
     except GanError as error:
         return Failed(message=str(error), data=error)
     try:

@@ -6,10 +6,11 @@ from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
+from flows.settings import recipes_from_env
 from gan.cli.options import FIRST_OPTIONS
 from gan.config import TrainConfig
 from gan.recipes.describe import OF_RECIPES, OTHERS, recipe_defaults, recipe_summaries
-from gan.recipes.resolve import check
+from gan.recipes.resolve import RECIPES, check_built_in
 
 INTRO = (
     "Press Submit to train as the recipe says, or fill in what shall differ. An empty field takes the value that its "
@@ -23,15 +24,20 @@ class RunForm:
     """Annotate a flow's parameter of type TrainConfig: its recipe checks it, and Prefect's UI shows it as a form."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Check the config after its fields."""
-        return core_schema.no_info_after_validator_function(check, handler(source))
+        """Check the config after its fields. A recipe that is not built in is checked when the run starts."""
+        return core_schema.no_info_after_validator_function(check_built_in, handler(source))
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> JsonSchemaValue:
-        """Describe each field, and give it a position. A database may change the order of the keys."""
+        """Describe each field, and give it a position. A database may change the order of the keys.
+
+        The recipes are a list to choose from: the built-in ones, and those that GAN_RECIPES names where the flow is
+        deployed.
+        """
         reference = handler(schema)
         form = handler.resolve_ref_schema(reference)
         form["description"] = INTRO
         fields = form["properties"]
+        fields["recipe"] = {**fields["recipe"], "enum": [*RECIPES, *recipes_from_env()]}
         form["properties"] = {
             name: {**_without_null(fields[name]), "description": help_of(name), "position": position}
             for position, name in enumerate(ORDER)

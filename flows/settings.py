@@ -9,6 +9,8 @@ from typing import Self
 from prefect.runtime import flow_run
 
 from gan.cli.common_options import DEFAULT_DATA_DIR, data_words
+from gan.cli.options import recipe_words
+from gan.config import RECIPE_ADDRESS, TrainConfig
 from gan.data.download import mirrors_from_env
 from gan.data.mirrors import check_mirrors
 from gan.errors import SettingError
@@ -30,10 +32,11 @@ class Settings:
     pinned: bool  # accept MNIST only, not another data set of 28x28 images
     from_scratch: bool
     default_seed: int = 0  # for a config without a seed
+    recipe: str = TrainConfig().recipe
 
     @classmethod
-    def from_env(cls) -> Self:
-        """Read the environment.
+    def from_env(cls, recipe: str = TrainConfig().recipe) -> Self:
+        """Read the environment, for a run of this recipe.
 
         Raises:
             StorageError: GAN_RUN_ID cannot be a folder's name, GAN_STORE is not the address of a store, or
@@ -57,6 +60,7 @@ class Settings:
             pinned=not _is_on("GAN_NO_PINNED_HASH"),
             from_scratch=_is_on("GAN_FROM_SCRATCH"),
             default_seed=_scheduled_seed() if _is_on("GAN_SEED_BY_SCHEDULE") else 0,
+            recipe=recipe,
         )
 
     @property
@@ -75,12 +79,28 @@ class Settings:
         words = ["gan-train", "--run-id", self.run_id]
         if self.store != DEFAULT_STORE:
             words += ["--store", self.store]
-        return shlex.join([*words, *data_words(self.data_dir, self.mirrors, self.pinned)])
+        return shlex.join([*words, *recipe_words(self.recipe), *data_words(self.data_dir, self.mirrors, self.pinned)])
 
 
 def store_from_env() -> str:
     """Return the address of the store."""
     return os.environ.get("GAN_STORE") or DEFAULT_STORE
+
+
+def recipes_from_env() -> list[str]:
+    """Return the recipes, besides the built-in ones, that a worker takes. Importing one runs its code.
+
+    Raises:
+        SettingError: GAN_RECIPES has something else in it than addresses of recipes.
+    """
+    names = [name.strip() for name in os.environ.get("GAN_RECIPES", "").split(",") if name.strip()]
+    for name in names:
+        if not RECIPE_ADDRESS.match(name):
+            raise SettingError(
+                f"GAN_RECIPES has {name[:200]!r} in it, which is no address of a recipe. Give PACKAGE.MODULE:NAME, "
+                "separated by commas."
+            )
+    return names
 
 
 def run_path_in(store: str, run_id: str) -> Path:

@@ -31,6 +31,7 @@ from gan.errors import (
     DeviceError,
     DownloadError,
     GanError,
+    RecipeError,
     RunError,
     RunInUseError,
     StorageError,
@@ -40,10 +41,12 @@ from gan.errors import (
     UnexpectedError,
 )
 from gan.evaluation.evaluator import Evaluator
+from gan.recipes.resolve import check
 from gan.registry.champion import me
 from gan.registry.promotion import Challenger, comparer, measure, promote
 from gan.report import page as report
 from gan.runs import layout
+from gan.runs.config_file import check_recipe
 from gan.runs.provenance import check_is_of_mnist
 from gan.runs.run_dir import RunDir
 from gan.storage.address import link_to, open_store
@@ -64,7 +67,7 @@ FLUSH_STOPPED_SECONDS = 5.0  # after a signal, because a process manager kills s
 UNHEALTHY = (TrainingDivergedError, TrainingCollapsedError)
 # Another machine, or a later time, may have what is missing: a network, a store, a device, the run itself.
 PASSING = (DownloadError, StorageError, DeviceError, RunInUseError)
-PERMANENT = (DataError, ConfigMismatchError, DeviceError, RunError, CheckpointError, *UNHEALTHY)
+PERMANENT = (DataError, ConfigMismatchError, DeviceError, RecipeError, RunError, CheckpointError, *UNHEALTHY)
 
 Given = ParamSpec("Given")
 Result = TypeVar("Result")
@@ -310,10 +313,14 @@ def check_run(config: TrainConfig, settings: Settings) -> None:
     Raises:
         RunError: a new run cannot have its id.
         DeviceError: a new run cannot have its device on this machine.
-        ConfigMismatchError: the run is of other data than MNIST.
+        RecipeError: its recipe is not built in, and cannot be used.
+        ConfigMismatchError: the run is of other data than MNIST, or its recipe has other code.
     """
     if not settings.run_path.exists():
         choose_device(config.device)
+        if not settings.is_remote:  # a run in a bucket may have been made with other code, which is not imported
+            check(config)
+    check_recipe(settings.run_path)
     check_id(_stored_run(settings), settings.run_path)
     if settings.pinned:
         check_is_of_mnist(settings.run_path)

@@ -4,14 +4,29 @@ A TrainConfig is what was asked for: a field may be open (None, or `auto`). A Ru
 field is open. gan.recipes.resolve makes the second from the first.
 """
 
-from typing import Any, Literal
+import re
+from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from gan.errors import ConfigMismatchError
 
 OnCollapse = Literal["ignore", "fail", "rollback", "restart"]
-RecipeName = Literal["published", "tuned", "dcgan"]
+RecipeName = Literal["published", "tuned", "dcgan"]  # the built-in ones
+# Any other recipe is an object of a Python module: package.module:name.
+RECIPE_ADDRESS = re.compile(
+    r"(?=.{3,200}\Z)([A-Za-z_][A-Za-z0-9_]*)(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*\Z"
+)
+# The fields that config.json has only where they have a value.
+LEFT_OUT = {"recipe_sha256", "recipe_distributions"}
 # The names that older versions wrote into config.json and checkpoints.
 OLD_NAMES = {
     "refine_from": "lr_decay_start",
@@ -31,7 +46,7 @@ class TrainConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", title="Training")
 
-    recipe: RecipeName = Field("tuned", description="The networks and the defaults.")
+    recipe: str = Field("tuned", description="The networks and the defaults.")
     num_steps: int | None = Field(
         None, ge=1, le=100_000_000, description="Steps to train; a step is one update of each network."
     )
@@ -108,6 +123,17 @@ class TrainConfig(BaseModel):
             return fields
         return {OLD_NAMES.get(name, name): value for name, value in fields.items()}
 
+    @field_validator("recipe")
+    @classmethod
+    def _check_recipe(cls, name: str) -> str:
+        if name not in get_args(RecipeName) and not RECIPE_ADDRESS.match(name):
+            raise ValueError(f"expected {', '.join(get_args(RecipeName))} or PACKAGE.MODULE:NAME, got {name[:200]!r}")
+        return name
+
+    @model_serializer(mode="wrap")
+    def _leave_out(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in dump(self).items() if name not in LEFT_OUT or value is not None}
+
     def differences(self, run: "RunConfig") -> list[str]:
         """List, one line each, the fields that are set here and have another value in the config of a run.
 
@@ -152,6 +178,13 @@ class RunConfig(TrainConfig):
     device: Literal["cpu", "cuda"]
     precision: Literal["float32", "bfloat16"]
     num_threads: int
+    # Of a recipe that is not built in: which code it was. gan.recipes.custom.fingerprint makes both.
+    recipe_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="SHA-256 of all .py files in the package of the recipe."
+    )
+    recipe_distributions: str | None = Field(
+        None, description="Distributions that have this package, with their versions; empty: found by PYTHONPATH."
+    )
 
     def learning_rate_after(self, step: int) -> float:
         """Return Adam's learning rate at the step that comes after `step`.

@@ -9,6 +9,7 @@ GanError
 ├── CheckpointError              no checkpoint, or only damaged ones
 ├── ConfigMismatchError          a run was resumed with another config
 ├── DeviceError                  the requested device cannot be used
+├── RecipeError                  a recipe of the user's that cannot be used
 ├── SettingError                 an environment variable with a value that cannot be used
 ├── RunError                     a run directory that cannot be used in the requested way
 │   ├── RunInUseError            another process trains or measures the run
@@ -64,6 +65,10 @@ class ConfigMismatchError(GanError):
 
 class DeviceError(GanError):
     """A device that was requested, or on which a run was made, and that cannot be used here."""
+
+
+class RecipeError(GanError):
+    """A recipe of the user's that cannot be imported, is no recipe, or fails. Trying again does not help."""
 
 
 class SettingError(GanError):

@@ -7,6 +7,7 @@ import click
 
 from gan.cli.common_options import JSON, MNIST_ONLY, PATH, STORE
 from gan.cli.entry import DebugGroup
+from gan.cli.options import RECIPE_OF_RUN
 
 RUN_ADDRESS = re.compile(r"(?:(?P<store>.*)/)?runs/(?P<run_id>[^/]+)/?")
 REASON = click.option("--reason", metavar="TEXT", help="Reason, for the history.")
@@ -71,6 +72,7 @@ def rollback(store: str, reason: str | None, as_json: bool) -> None:
     show_default=True,
     help="Directory of the four MNIST files. Missing files are copied from the store.",
 )
+@RECIPE_OF_RUN
 @JSON
 def promote(run: str, force: bool, reason: str | None, data_dir: Path, as_json: bool) -> int:
     """Measure a run, and make it the champion if it is better by more than the noise. RUN is STORE/runs/ID."""

@@ -7,6 +7,7 @@ import click
 from gan import __version__
 from gan.cli.champion_commands import champion
 from gan.cli.entry import DebugGroup, debug_option, open_standard_streams, run_command
+from gan.cli.recipe_commands import recipe
 from gan.cli.run_commands import evaluate, report, sample, verify
 from gan.cli.store_commands import cache, prune, runs
 from gan.cli.train_commands import download, train, validate
@@ -27,5 +28,5 @@ def gan() -> None:
     """Train a GAN on MNIST into a run directory that can be resumed and verified."""
 
 
-for command in (download, validate, train, sample, evaluate, report, verify, runs, prune, cache, champion):
+for command in (download, validate, train, sample, evaluate, report, verify, runs, prune, cache, champion, recipe):
     gan.add_command(command)

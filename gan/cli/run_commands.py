@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from gan.cli.common_options import DATA_DIR, JSON, MNIST_ONLY, PATH
+from gan.cli.options import RECIPE_OF_RUN
 
 RUN = click.argument("run", metavar="RUN")
 MODEL = click.argument("run", metavar="RUN|CHECKPOINT|champion")
@@ -21,6 +22,7 @@ MODEL = click.argument("run", metavar="RUN|CHECKPOINT|champion")
     required=True,
     help="Output file. F.png is a sheet of samples; F.npz holds the array `images`, uint8 (N, 28, 28).",
 )
+@RECIPE_OF_RUN
 def sample(run: str, count: int, seed: int, digit: int | None, out: Path) -> None:
     """Draw digits from the newest good checkpoint of a run, from one checkpoint, or from a store's champion."""
     if out.suffix not in (".png", ".npz"):
@@ -40,6 +42,7 @@ def sample(run: str, count: int, seed: int, digit: int | None, out: Path) -> Non
 @click.command()
 @MODEL
 @DATA_DIR
+@RECIPE_OF_RUN
 @JSON
 def evaluate(run: str, data_dir: Path, as_json: bool) -> None:
     """Measure 10,000 samples with the frozen judge, and print each figure beside that of real images."""

@@ -9,7 +9,8 @@ import click
 
 from gan.cli.common_options import DATA_DIR, DRY_RUN, FROM_SCRATCH, JSON, MIRROR, NO_PINNED_HASH, PATH, data_words
 from gan.cli.entry import Invocation, pass_invocation
-from gan.cli.options import TrainCommand, config_from, config_options
+from gan.cli.options import TrainCommand, config_from, config_options, recipe_words
+from gan.config import TrainConfig
 
 
 @click.command()
@@ -73,11 +74,7 @@ def train(
     from gan.cli.signals import stop_on_signals
     from gan.data.dataset import load_dataset
     from gan.data.download import download_dataset
-    from gan.device import choose_device
-    from gan.files import check_path
     from gan.report import page as report
-    from gan.runs.manifest import check_new_run_id
-    from gan.runs.provenance import check_is_of_mnist
     from gan.sync.publish import seal
     from gan.training.runner import open_run, resolve_here
 
@@ -85,12 +82,7 @@ def train(
         click.echo(resolve_here(config)[0].model_dump_json(indent=2))
         return 0
     invocation.prints_result = False
-    check_path(run_dir)
-    if not run_dir.exists():  # what would be refused after the download
-        check_new_run_id(run_dir.resolve().name)
-        choose_device(config.device)
-    elif not no_pinned_hash and (resume or from_scratch):
-        check_is_of_mnist(run_dir)
+    _check_before_download(run_dir, config, existing=resume or from_scratch, pinned=not no_pinned_hash)
     with stop_on_signals() as stop:
         with show_download() as progress:
             download_dataset(data_dir, mirrors, pinned=not no_pinned_hash, progress=progress)
@@ -103,10 +95,30 @@ def train(
                 click.echo(f"health: {event}", err=True)
             if not run.finished:
                 words = ["gan", "train", "--run-dir", str(run_dir), "--resume"]
-                words += data_words(data_dir, mirrors, not no_pinned_hash)
+                words += [*recipe_words(config.recipe), *data_words(data_dir, mirrors, not no_pinned_hash)]
                 click.echo(f"stopped at step {run.state.step}; resume with: {shlex.join(words)}", err=True)
                 return stop.exit_code
             report.render(run.run_dir)
             seal(run_dir, run_dir.resolve().name)
     click.echo(run_dir / "report" / "index.html")
     return 0
+
+
+def _check_before_download(run_dir: Path, config: TrainConfig, *, existing: bool, pinned: bool) -> None:
+    """Raise what would be raised after the download: for a new run, or for an existing one that may be continued."""
+    from gan.device import choose_device
+    from gan.files import check_path
+    from gan.recipes.resolve import check
+    from gan.runs.config_file import check_recipe
+    from gan.runs.manifest import check_new_run_id
+    from gan.runs.provenance import check_is_of_mnist
+
+    check_path(run_dir)
+    if not run_dir.exists():
+        check_new_run_id(run_dir.resolve().name)
+        choose_device(config.device)
+        check(config)
+    elif existing:
+        check_recipe(run_dir)
+        if pinned:
+            check_is_of_mnist(run_dir)

@@ -1,4 +1,4 @@
-"""How are networks of any layers trained? By torch's autograd, asked only for the gradients that are used."""
+"""How are convolutional networks trained? By torch's autograd, asked only for the gradients that are used."""
 
 from functools import partial
 from typing import NamedTuple
@@ -36,8 +36,6 @@ class AutogradEngine(Engine):
         is_weight = [parameter.dim() > 1 for parameter in self.d_parameters]
         self.d_weights = [p for p, is_one in zip(self.d_parameters, is_weight, strict=True) if is_one]
         self.d_weight_grads = [g for g, is_one in zip(self.d_adam.grads, is_weight, strict=True) if is_one]
-        assert isinstance(state.discriminator, ConvDiscriminator)
-        self.discriminator = state.discriminator
 
     def forward_g(self, inputs: StepInputs) -> tuple[Tensor, BackwardG]:
         """Return fakes (B, 784) in [-1, 1], and their backward pass."""
@@ -47,15 +45,17 @@ class AutogradEngine(Engine):
 
     def forward_d(self, fake: Tensor, inputs: StepInputs) -> tuple[Tensor, BackwardD]:
         """Return the logits (2B,), and their backward pass. D's head has the state's own dtype."""
+        discriminator = self.state.discriminator
+        assert isinstance(discriminator, ConvDiscriminator)
         images = self.images_for_d(fake, inputs).view(-1, *IMAGE_SHAPE)
         fake_pixels, real_pixels = (half.detach().requires_grad_() for half in torch.split(images, len(fake)))
         with torch.enable_grad():
             with self.autocast():
-                fake_hidden = self.discriminator.layers(fake_pixels)
-                real_hidden = self.discriminator.layers(real_pixels)
+                fake_hidden = discriminator.layers(fake_pixels)
+                real_hidden = discriminator.layers(real_pixels)
             assert inputs.fake_labels is not None
-            fake_logits = self.discriminator.class_logits(fake_hidden.to(self.param_dtype), inputs.fake_labels)
-            real_logits = self.discriminator.class_logits(real_hidden.to(self.param_dtype), inputs.real.labels)
+            fake_logits = discriminator.class_logits(fake_hidden.to(self.param_dtype), inputs.fake_labels)
+            real_logits = discriminator.class_logits(real_hidden.to(self.param_dtype), inputs.real.labels)
         halves = Half(fake_pixels, fake_logits), Half(real_pixels, real_logits)
         return torch.cat([fake_logits, real_logits]).detach(), partial(self.backward_d, *halves, inputs.r1_due)
 

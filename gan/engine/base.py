@@ -20,8 +20,10 @@ from gan.config import RunConfig
 from gan.data.batches import Real
 from gan.device import set_numerics
 from gan.engine.adam import Adam
+from gan.engine.custom_loss import loss_grads
 from gan.engine.state import TrainState
 from gan.recipes.augment import Translation
+from gan.recipes.base import CustomLoss
 from gan.recipes.generator import IMAGE_SHAPE
 from gan.recipes.resolve import recipe_of
 
@@ -168,8 +170,11 @@ class Engine(ABC):
     def compute_losses(self, logits: Tensor, losses: Tensor) -> tuple[Tensor, Tensor]:
         """Write (g_loss, d_loss). Return the gradients of g_loss (B, 1) and of d_loss (2B, 1) by the logits."""
         batch = self.config.batch_size
+        loss = recipe_of(self.config).loss
+        if isinstance(loss, CustomLoss):
+            return loss_grads(loss, f"recipe {self.config.recipe}", logits, losses)
         entries = torch.cat([logits[:batch], logits])  # (3B,)
-        if recipe_of(self.config).loss == "rectified_bce":
+        if loss == "rectified_bce":
             probability = torch.sigmoid(F.relu(entries))
             entropies = F.binary_cross_entropy(probability, self.labels, reduction="none")
             # BCELoss divides by the sigmoid's derivative, or by 1e-12 where that is less: the gradient is 0 at p = 1.

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from gan.data.batches import Batches
 from gan.engine.base import Engine
+from gan.errors import RecipeError
 
 MAX_GRAPH_STEPS = 50  # a stop waits for one graph; capturing a graph takes as long as launching its kernels one by one
 
@@ -105,7 +106,7 @@ class GraphSteps(Steps):
             self._restore_state(before)
             replay()
             problem = self._compare_with_steps(after)
-        except RuntimeError as error:
+        except (RuntimeError, RecipeError) as error:
             problem = str(error).split("\n")[0]
         if problem is None:
             self.replays[phase] = replay

@@ -3,7 +3,7 @@
 from dataclasses import fields
 from itertools import groupby
 
-from gan.config import TrainConfig
+from gan.config import RunConfig, TrainConfig
 from gan.recipes.base import Defaults
 from gan.recipes.resolve import RECIPES
 
@@ -12,9 +12,11 @@ OTHERS = {"seed": "0", "num_threads": "the usable cores, at most 8"}  # what the
 
 
 def describe(name: str) -> str:
-    """Return what the option of a TrainConfig field does, and its default."""
-    field = TrainConfig.model_fields[name]
+    """Return what a field of a config does, and its default, if it is an option."""
+    field = RunConfig.model_fields[name]
     parts = [str(field.description)]
+    if name not in TrainConfig.model_fields:
+        return parts[0]
     if name == "recipe":
         parts.append(f"{recipe_summaries()}.")
     if name in OF_RECIPES:

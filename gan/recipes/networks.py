@@ -1,13 +1,14 @@
 """Which networks does a run train?"""
 
 from gan.config import RunConfig
-from gan.recipes.base import ConvNetworks, MlpNetworks
+from gan.recipes.base import NUM_CLASSES, ConvNetworks, CustomNetworks, MlpNetworks, Sizes
 from gan.recipes.conv_networks import ConvDiscriminator, ConvGenerator
-from gan.recipes.generator import Generator
+from gan.recipes.custom.wrapped import CustomDiscriminator, build
+from gan.recipes.generator import IMAGE_SHAPE, Generator
 from gan.recipes.mlp_networks import MlpDiscriminator, MlpGenerator
 from gan.recipes.resolve import recipe_of
 
-Discriminator = MlpDiscriminator | ConvDiscriminator
+Discriminator = MlpDiscriminator | ConvDiscriminator | CustomDiscriminator
 
 
 def make_networks(config: RunConfig) -> tuple[Generator, Discriminator]:
@@ -18,3 +19,11 @@ def make_networks(config: RunConfig) -> tuple[Generator, Discriminator]:
             return generator, MlpDiscriminator(leaky_slope, conditional=config.conditional)
         case ConvNetworks():
             return ConvGenerator(config.latent_dim), ConvDiscriminator()
+        case CustomNetworks() as networks:
+            return build(networks, sizes_of(config), config.recipe)
+
+
+def sizes_of(config: RunConfig) -> Sizes:
+    """Return what the networks of a run are built for."""
+    channels, side, _ = IMAGE_SHAPE
+    return Sizes(config.latent_dim, side, channels, NUM_CLASSES, config.conditional)

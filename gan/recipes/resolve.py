@@ -5,22 +5,44 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from gan.config import RecipeName, RunConfig, TrainConfig
+from gan.config import RunConfig, TrainConfig
+from gan.errors import RecipeError
 from gan.recipes.base import Recipe
+from gan.recipes.custom.fingerprint import fingerprint
+from gan.recipes.custom.importing import load
 from gan.recipes.dcgan import DCGAN
 from gan.recipes.published import PUBLISHED
 from gan.recipes.tuned import TUNED
 
-RECIPES: dict[RecipeName, Recipe] = {recipe.name: recipe for recipe in (PUBLISHED, TUNED, DCGAN)}
+RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (PUBLISHED, TUNED, DCGAN)}  # the built-in ones
+OF_CODE = ("recipe_sha256", "recipe_distributions")  # the fields that say which code a recipe is
 
 
 def recipe_of(config: TrainConfig) -> Recipe:
-    """Return the recipe that a config names."""
-    return RECIPES[config.recipe]
+    """Return the recipe that a config names. One that is not built in is imported, if `load` may do so.
+
+    Raises:
+        RecipeError: it cannot be imported, or the user has not named it.
+        ConfigMismatchError: the config of a run was made with other code.
+    """
+    if config.recipe in RECIPES:
+        return RECIPES[config.recipe]
+    made_with = (config.recipe_sha256 or "none") if isinstance(config, RunConfig) else None
+    return load(config.recipe, made_with)
+
+
+def check_built_in(config: TrainConfig) -> TrainConfig:
+    """Return the config. Raise as `check` does, but leave a recipe alone that is not built in: it is not imported."""
+    return check(config) if config.recipe in RECIPES else config
 
 
 def check(config: TrainConfig) -> TrainConfig:
-    """Return the config if its recipe supports it. Raises pydantic's ValidationError, field by field, if not."""
+    """Return the config if its recipe supports it. This imports a recipe that is not built in.
+
+    Raises:
+        ValidationError: it does not; field by field.
+        RecipeError: a recipe that is not built in does not, or cannot be imported.
+    """
     networks, name = recipe_of(config).networks, config.recipe
     is_conditional = recipe_of(config).defaults.conditional if config.conditional is None else config.conditional
     faults: dict[str, str] = {}
@@ -31,8 +53,12 @@ def check(config: TrainConfig) -> TrainConfig:
         )
     if not is_conditional and not networks.supports_unconditional:
         faults["conditional"] = f"recipe {name} is always class-conditional: leave this option out"
+    if is_conditional and not networks.supports_conditional:
+        faults["conditional"] = f"recipe {name} is never class-conditional: leave this option out"
     if config.dropout and not networks.supports_dropout:
         faults["dropout"] = f"recipe {name} has no dropout: leave it out, or give 0"
+    if faults and name not in RECIPES:
+        raise RecipeError("; ".join(f"{field}: {message}" for field, message in faults.items()) + ".")
     if faults:
         details = [
             InitErrorDetails(type=PydanticCustomError("recipe", message), loc=(field,), input=getattr(config, field))
@@ -53,23 +79,32 @@ def resolve(
     """Fill each open field: by the recipe, then seed, threads and precision as given. The device is as given.
 
     Raises:
-        ValidationError: the recipe does not support what was asked.
+        ValidationError, RecipeError: the recipe does not support what was asked.
     """
     check(asked)
     values = {**recipe_of(asked).defaults_for(asked.num_steps), "seed": seed, "num_threads": num_threads}
     filled = _fill(asked.model_dump(), values)
     if asked.precision == "auto":
         filled["precision"] = precision
-    return RunConfig(**{**filled, "device": device})
+    return RunConfig(**{**filled, "device": device, **_code_of(asked)})
+
+
+def _code_of(asked: TrainConfig) -> dict[str, Any]:
+    """Return which code a recipe is; nothing for one that is built in, whose code provenance.json names."""
+    return {} if asked.recipe in RECIPES else dict(zip(OF_CODE, fingerprint(asked.recipe), strict=True))
 
 
 def stored_config(fields: dict[str, Any]) -> RunConfig:
     """Read the config of a run from the fields in its config.json or in a checkpoint.
 
-    A version that did not have a field yet acted as if it had these values, so its runs keep them. Raises ValueError
-    for fields that no run can have.
+    A version that did not have a field yet acted as if it had these values, so its runs keep them. A recipe that is not
+    built in is not imported, and all its runs have every field. Raises ValueError for fields that no run can have.
     """
-    stored = check(TrainConfig.model_validate(fields))
+    code = {name: fields[name] for name in OF_CODE if name in fields}
+    stored = TrainConfig.model_validate({name: value for name, value in fields.items() if name not in OF_CODE})
+    if stored.recipe not in RECIPES:
+        return RunConfig(**stored.model_dump(), **code)
+    check(stored)
     acted_as = {
         "conditional": not recipe_of(stored).networks.supports_unconditional,
         "lr_decay_to": stored.lr_decay_from,

@@ -8,10 +8,9 @@ import logging
 import re
 from typing import Any
 
-from gan.config import RunConfig
 from gan.files import atomic_write
 from gan.recipes.describe import describe
-from gan.recipes.resolve import recipe_of
+from gan.recipes.resolve import RECIPES
 from gan.report.facts import RunFacts, read_facts
 from gan.report.film import HOLD_MS, film_gif, frame_ms, frame_png
 from gan.report.html import csp_hash, fill, source, to_base64
@@ -19,6 +18,9 @@ from gan.report.quality import neighbours_section, quality_section
 from gan.runs import layout
 from gan.runs.journal import Journal
 from gan.runs.run_dir import RunDir
+
+# What a grid shows. A recipe that is not built in is not imported for its report, so that is not known.
+GRIDS = {"batch": "the first 25 fakes of a batch", "fixed_latents": "the same 25 points of noise"}
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +65,7 @@ def html_page(facts: RunFacts) -> str:
         device=device_words(facts.provenance.device, facts.config.num_threads),
         lede=_lede(facts),
         data=_script_data(facts),
-        descriptions={name: describe(name) for name in RunConfig.model_fields},
+        descriptions={name: describe(name) for name in facts.config.model_dump()},
         quality=quality_section(facts.metrics, facts.best, facts.curves.num_steps),
         neighbours=neighbours_section(facts.neighbours, facts.frames[-1].step),
     )
@@ -94,8 +96,8 @@ def device_words(reason: str, num_threads: int) -> str:
 def _lede(facts: RunFacts) -> str:
     """Return the sentence under the title: which grids the page shows."""
     num_shown, num_drawn = len(facts.frames), facts.num_grids
-    from_batch = recipe_of(facts.config).grid == "batch"
-    content = "the first 25 fakes of a batch" if from_batch else "the same 25 points of noise"
+    recipe = RECIPES.get(facts.config.recipe)
+    content = GRIDS[recipe.grid] if recipe else "25 samples"
     if num_drawn == 1:
         return f"One grid, at step {facts.frames[0].step:,}: {content}."
     count = f"{num_shown} of {num_drawn:,} grids" if num_shown < num_drawn else f"{num_drawn} grids"

@@ -1,13 +1,16 @@
 """How is a run's config written to config.json and read back?"""
 
 import json
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from gan.config import RunConfig
 from gan.errors import RunError
-from gan.recipes.resolve import stored_config
+from gan.recipes.resolve import recipe_of, stored_config
+from gan.runs import layout
 
 VERSION = 1
 
@@ -40,6 +43,18 @@ def parse_config(content: bytes, where: str) -> RunConfig:
             f"{where}: no run can have this config ({faults_in(error)}). "
             "Restore it from a copy, or use the gan-train that wrote it."
         ) from error
+
+
+def check_recipe(run_path: Path) -> None:
+    """Refuse a run whose recipe is not built in and cannot be used here, before the work that its opening needs.
+
+    Raises:
+        RecipeError: it was not named, or cannot be imported.
+        ConfigMismatchError: its code is not that of the run.
+    """
+    path = run_path / layout.CONFIG
+    with suppress(OSError, RunError):  # there is no run yet, or it is refused when it is opened
+        recipe_of(parse_config(path.read_bytes(), str(path)))
 
 
 def faults_in(error: ValueError) -> str:

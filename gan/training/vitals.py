@@ -8,12 +8,14 @@ from torch.nn import functional as F
 
 from gan.config import RunConfig
 from gan.data.batches import Real
+from gan.engine.custom_loss import loss_slopes
 from gan.engine.state import TrainState
 from gan.evaluation import metrics
 from gan.evaluation.classifier import Classifier, classify
 from gan.evaluation.results import COVERED_SHARE
 from gan.health import CLASSES_FROM, NUM_CLASSES, Vitals, stuck_steps
 from gan.images import to_uint8
+from gan.recipes.base import CustomLoss
 from gan.recipes.resolve import recipe_of
 from gan.seeds import make_rng
 from gan.training.loop import Snapshot
@@ -44,7 +46,8 @@ def measure(
     fake = samples[: len(images)] if state.ema is None else state.generator.eval()(fake_z)
     state.generator.train()
     both_labels = torch.cat([labels, state.generator.labels(fake_z)])
-    logits = state.discriminator(torch.cat([images, fake]), both_labels)  # (2B,)
+    logits = state.discriminator.eval()(torch.cat([images, fake]), both_labels)  # (2B,)
+    state.discriminator.train()
     is_real = torch.arange(len(logits), device=logits.device) < len(images)
     figures = [
         logits.max() - logits.min(),
@@ -70,7 +73,10 @@ def measure(
 
 def _slopes(logits: Tensor, is_real: Tensor, config: RunConfig) -> Tensor:
     """Return (2B,): the absolute derivative of each image's loss by its logit. D's gradient starts from it."""
-    if recipe_of(config).loss == "bce":
+    loss = recipe_of(config).loss
+    if isinstance(loss, CustomLoss):
+        return loss_slopes(loss, f"recipe {config.recipe}", logits, is_real)
+    if loss == "bce":
         return (torch.sigmoid(logits) - is_real.to(logits.dtype)).abs()
     # The published head applies a ReLU before the sigmoid: no gradient below 0, nor where the sigmoid rounds to 1.
     probability = torch.sigmoid(F.relu(logits))

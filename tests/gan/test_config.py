@@ -7,6 +7,7 @@ from pydantic import ValidationError
 
 from gan.config import RecipeName, RunConfig, TrainConfig
 from gan.errors import ConfigMismatchError
+from gan.recipes.resolve import OF_CODE
 from tests.support.configs import resolved, run_config
 
 
@@ -50,7 +51,7 @@ def test_a_difference_is_named_exactly_where_both_say_something_else(asked: Trai
 
 
 def test_the_config_of_a_run_has_the_fields_in_the_same_order_and_none_is_open() -> None:
-    assert list(RunConfig.model_fields) == list(TrainConfig.model_fields)
+    assert list(RunConfig.model_fields) == [*TrainConfig.model_fields, *OF_CODE]
     with pytest.raises(ValidationError, match="num_steps"):
         RunConfig(**{**run_config().model_dump(), "num_steps": None})
     with pytest.raises(ValidationError, match="device"):

@@ -61,7 +61,7 @@ def gan_train(invocation: Invocation, /, dry_run: bool, as_json: bool, **options
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # so that every `finally` runs
     _log_to_stderr(invocation.debug)
     if dry_run:
-        from gan.training.runner import resolve_here
+        from gan.training.resolving import resolve_here
 
         click.echo(resolve_here(config)[0].model_dump_json(indent=2))
         return 0

@@ -5,7 +5,7 @@ field is open. gan.recipes.resolve makes the second from the first.
 """
 
 import re
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from pydantic import (
     BaseModel,
@@ -26,7 +26,7 @@ RECIPE_ADDRESS = re.compile(
     r"(?=.{3,200}\Z)([A-Za-z_][A-Za-z0-9_]*)(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*\Z"
 )
 # The fields that config.json has only where they have a value.
-LEFT_OUT = {"recipe_sha256", "recipe_distributions"}
+LEFT_OUT = {"recipe_sha256", "recipe_distributions", "side", "channels", "num_classes", "background"}
 # The names that older versions wrote into config.json and checkpoints.
 OLD_NAMES = {
     "refine_from": "lr_decay_start",
@@ -35,6 +35,18 @@ OLD_NAMES = {
     "max_shift": "augment_translate",
     "shift_from": "augment_start",
 }
+
+
+class DataShape(NamedTuple):
+    """What networks must know of the images of a data set. The defaults are MNIST's."""
+
+    side: int = 28  # pixels of an image in each direction
+    channels: int = 1  # 1: grey, 3: RGB
+    num_classes: int = 10  # 0: the images have no labels
+    background: tuple[int, int, int] = (0, 0, 0)  # red, green, blue: what is around the objects
+
+
+MNIST_SHAPE = DataShape()
 
 
 class TrainConfig(BaseModel):
@@ -185,6 +197,20 @@ class RunConfig(TrainConfig):
     recipe_distributions: str | None = Field(
         None, description="Distributions that have this package, with their versions; empty: found by PYTHONPATH."
     )
+
+    # Of a data set whose images are not as MNIST's; None: MNIST's. gan.config.DataShape says what they are.
+    side: int | None = Field(None, ge=1, le=1024, description="Height and width of the images, in pixels.")
+    channels: Literal[1, 3, None] = Field(None, description="1: grey images; 3: RGB.")
+    num_classes: int | None = Field(None, ge=0, description="Classes of the images; 0: they have no labels.")
+    background: str | None = Field(None, pattern="^[0-9a-f]{6}$", description="What is around the objects, RRGGBB.")
+
+    @property
+    def data_shape(self) -> DataShape:
+        """Return what the networks know of the images."""
+        if self.side is None or self.channels is None or self.num_classes is None or self.background is None:
+            return MNIST_SHAPE
+        red, green, blue = bytes.fromhex(self.background)
+        return DataShape(self.side, self.channels, self.num_classes, (red, green, blue))
 
     def learning_rate_after(self, step: int) -> float:
         """Return Adam's learning rate at the step that comes after `step`.

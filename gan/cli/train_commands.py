@@ -76,7 +76,8 @@ def train(
     from gan.data.download import download_dataset
     from gan.report import page as report
     from gan.sync.publish import seal
-    from gan.training.runner import open_run, resolve_here
+    from gan.training.resolving import resolve_here
+    from gan.training.runner import open_run
 
     if dry_run:
         click.echo(resolve_here(config)[0].model_dump_json(indent=2))

@@ -9,23 +9,35 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from gan.config import DataShape
 from gan.data import mnist
 from gan.data.mnist import FileContent, FileSpec
 from gan.errors import ChecksumError, DataError, IdxFormatError
 
+DIGITS = tuple("0123456789")
 LEAST_SHARE = 0.05  # of the training images; among 128 samples, a rarer class may be missing by chance
 UNPINNED_HINT = "To use another set of 28x28 images, add `--no-pinned-hash`."
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """The images and labels of a data set, and the SHA-256 of each file's unpacked content by MnistFile.name."""
+    """The images and labels of a data set.
 
-    train_images: NDArray[np.uint8]  # (N, 28, 28)
-    train_labels: NDArray[np.uint8]  # (N,), 0..9
-    test_images: NDArray[np.uint8]  # (M, 28, 28)
-    test_labels: NDArray[np.uint8]  # (M,), 0..9
+    `sha256` is of each file's unpacked content by MnistFile.name, or of an imported set by its name. Images are
+    (N, side, side), or (N, 3, side, side) in colour. A set without labels has labels 0 and no classes.
+    """
+
+    train_images: NDArray[np.uint8]  # (N, 28, 28) for MNIST
+    train_labels: (
+        NDArray[np.uint8] | NDArray[np.uint16]
+    )  # (N,), 0..9 for MNIST; uint16 where there are over 256 classes
+    test_images: NDArray[np.uint8]  # (M, 28, 28) for MNIST
+    test_labels: NDArray[np.uint8] | NDArray[np.uint16]  # (M,)
     sha256: dict[str, str]
+    side: int = 28
+    channels: int = 1
+    classes: tuple[str, ...] = DIGITS
+    background: tuple[int, int, int] = (0, 0, 0)  # what is around the objects; it fills what moves into the image
 
     @property
     def is_mnist(self) -> bool:
@@ -33,9 +45,16 @@ class Dataset:
         return self.sha256 == {file.name: file.sha256 for file in mnist.FILES}
 
     @property
+    def shape(self) -> DataShape:
+        """Return what networks must know of the images."""
+        return DataShape(self.side, self.channels, len(self.class_counts) if self.classes else 0, self.background)
+
+    @property
     def class_counts(self) -> NDArray[np.int64]:
-        """Return how many training images each class has, (10,)."""
-        return np.bincount(self.train_labels, minlength=10)
+        """Return how many training images each class has: (10,), more where there are more classes, (1,) without."""
+        if not self.classes:
+            return np.array([len(self.train_labels)])
+        return np.bincount(self.train_labels, minlength=max(len(DIGITS), len(self.classes)))
 
     @property
     def main_classes(self) -> list[int]:

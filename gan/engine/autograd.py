@@ -10,7 +10,6 @@ from gan.config import RunConfig
 from gan.engine.base import R1_EVERY, BackwardD, BackwardG, Engine, StepInputs
 from gan.engine.state import TrainState
 from gan.recipes.conv_networks import ConvDiscriminator
-from gan.recipes.generator import IMAGE_SHAPE
 
 
 class Half(NamedTuple):
@@ -47,14 +46,14 @@ class AutogradEngine(Engine):
         """Return the logits (2B,), and their backward pass. D's head has the state's own dtype."""
         discriminator = self.state.discriminator
         assert isinstance(discriminator, ConvDiscriminator)
-        images = self.images_for_d(fake, inputs).view(-1, *IMAGE_SHAPE)
+        images = self.images_for_d(fake, inputs).view(-1, *self.image_shape)
         fake_pixels, real_pixels = (half.detach().requires_grad_() for half in torch.split(images, len(fake)))
         with torch.enable_grad():
             with self.autocast():
                 fake_hidden = discriminator.layers(fake_pixels)
                 real_hidden = discriminator.layers(real_pixels)
-            assert inputs.fake_labels is not None
-            fake_logits = discriminator.class_logits(fake_hidden.to(self.param_dtype), inputs.fake_labels)
+            fake_labels = inputs.real.labels if inputs.fake_labels is None else inputs.fake_labels  # None: not read
+            fake_logits = discriminator.class_logits(fake_hidden.to(self.param_dtype), fake_labels)
             real_logits = discriminator.class_logits(real_hidden.to(self.param_dtype), inputs.real.labels)
         halves = Half(fake_pixels, fake_logits), Half(real_pixels, real_logits)
         return torch.cat([fake_logits, real_logits]).detach(), partial(self.backward_d, *halves, inputs.r1_due)

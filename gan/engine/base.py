@@ -24,7 +24,6 @@ from gan.engine.custom_loss import loss_grads
 from gan.engine.state import TrainState
 from gan.recipes.augment import Translation
 from gan.recipes.base import CustomLoss
-from gan.recipes.generator import IMAGE_SHAPE
 from gan.recipes.resolve import recipe_of
 
 aten = torch.ops.aten
@@ -80,7 +79,10 @@ class Engine(ABC):
         self.g_adam = adam_class(state.generator, state.g_moments, betas, layer_sizes[0], state.ema)
         self.d_adam = adam_class(state.discriminator, state.d_moments, betas, layer_sizes[1])
         batch = config.batch_size
-        self.translation = Translation(config.augment_translate, state.device)
+        self.image_shape = state.generator.image_shape
+        shape = config.data_shape
+        background = [value / 127.5 - 1 for value in shape.background[: shape.channels]]
+        self.translation = Translation(config.augment_translate, state.device, shape.side, background)
         # The losses are weighted sums of 3B cross-entropies: the fakes with G's label, the fakes with D's label, the
         # reals. A row of loss_weights is one loss.
         like = state.fixed_z
@@ -123,7 +125,7 @@ class Engine(ABC):
         backward_g(fake_grad, g_grad_logits)
         if self.state.device.type == "cpu" and (step + 1) % ZERO_SMALL_EVERY == 0:
             self.zero_small_moments()
-        return fake.view(-1, *IMAGE_SHAPE)
+        return fake.view(-1, *self.image_shape)
 
     def draw_inputs(self, step: int, real: Real) -> StepInputs:
         """Draw latents, dropout masks and translations, in this order, from the state's random stream."""

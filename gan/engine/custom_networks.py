@@ -12,7 +12,6 @@ from gan.engine.base import R1_EVERY, BackwardD, StepInputs
 from gan.engine.state import TrainState
 from gan.recipes.base import CustomNetworks
 from gan.recipes.custom.wrapped import call
-from gan.recipes.generator import IMAGE_SHAPE
 from gan.recipes.resolve import recipe_of
 
 
@@ -34,7 +33,7 @@ class CustomEngine(AutogradEngine):
 
     def forward_d(self, fake: Tensor, inputs: StepInputs) -> tuple[Tensor, BackwardD]:
         """Return the logits (2B,), and their backward pass."""
-        images = self.images_for_d(fake, inputs).view(-1, *IMAGE_SHAPE)
+        images = self.images_for_d(fake, inputs).view(-1, *self.image_shape)
         labels = self.state.generator.labels(inputs.z)
         fake_half, real_half = torch.split(images, len(fake))
         halves = self.half(fake_half, labels), self.half(real_half, inputs.real.labels)

@@ -13,7 +13,7 @@ from gan.config import RunConfig
 from gan.engine.adam import Moments
 from gan.errors import CheckpointError
 from gan.health import Health
-from gan.recipes.generator import CLASS_COUNTS, Generator
+from gan.recipes.generator import Generator, default_counts
 from gan.recipes.networks import make_networks
 from gan.seeds import derive_seed, make_rng
 
@@ -36,7 +36,7 @@ class TrainState:
     ) -> None:
         """Make the state before the first step of a resolved config, on its device.
 
-        `class_counts` (10,) int64 are those of the training images; None: MNIST's.
+        `class_counts` (num_classes,) int64 are those of the training images; None: those of `default_counts`.
         """
         device = torch.device(config.device)
         with torch.random.fork_rng(devices=[]):
@@ -75,8 +75,8 @@ class TrainState:
     def tensors(self) -> dict[str, Tensor]:
         """Return the state by name, on the CPU; weights and moments may share memory with the state."""
         counts = self.generator.class_counts.cpu()
-        is_mnist = counts.tolist() == [*CLASS_COUNTS]
-        found = {} if is_mnist or not self.generator.conditional else {"class_counts": counts}
+        is_default = torch.equal(counts, default_counts(len(counts)))
+        found = {} if is_default or not self.generator.conditional else {"class_counts": counts}
         found |= {name: tensor.detach().cpu().contiguous() for name, tensor in self._named_tensors().items()}
         return found | {
             "step": torch.tensor(self.step),
@@ -113,7 +113,7 @@ class TrainState:
                 f"the checkpoint is damaged: random is no state of a generator ({error}). {ADVICE}"
             ) from error
         for network in filter(None, (self.generator, self.ema)):
-            network.use_class_counts(read_class_counts(tensors))
+            network.use_class_counts(read_class_counts(tensors, len(network.class_counts)))
         _check_fits("step", tensors["step"], torch.int64, torch.Size(()))
         for name in ("g_losses", "d_losses"):
             _check_fits(name, tensors[name], torch.float32, torch.Size((tensors["g_losses"].numel(),)))
@@ -172,16 +172,18 @@ def _losses_sha256(g_losses: np.ndarray, d_losses: np.ndarray) -> Tensor:
     return torch.frombuffer(bytearray(hashlib.sha256(content).digest()), dtype=torch.uint8)
 
 
-def read_class_counts(tensors: dict[str, Tensor]) -> Tensor:
-    """Return how many training images of each class a state's tensors name, (10,) int64: without any, MNIST's.
+def read_class_counts(tensors: dict[str, Tensor], num_classes: int) -> Tensor:
+    """Return how many training images of each class a state's tensors name, (num_classes,) int64.
+
+    Without any, they are those of `default_counts`.
 
     Raises:
         CheckpointError: the tensor holds something else.
     """
     if "class_counts" not in tensors:
-        return torch.tensor(CLASS_COUNTS)
+        return default_counts(num_classes)
     counts = tensors["class_counts"]
-    _check_fits("class_counts", counts, torch.int64, torch.Size((len(CLASS_COUNTS),)))
+    _check_fits("class_counts", counts, torch.int64, torch.Size((num_classes,)))
     if not 0 <= int(counts.min()) <= int(counts.max()) < MAX_COUNT or not counts.any():
         raise CheckpointError(f"the checkpoint is damaged: class_counts is {counts.tolist()}. {ADVICE}")
     return counts

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gan.config import MNIST_SHAPE
 from gan.data.dataset import Dataset
 from gan.errors import DataError
 from gan.evaluation import metrics
@@ -46,6 +47,8 @@ class Evaluator:
         self.reference = self.judge.reference
         if judge or data.is_mnist:
             return
+        if data.shape != MNIST_SHAPE:
+            raise DataError("samples of this data set cannot be evaluated: MNIST's judge knows only its digits")
         if len(self.test_images) < MIN_IMAGES:
             raise DataError(
                 f"samples of this data set cannot be evaluated: it needs {MIN_IMAGES} test images or more, and "
@@ -196,7 +199,9 @@ class Evaluator:
 
 
 def known_classifier(data: Dataset, device: str) -> Classifier | None:
-    """Return the classifier if it knows the classes of a data set's training images. Raises ChecksumError."""
+    """Return MNIST's classifier if it knows the classes of a data set's training images. Raises ChecksumError."""
+    if data.shape != MNIST_SHAPE:
+        return None
     classifier = load_classifier(device)
     chosen = slice(None, None, len(data.train_images) // NUM_CHECKED + 1)
     accuracy = 1.0 if data.is_mnist else _accuracy(classifier, data.train_images[chosen], data.train_labels[chosen])

@@ -41,6 +41,9 @@ class Defaults:
 class MlpNetworks:
     """Declare a generator and a discriminator of linear layers, see gan.recipes.mlp_networks."""
 
+    sides: ClassVar[tuple[int, ...]] = (28,)
+    channels: ClassVar[tuple[int, ...]] = (1,)
+    max_classes: ClassVar[int] = NUM_CLASSES
     supports_dropout: ClassVar[bool] = True
     supports_conditional: ClassVar[bool] = True
     supports_unconditional: ClassVar[bool] = True
@@ -54,9 +57,12 @@ class MlpNetworks:
 class ConvNetworks:
     """Declare a generator and a discriminator of convolutions, see gan.recipes.conv_networks."""
 
+    sides: ClassVar[tuple[int, ...]] = (28, 32, 64)
+    channels: ClassVar[tuple[int, ...]] = (1, 3)
+    max_classes: ClassVar[int] = 1000
     supports_dropout: ClassVar[bool] = False
     supports_conditional: ClassVar[bool] = True
-    supports_unconditional: ClassVar[bool] = False
+    supports_unconditional: ClassVar[bool] = False  # of images that have labels
     class_latents: ClassVar[int] = 0
 
 
@@ -66,8 +72,8 @@ class Sizes:
 
     latent_dim: int  # size of z, 1 or more
     side: int  # pixels of an image in each direction
-    channels: int  # 1: grey
-    classes: int
+    channels: int  # 1: grey, 3: RGB
+    classes: int  # 1: the images have no labels
     conditional: bool  # whether the networks shall read the labels; else they ignore them
 
 
@@ -98,6 +104,9 @@ class CustomNetworks:
     `gan recipe check` tests this. An image may reach the logits of others in its batch, as through a batch norm.
     """
 
+    sides: ClassVar[tuple[int, ...]] = ()  # any
+    channels: ClassVar[tuple[int, ...]] = (1, 3)
+    max_classes: ClassVar[int] = 1000
     supports_dropout: ClassVar[bool] = False  # of the engine's; a layer of one's own would draw random numbers
     class_latents: ClassVar[int] = 0
 

@@ -21,27 +21,30 @@ class Generator(nn.Module):
 
     layers: nn.Sequential
     conditional: bool
-    class_counts: Tensor  # (10,) int64, of 0 to 9 among the training images
-    edges: Tensor  # (9,), the values of the first latent at which the class changes
-    codes: Tensor  # (10, 10), a row a class
+    class_counts: Tensor  # (num_classes,) int64, of each class among the training images
+    edges: Tensor  # (num_classes - 1,), the values of the first latent at which the class changes
+    codes: Tensor  # (num_classes, num_classes), a row a class
 
-    def __init__(self, *, conditional: bool) -> None:
+    def __init__(
+        self, *, conditional: bool, num_classes: int = NUM_CLASSES, image_shape: tuple[int, int, int] = IMAGE_SHAPE
+    ) -> None:
         super().__init__()
         self.conditional = conditional
-        counts = torch.tensor(CLASS_COUNTS)
+        self.image_shape = image_shape
+        counts = default_counts(num_classes)
         self.register_buffer("class_counts", counts, persistent=False)
         self.register_buffer("edges", _edges(counts), persistent=False)
-        self.register_buffer("codes", torch.eye(NUM_CLASSES) * CODE_LENGTH, persistent=False)
+        self.register_buffer("codes", torch.eye(num_classes) * CODE_LENGTH, persistent=False)
 
     def use_class_counts(self, counts: Tensor) -> None:
-        """Choose each class as often as `counts` (10,) int64 say; never one with a count of 0."""
+        """Choose each class as often as `counts` (num_classes,) int64 say; never one with a count of 0."""
         self.class_counts.copy_(counts)
         self.edges.copy_(_edges(counts))
 
     def forward(self, z: Tensor) -> Tensor:
-        """Return images (B, 1, 28, 28) in [-1, 1] for latents (B, latent_dim)."""
-        images: Tensor = self.layers(self.inputs(z, self.labels(z)))  # (B, 784) or (B, 1, 28, 28)
-        return images.view(-1, *IMAGE_SHAPE)
+        """Return images (B, C, side, side) in [-1, 1] for latents (B, latent_dim)."""
+        images: Tensor = self.layers(self.inputs(z, self.labels(z)))  # (B, C * side * side) or (B, C, side, side)
+        return images.view(-1, *self.image_shape)
 
     def labels(self, z: Tensor) -> Tensor:
         """Return the classes (B,) that latents (B, latent_dim) decide, which an unconditional generator ignores."""
@@ -63,11 +66,16 @@ class Generator(nn.Module):
         return torch.cat([first, z[:, 1:]], 1)
 
     def inputs(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Return what the layers read: here the latents, then the classes' vectors, (B, latent_dim + 10)."""
+        """Return what the layers read: here the latents, then the classes' vectors, (B, latent_dim + num_classes)."""
         return torch.cat([z, self.codes.to(z.dtype).index_select(0, labels)], 1)
 
 
+def default_counts(num_classes: int) -> Tensor:
+    """Return how many training images each class has, as long as nobody says otherwise: ten classes are MNIST's."""
+    return torch.tensor(CLASS_COUNTS) if num_classes == NUM_CLASSES else torch.ones(num_classes, dtype=torch.int64)
+
+
 def _edges(counts: Tensor) -> Tensor:
-    """Return (9,): the values that divide a standard normal variable into shares like `counts` (10,) int64."""
+    """Return (C - 1,): the values that divide a standard normal variable into shares like `counts` (C,) int64."""
     edges: Tensor = torch.special.ndtri(counts.cumsum(0)[:-1] / counts.sum())
     return edges

@@ -1,10 +1,10 @@
 """Which networks does a run train?"""
 
 from gan.config import RunConfig
-from gan.recipes.base import NUM_CLASSES, ConvNetworks, CustomNetworks, MlpNetworks, Sizes
+from gan.recipes.base import ConvNetworks, CustomNetworks, MlpNetworks, Sizes
 from gan.recipes.conv_networks import ConvDiscriminator, ConvGenerator
 from gan.recipes.custom.wrapped import CustomDiscriminator, build
-from gan.recipes.generator import IMAGE_SHAPE, Generator
+from gan.recipes.generator import Generator
 from gan.recipes.mlp_networks import MlpDiscriminator, MlpGenerator
 from gan.recipes.resolve import recipe_of
 
@@ -15,15 +15,16 @@ def make_networks(config: RunConfig) -> tuple[Generator, Discriminator]:
     """Build the networks that the recipe declares, on the CPU, with weights from torch's global random numbers."""
     match recipe_of(config).networks:
         case MlpNetworks(batch_norm_eps, leaky_slope):
-            generator = MlpGenerator(config.latent_dim, batch_norm_eps, conditional=config.conditional)
+            generator: Generator = MlpGenerator(config.latent_dim, batch_norm_eps, conditional=config.conditional)
             return generator, MlpDiscriminator(leaky_slope, conditional=config.conditional)
         case ConvNetworks():
-            return ConvGenerator(config.latent_dim), ConvDiscriminator()
+            sizes = sizes_of(config)
+            return ConvGenerator(sizes), ConvDiscriminator(sizes)
         case CustomNetworks() as networks:
             return build(networks, sizes_of(config), config.recipe)
 
 
 def sizes_of(config: RunConfig) -> Sizes:
     """Return what the networks of a run are built for."""
-    channels, side, _ = IMAGE_SHAPE
-    return Sizes(config.latent_dim, side, channels, NUM_CLASSES, config.conditional)
+    shape = config.data_shape
+    return Sizes(config.latent_dim, shape.side, shape.channels, max(shape.num_classes, 1), config.conditional)

@@ -5,8 +5,8 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from gan.config import RunConfig, TrainConfig
-from gan.errors import RecipeError
+from gan.config import LEFT_OUT, MNIST_SHAPE, DataShape, RunConfig, TrainConfig
+from gan.errors import DataError, RecipeError
 from gan.recipes.base import Recipe
 from gan.recipes.custom.fingerprint import fingerprint
 from gan.recipes.custom.importing import load
@@ -36,7 +36,7 @@ def check_built_in(config: TrainConfig) -> TrainConfig:
     return check(config) if config.recipe in RECIPES else config
 
 
-def check(config: TrainConfig) -> TrainConfig:
+def check(config: TrainConfig, has_labels: bool = True) -> TrainConfig:
     """Return the config if its recipe supports it. This imports a recipe that is not built in.
 
     Raises:
@@ -51,7 +51,7 @@ def check(config: TrainConfig) -> TrainConfig:
             f"the class takes the place of {networks.class_latents} latents: "
             f"give --latent-dim {networks.class_latents + 1} or more, or --no-conditional"
         )
-    if not is_conditional and not networks.supports_unconditional:
+    if not is_conditional and has_labels and not networks.supports_unconditional:
         faults["conditional"] = f"recipe {name} is always class-conditional: leave this option out"
     if is_conditional and not networks.supports_conditional:
         faults["conditional"] = f"recipe {name} is never class-conditional: leave this option out"
@@ -75,18 +75,49 @@ def resolve(
     device: Literal["cpu", "cuda"],
     num_threads: int,
     precision: Literal["float32", "bfloat16"] = "float32",
+    shape: DataShape = MNIST_SHAPE,
 ) -> RunConfig:
     """Fill each open field: by the recipe, then seed, threads and precision as given. The device is as given.
 
+    Without labels no run is class-conditional.
+
     Raises:
         ValidationError, RecipeError: the recipe does not support what was asked.
+        DataError: it does not support the images of the data set, or they have no labels and it needs them.
     """
-    check(asked)
+    if not shape.num_classes:
+        if asked.conditional:
+            raise DataError("the images have no labels, and --conditional needs them: leave this option out.")
+        asked = asked.model_copy(update={"conditional": False})
+    check(asked, has_labels=shape.num_classes > 0)
+    check_shape(asked, shape)
     values = {**recipe_of(asked).defaults_for(asked.num_steps), "seed": seed, "num_threads": num_threads}
     filled = _fill(asked.model_dump(), values)
     if asked.precision == "auto":
         filled["precision"] = precision
-    return RunConfig(**{**filled, "device": device, **_code_of(asked)})
+    return RunConfig(**{**filled, "device": device, **_code_of(asked), **_fields_of(shape)})
+
+
+def check_shape(config: TrainConfig, shape: DataShape) -> None:
+    """Raise DataError where a recipe has no networks for the images of a data set."""
+    networks = recipe_of(config).networks
+    is_known = shape.side in networks.sides or not networks.sides
+    if is_known and shape.channels in networks.channels and shape.num_classes <= networks.max_classes:
+        return
+    sides = ", ".join(map(str, networks.sides)) or "any"
+    colours = " or ".join("grey" if channels == 1 else "RGB" for channels in networks.channels)
+    raise DataError(
+        f"recipe {config.recipe} trains on images of side {sides}, in {colours}, with at most {networks.max_classes:,} "
+        f"classes. These have side {shape.side}, {shape.channels} channel{'s' * (shape.channels > 1)} and "
+        f"{shape.num_classes:,} classes. Choose --recipe dcgan, or import them in another form."
+    )
+
+
+def _fields_of(shape: DataShape) -> dict[str, Any]:
+    """Return the fields of a config that hold the shape; none for MNIST's, so that its runs have the same config."""
+    if shape == MNIST_SHAPE:
+        return {}
+    return {**shape._asdict(), "background": bytes(shape.background).hex()}
 
 
 def _code_of(asked: TrainConfig) -> dict[str, Any]:
@@ -100,18 +131,18 @@ def stored_config(fields: dict[str, Any]) -> RunConfig:
     A version that did not have a field yet acted as if it had these values, so its runs keep them. A recipe that is not
     built in is not imported, and all its runs have every field. Raises ValueError for fields that no run can have.
     """
-    code = {name: fields[name] for name in OF_CODE if name in fields}
-    stored = TrainConfig.model_validate({name: value for name, value in fields.items() if name not in OF_CODE})
+    of_run = {name: fields[name] for name in LEFT_OUT if name in fields}
+    stored = TrainConfig.model_validate({name: value for name, value in fields.items() if name not in LEFT_OUT})
     if stored.recipe not in RECIPES:
-        return RunConfig(**stored.model_dump(), **code)
-    check(stored)
+        return RunConfig(**stored.model_dump(), **of_run)
+    check(stored, has_labels=of_run.get("num_classes") != 0)
     acted_as = {
         "conditional": not recipe_of(stored).networks.supports_unconditional,
         "lr_decay_to": stored.lr_decay_from,
         "augment_start": stored.lr_decay_start,
         "on_collapse": recipe_of(stored).defaults.on_collapse,
     }
-    return RunConfig(**_fill(stored.model_dump(), acted_as))
+    return RunConfig(**_fill(stored.model_dump(), acted_as), **of_run)
 
 
 def _fill(fields: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:

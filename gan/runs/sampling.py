@@ -48,7 +48,7 @@ def _sampler(found: Checkpoint) -> tuple[Generator, RunConfig, int]:
         raise CheckpointError(
             f"its generator is not the one of its config ({error}). Restore it from a copy."
         ) from error
-    network.use_class_counts(read_class_counts(found.tensors))
+    network.use_class_counts(read_class_counts(found.tensors, len(network.class_counts)))
     return network.eval(), config, found.step
 
 

@@ -16,20 +16,15 @@ from gan.data.batches import Batches
 from gan.data.dataset import Dataset
 from gan.device import (
     Device,
-    choose_device,
-    choose_num_threads,
-    choose_precision,
-    cuda_fault,
     hardware_name,
     library_versions,
     numerics,
 )
 from gan.engine.state import NUM_FIXED, TrainState, read_health
-from gan.errors import ConfigMismatchError, DeviceError, RunError, TrainingDivergedError
+from gan.errors import ConfigMismatchError, RunError, TrainingDivergedError
 from gan.files import atomic_write, fsync_dir, is_temporary, remove_temporary, sha256_file, storage_error
 from gan.health import Health, HealthEvent
 from gan.images import grid_png, with_channels
-from gan.recipes.resolve import resolve
 from gan.runs import checkpoint, journal, layout
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.derived import put_together, read_lines, whole_checkpoint, write_missing_events
@@ -45,6 +40,7 @@ from gan.training.loop import Snapshot, train
 from gan.training.monitor import Monitor, config_of_attempt, error_of
 from gan.training.neighbours import write_neighbours
 from gan.training.periodic import PeriodicEvaluator
+from gan.training.resolving import device_of, resolve_here
 from gan.training.writer import SnapshotWriter
 
 log = logging.getLogger(__name__)
@@ -249,12 +245,12 @@ def open_run(
         if run_dir.config_path.exists():
             config = run_dir.read_config()
             asked.check_resumes(config, path)
-            device = _device_of(config, path)
+            device = device_of(config, path)
             check_files(path)
             if from_scratch:
                 _discard_training(run_dir)
         else:
-            config, device = resolve_here(asked, default_seed)
+            config, device = resolve_here(asked, default_seed, data.shape)
             for file in (run_dir.config_path, run_dir.provenance_path, run_dir.reals_path):
                 undo.callback(file.unlink, missing_ok=True)
             run_dir.write_config(config)
@@ -263,24 +259,6 @@ def open_run(
         undo.pop_all()  # from here on, all stays
         _begin_journal(run)
         yield run
-
-
-def _device_of(config: RunConfig, path: Path) -> Device:
-    """Return the device of an existing run. Raises DeviceError when it cannot be used here."""
-    if config.device == "cuda" and (fault := cuda_fault()):
-        raise DeviceError(
-            f"{path} was made on cuda, which cannot be used here: {fault}. "
-            "A run keeps its device: resume it on a machine with a GPU, or start another run."
-        )
-    return choose_device(config.device)
-
-
-def resolve_here(asked: TrainConfig, default_seed: int = 0) -> tuple[RunConfig, Device]:
-    """Fill the open fields of a config, on this machine. Raises DeviceError when its device cannot be used."""
-    device = choose_device(asked.device)
-    num_threads, precision = choose_num_threads(), choose_precision(device.kind)
-    config = resolve(asked, seed=default_seed, device=device.kind, num_threads=num_threads, precision=precision)
-    return config, device
 
 
 def _prepare(run_dir: RunDir, existing: bool) -> None:

@@ -5,9 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from gan.config import RecipeName, RunConfig, TrainConfig
+from gan.config import LEFT_OUT, RecipeName, RunConfig, TrainConfig
 from gan.errors import ConfigMismatchError
-from gan.recipes.resolve import OF_CODE
 from tests.support.configs import resolved, run_config
 
 
@@ -51,7 +50,9 @@ def test_a_difference_is_named_exactly_where_both_say_something_else(asked: Trai
 
 
 def test_the_config_of_a_run_has_the_fields_in_the_same_order_and_none_is_open() -> None:
-    assert list(RunConfig.model_fields) == [*TrainConfig.model_fields, *OF_CODE]
+    of_run = list(RunConfig.model_fields)[len(TrainConfig.model_fields) :]
+    assert list(RunConfig.model_fields) == [*TrainConfig.model_fields, *of_run] and set(of_run) == LEFT_OUT
+    assert LEFT_OUT.isdisjoint(run_config().model_dump())
     with pytest.raises(ValidationError, match="num_steps"):
         RunConfig(**{**run_config().model_dump(), "num_steps": None})
     with pytest.raises(ValidationError, match="device"):

@@ -16,9 +16,9 @@ class CustomGenerator(Generator):
     """Call a recipe's generator with the labels that the latents decide."""
 
     def __init__(self, network: nn.Module, sizes: Sizes, where: str) -> None:
-        super().__init__(conditional=sizes.conditional)
+        shape = sizes.channels, sizes.side, sizes.side
+        super().__init__(conditional=sizes.conditional, num_classes=sizes.classes, image_shape=shape)
         self.network, self.where = network, where
-        self.image_shape = (sizes.channels, sizes.side, sizes.side)
 
     def forward(self, z: Tensor) -> Tensor:
         """Return images (B, channels, side, side) in [-1, 1] for latents (B, latent_dim)."""

@@ -19,7 +19,7 @@ from gan.report.page import render
 from gan.runs import checkpoint
 from gan.runs.run_dir import RunDir
 from gan.runs.sampling import load_sampler
-from gan.training.runner import resolve_here
+from gan.training.resolving import resolve_here
 from tests.support.configs import run_config
 from tests.support.custom_recipe import ADDRESS, EXAMPLE, EXAMPLE_FOLDER, IN_D, IN_G, forget, write_package
 from tests.support.custom_recipe import fresh as fresh

@@ -1,0 +1,89 @@
+"""Are images of any side and colour, with and without labels, trained, resumed, sampled and reported?"""
+
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from gan.config import DataShape, TrainConfig
+from gan.data.dataset import Dataset
+from gan.errors import DataError
+from gan.recipes.draw import draw
+from gan.recipes.resolve import resolve
+from gan.report.page import render
+from gan.runs.run_dir import RunDir
+from gan.runs.sampling import load_sampler
+from gan.training.runner import open_run
+from tests.support.killing import differing
+
+WHITE = (255, 255, 255)
+CONFIG = TrainConfig(recipe="dcgan", num_steps=4, snapshot_steps=2, batch_size=25, num_threads=1)
+
+
+def made_up(side: int, channels: int, num_classes: int) -> Dataset:
+    rng = np.random.default_rng(0)
+    shape = (64, side, side) if channels == 1 else (64, channels, side, side)
+    images = rng.integers(0, 256, shape).astype(np.uint8)
+    labels = (np.arange(64) % max(num_classes, 1)).astype(np.uint8)
+    classes = tuple(f"class {number}" for number in range(num_classes))
+    return Dataset(images, labels, images, labels, {"made-up": "0" * 64}, side, channels, classes, WHITE)
+
+
+@pytest.mark.parametrize(("side", "channels", "num_classes"), [(28, 3, 10), (32, 1, 26), (32, 3, 0), (64, 3, 0)])
+def test_a_run_on_other_images(tmp_path: Path, side: int, channels: int, num_classes: int) -> None:
+    data = made_up(side, channels, num_classes)
+    stopped, whole = tmp_path / "stopped", tmp_path / "whole"
+    with open_run(stopped, CONFIG, data) as run:
+        next(run.train())
+    with open_run(stopped, CONFIG, data, resume=True) as run:
+        list(run.train())
+    with open_run(whole, CONFIG, data) as run:
+        list(run.train())
+    assert differing(stopped, whole) == []
+    config = RunDir(whole).read_config()
+    assert config.data_shape == data.shape == DataShape(side, channels, num_classes, WHITE)
+    assert config.conditional == (num_classes > 0)
+
+    sampler, _, _ = load_sampler(whole)
+    samples = draw(sampler.eval(), config.latent_dim, 3, seed=0)
+    assert samples.shape == (3, channels, side, side)
+    if num_classes:
+        drawn = sampler.labels(sampler.with_class(torch.randn(5, config.latent_dim), num_classes - 1))
+        assert drawn.tolist() == 5 * [num_classes - 1]
+    render(RunDir(whole))
+    grid = Image.open(io.BytesIO(RunDir(whole).grid_path(4).read_bytes()))
+    assert grid.mode == ("L" if channels == 1 else "RGB")
+    assert Image.open(io.BytesIO(RunDir(whole).film_path.read_bytes())).n_frames == 2
+
+
+def test_new_pixels_have_the_colour_of_the_background(tmp_path: Path) -> None:
+    config = resolve(CONFIG, seed=0, device="cpu", num_threads=1, shape=made_up(32, 3, 0).shape)
+    assert config.background == "ffffff"
+
+
+@pytest.mark.parametrize(
+    ("recipe", "shape", "says"),
+    [
+        ("tuned", DataShape(32), r"recipe tuned trains on images of side 28, in grey, with at most 10 classes. These "),
+        ("tuned", DataShape(28, 1, 26), "channel and 26 classes. Choose --recipe dcgan"),
+        ("published", DataShape(28, 3), "3 channels and 10 classes"),
+        ("dcgan", DataShape(48), "recipe dcgan trains on images of side 28, 32, 64, in grey or RGB"),
+    ],
+)
+def test_images_for_which_a_recipe_has_no_networks(recipe: str, shape: DataShape, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        resolve(TrainConfig(recipe=recipe), seed=0, device="cpu", num_threads=1, shape=shape)
+
+
+def test_classes_are_refused_for_images_without_labels() -> None:
+    asked = TrainConfig(recipe="dcgan", conditional=True)
+    with pytest.raises(DataError, match="the images have no labels, and --conditional needs them"):
+        resolve(asked, seed=0, device="cpu", num_threads=1, shape=DataShape(num_classes=0))
+
+
+def test_runs_on_mnist_have_the_config_that_they_had() -> None:
+    config = resolve(CONFIG, seed=0, device="cpu", num_threads=1).model_dump()
+    assert {"side", "channels", "num_classes", "background"}.isdisjoint(config)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -70,7 +71,7 @@ def write_torchvision_files(data: Dataset, root: Path) -> None:
     raw.mkdir(parents=True)
     arrays = (data.train_images, data.train_labels, data.test_images, data.test_labels)
     for file, array in zip(FILES, arrays, strict=True):
-        (raw / file.name).write_bytes(idx.encode(array))
+        (raw / file.name).write_bytes(idx.encode(array.astype(np.uint8)))
 
 
 def batches_from_loader(torchvision_dir: Path, num_workers: int) -> Iterator[Tensor]:

@@ -10,6 +10,7 @@ LAYERS = (
     "gan",  # the base modules: errors, files, compiled, seeds, images, device, health, config
     "gan.storage",
     "gan.data",
+    "gan.sets",
     "gan.recipes",
     "gan.engine",
     "gan.evaluation",

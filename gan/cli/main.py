@@ -6,6 +6,7 @@ import click
 
 from gan import __version__
 from gan.cli.champion_commands import champion
+from gan.cli.data_commands import data
 from gan.cli.entry import DebugGroup, debug_option, open_standard_streams, run_command
 from gan.cli.recipe_commands import recipe
 from gan.cli.run_commands import evaluate, report, sample, verify
@@ -28,5 +29,8 @@ def gan() -> None:
     """Train a GAN on MNIST into a run directory that can be resumed and verified."""
 
 
-for command in (download, validate, train, sample, evaluate, report, verify, runs, prune, cache, champion, recipe):
+COMMANDS = (
+    download, validate, train, sample, evaluate, report, verify, runs, prune, cache, champion, recipe, data,
+)  # fmt: skip
+for command in COMMANDS:
     gan.add_command(command)

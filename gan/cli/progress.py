@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -11,19 +12,21 @@ from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
+    ProgressColumn,
     TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
-from gan.training.runner import Run
+if TYPE_CHECKING:  # it imports torch, for which `gan data` does not wait
+    from gan.training.runner import Run
 
 REFRESH_SECONDS = 0.5
 
 
 @contextmanager
-def show_progress(run: Run, note: Callable[[], str] = str) -> Iterator[Callable[[], None]]:
+def show_progress(run: "Run", note: Callable[[], str] = str) -> Iterator[Callable[[], None]]:
     """Show the progress of a run on stderr: a live line on a terminal, else one plain line per snapshot.
 
     Yields a function to call after each snapshot. A thread of its own draws the live line and reads `run.state.step`,
@@ -60,10 +63,25 @@ def show_progress(run: Run, note: Callable[[], str] = str) -> Iterator[Callable[
 
 
 @contextmanager
+def show_import() -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show how many images are read, on a terminal only. Yields `progress(what, done, in all)`."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with _show(columns) as progress:
+        yield progress
+
+
+@contextmanager
 def show_download() -> Iterator[Callable[[str, int, int | None], None]]:
     """Show the progress of each file, on a terminal only. Yields `progress(name, bytes so far, bytes in all)`."""
-    tasks: dict[str, TaskID] = {}
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeRemainingColumn())
+    with _show(columns) as progress:
+        yield progress
+
+
+@contextmanager
+def _show(columns: tuple[ProgressColumn, ...]) -> Iterator[Callable[[str, int, int | None], None]]:
+    """Show a bar for each name, on a terminal only."""
+    tasks: dict[str, TaskID] = {}
     console = Console(stderr=True)
     with Progress(*columns, console=console, disable=not _can_redraw(console)) as bar:
 
@@ -80,14 +98,14 @@ def _can_redraw(console: Console) -> bool:
     return console.is_interactive and not console.is_dumb_terminal and console.file.isatty()
 
 
-def _figures(run: Run, steps_per_second: float | None, note: str) -> str:
+def _figures(run: "Run", steps_per_second: float | None, note: str) -> str:
     speed = f"{steps_per_second:.0f} steps/s" if steps_per_second else ""
     metrics = run.metrics  # another thread may take it away
     losses = f"g_loss {metrics.g_loss:.3f}  d_loss {metrics.d_loss:.3f}" if metrics else ""
     return "  ".join(filter(None, (speed, losses, distance_note(run), note)))
 
 
-def _plain_line(run: Run) -> str:
+def _plain_line(run: "Run") -> str:
     metrics = run.metrics
     assert metrics is not None
     return (
@@ -96,7 +114,7 @@ def _plain_line(run: Run) -> str:
     ) + (f"  {distance_note(run)}" if metrics.evaluation else "")
 
 
-def distance_note(run: Run) -> str:
+def distance_note(run: "Run") -> str:
     """Return the distance of the last evaluation in words, or an empty text if there was none."""
     found = run.last_evaluated
     if found is None or found.evaluation is None:

@@ -71,13 +71,23 @@ def check_head(head: bytes, where: str, item_shape: tuple[int, ...], max_items: 
     Raises:
         IdxFormatError: the header does not describe 1 to `max_items` uint8 items of `item_shape`.
     """
-    if head.startswith(GZIP_MAGIC):
-        where = f"{where} (unpacked)"
-        try:
-            head = zlib.decompressobj(wbits=31).decompress(head, _header(item_shape).size)
-        except zlib.error as error:
-            raise IdxFormatError(f"{where}: damaged gzip ({error})") from error
-    raw_size(head, where, item_shape, max_items)
+    unpacked = " (unpacked)" if head.startswith(GZIP_MAGIC) else ""
+    raw_size(_first_bytes(head, where, _header(item_shape).size), f"{where}{unpacked}", item_shape, max_items)
+
+
+def shape_of_items(data: bytes, where: str, num_dims: int) -> tuple[int, ...]:
+    """Return the shape of one item, of `num_dims` dimensions, by the header of a file, gzipped or not.
+
+    Raises:
+        IdxFormatError: the data does not begin with the header of a uint8 idx file of such items.
+    """
+    header = _header((0,) * num_dims)
+    head = _first_bytes(data, where, header.size)[: header.size]
+    dims = header.unpack(head)[4:] if len(head) == header.size else (1,) * num_dims
+    if 0 in dims:
+        raise IdxFormatError(f"{where}: found items of shape {dims}, expected at least one pixel")
+    raw_size(head, where, dims, 2**32)  # the magic number, and a header that is whole
+    return dims
 
 
 def raw_size(head: bytes, where: str, item_shape: tuple[int, ...], max_items: int) -> int:
@@ -100,6 +110,16 @@ def raw_size(head: bytes, where: str, item_shape: tuple[int, ...], max_items: in
     if not 1 <= num_items <= max_items:
         raise IdxFormatError(f"{where}: found a header of {num_items:,} items, expected 1 to {max_items:,}")
     return header.size + int(num_items) * math.prod(item_shape)
+
+
+def _first_bytes(data: bytes, where: str, num_bytes: int) -> bytes:
+    """Return the first bytes of a gzipped file, unpacked; any other file as it is. Raises IdxFormatError."""
+    if not data.startswith(GZIP_MAGIC):
+        return data
+    try:
+        return zlib.decompressobj(wbits=31).decompress(data, num_bytes)
+    except zlib.error as error:
+        raise IdxFormatError(f"{where} (unpacked): damaged gzip ({error})") from error
 
 
 def _header(item_shape: tuple[int, ...]) -> struct.Struct:

@@ -1,0 +1,89 @@
+"""Which arrays does a data set hold, and do they fit into memory?"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gan.data import idx, mnist
+from gan.data.dataset import Dataset
+from gan.errors import DataError
+from gan.files import sha256_bytes
+from gan.sets.catalog import find_set
+from gan.sets.set_manifest import SHARD_BYTES, SetManifest, SplitName
+from gan.sets.shards import SetHash, read_labels, read_shards
+
+MNIST = "mnist"
+
+
+def load_set(sets_dir: Path, address: str) -> Dataset:
+    """Return the set that NAME or NAME@SHA names, after a check of every byte.
+
+    Raises:
+        DataError: there is no such set, or it is damaged, or this machine has too little memory for its pixels.
+    """
+    folder = find_set(sets_dir, address)
+    manifest = SetManifest.read(folder)
+    check_memory(manifest, free_memory())
+    digest = SetHash.of(manifest)
+    train_labels, train_images = _read_split(folder, manifest, "train", digest)
+    test_labels, test_images = _read_split(folder, manifest, "test", digest)
+    digest.check(manifest.sha256, folder)
+    arrays = (train_images, train_labels, test_images, test_labels)
+    return Dataset(
+        *arrays,
+        sha256=_names(manifest, arrays),
+        side=manifest.side,
+        channels=manifest.channels,
+        classes=tuple(manifest.classes),
+        background=manifest.form.background,
+    )
+
+
+def check_memory(manifest: SetManifest, free: int) -> None:
+    """Raise DataError where the pixels of a set, and one shard beside them, take more bytes than are free."""
+    needed = manifest.num_pixel_bytes + 2 * SHARD_BYTES
+    if needed > free:
+        num_images = manifest.num_images("train") + manifest.num_images("test")
+        raise DataError(
+            f"{manifest.address}: {num_images:,} images of {manifest.form.num_bytes:,} bytes need {needed:,} bytes of "
+            f"memory, and {free:,} are free. Use a machine with more memory, or import fewer or smaller images."
+        )
+
+
+def free_memory() -> int:
+    """Return how many bytes of memory this machine can still give, without those that files only cache."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        fields = {line.split()[0]: int(line.split()[1]) for line in lines if line}
+        return fields["MemAvailable:"] * 1024
+    except (OSError, KeyError, ValueError):  # no Linux
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _read_split(
+    folder: Path, manifest: SetManifest, split: SplitName, digest: SetHash
+) -> tuple[NDArray[np.uint8] | NDArray[np.uint16], NDArray[np.uint8]]:
+    """Return labels and images of a split, and add them to the digest."""
+    labels = read_labels(folder, manifest, split)
+    digest.update(labels.tobytes())
+    images = np.empty((manifest.num_images(split), *manifest.form.shape), np.uint8)
+    start = 0
+    for shard in read_shards(folder, manifest, split):
+        digest.update(shard.tobytes())
+        images[start : start + len(shard)] = shard
+        start += len(shard)
+    return (labels.astype(np.uint8) if len(manifest.classes) <= 256 else labels), images
+
+
+def _names(manifest: SetManifest, arrays: tuple[NDArray[np.uint8] | NDArray[np.uint16], ...]) -> dict[str, str]:
+    """Return the SHA-256 by which a run knows its data: MNIST has those of its four files, as from a folder."""
+    if manifest.name != MNIST:
+        return {manifest.name: manifest.sha256}
+    found = {
+        file.name: sha256_bytes(idx.encode(array.astype(np.uint8)))
+        for file, array in zip(mnist.FILES, arrays, strict=True)
+    }
+    is_mnist = found == {file.name: file.sha256 for file in mnist.FILES}
+    return found if is_mnist else {manifest.name: manifest.sha256}

@@ -41,7 +41,7 @@ def _colour(_context: click.Context, _option: click.Parameter, text: str) -> tup
 
 @click.group(cls=DebugGroup)
 def data() -> None:
-    """Import, list and check data sets of your own."""
+    """Import, download, list and check data sets of your own."""
 
 
 @data.command("import")
@@ -93,9 +93,11 @@ def import_(
     """Import images as a data set. SOURCE is a folder of PNG and JPEG files, an .npz file, or a folder of idx files."""
     from gan.cli.progress import show_import
     from gan.sets.importing import import_set, open_source
+    from gan.sets.known_sets import check_not_reserved
     from gan.sets.set_manifest import Facts
     from gan.sets.sources.base import Form
 
+    check_not_reserved(name)
     form = Form(int(side), int(channels), background)
     facts = Facts(license=license_text, attribution=attribution, source=origin, private=private)
     opened = open_source(source)
@@ -152,6 +154,28 @@ def validate(address: str, sets_dir: Path) -> None:
     manifest = SetManifest.read(folder)
     check_identity(folder, manifest)
     click.echo(f"{manifest.address}: {_counts(manifest)}: every byte is as it was stored")
+
+
+@data.command()
+@click.argument("name", metavar="NAME")
+@click.option(
+    "--mirror",
+    "mirrors",
+    multiple=True,
+    metavar="URL",
+    help="Download from here first: https://, http://, file:// or npm:PACKAGE@VERSION. May be given several times.",
+)
+@SETS_DIR
+def download(name: str, mirrors: tuple[str, ...], sets_dir: Path) -> None:
+    """Download a known data set: mnist, fashion-mnist, kmnist, emnist-letters or emnist-balanced."""
+    from gan.cli.progress import show_download, show_import
+    from gan.sets.known_sets import download_set, pinned_words
+
+    found = download_set(sets_dir, name, mirrors, fetching=show_download, reading=show_import)
+    click.echo(found.manifest.address)
+    _tell(found.manifest, found.folder, found.is_new)
+    if found.is_new:
+        click.echo(pinned_words(found.manifest), err=True)
 
 
 def _tell(manifest: "SetManifest", folder: Path, is_new: bool) -> None:

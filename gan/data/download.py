@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from gan.data import mnist
 from gan.data.idx import GZIP_MAGIC
@@ -19,6 +20,7 @@ from gan.storage.masking import masked_url
 
 log = logging.getLogger(__name__)
 
+Content = TypeVar("Content")
 Progress = Callable[[str, int, int | None], None]  # MnistFile.name, bytes so far, total bytes if known
 
 DEFAULT_MIRRORS = (
@@ -116,27 +118,43 @@ def _no_check(data_dir: Path, wanted: FileSpec) -> None:
 
 
 def _fetch(data_dir: Path, spec: FileSpec, sources: dict[str, Mirror], progress: Progress) -> tuple[bytes, FileContent]:
-    """Download a file from the first mirror with a good copy. A mirror that fails moves to the end of `sources`."""
-    reasons = []
-    for url, mirror in list(sources.items()):
-        try:
-            data = _fetch_from(mirror, spec, progress)
-            content = spec.check(data, spec.name)
-        except DataError as error:
-            log.warning("%s: mirror %s: %s", spec.name, masked_url(url), error)
-            reasons.append(f"\n  {masked_url(url)}: {error}")
-            # Each request to a mirror that does not respond takes until its time-out, and three more files follow.
-            sources[url] = sources.pop(url)
-        else:
-            log.info("%s: %s bytes from %s", spec.name, f"{len(data):,}", masked_url(url))
-            return data, content
+    """Download a file from the first mirror with a good copy."""
+
+    def read(mirror: Mirror) -> tuple[bytes, FileContent]:
+        data = _fetch_from(mirror, spec, progress)
+        return data, spec.check(data, spec.name)
+
     names = ", ".join(file.name for file in mnist.FILES)
-    raise DownloadError(
-        f"{spec.name}: no mirror has a good copy:{''.join(reasons)}\n"
+    advice = (
         "Check the network and try again, or name a mirror with --mirror or GAN_MNIST_MIRRORS, or copy the files "
         f"yourself: put {names} (each unpacked or as .gz) into {data_dir.absolute()} and check them with "
         "`gan validate`."
     )
+    url, (data, content) = first_good(spec.name, sources, read, advice)
+    log.info("%s: %s bytes from %s", spec.name, f"{len(data):,}", masked_url(url))
+    return data, content
+
+
+def first_good(
+    name: str, sources: dict[str, Mirror], read: Callable[[Mirror], Content], advice: str
+) -> tuple[str, Content]:
+    """Return what `read` gives of the first mirror that has a good copy, and its URL.
+
+    A mirror that fails moves to the end of `sources`.
+
+    Raises:
+        DownloadError: no mirror has a good copy; lists each with its reason, and ends with the advice.
+    """
+    reasons = []
+    for url, mirror in list(sources.items()):
+        try:
+            return url, read(mirror)
+        except DataError as error:
+            log.warning("%s: mirror %s: %s", name, masked_url(url), error)
+            reasons.append(f"\n  {masked_url(url)}: {error}")
+            # Each request to a mirror that does not respond takes until its time-out, and more files follow.
+            sources[url] = sources.pop(url)
+    raise DownloadError(f"{name}: no mirror has a good copy:{''.join(reasons)}\n{advice}")
 
 
 def _fetch_from(mirror: Mirror, spec: FileSpec, progress: Progress) -> bytes:

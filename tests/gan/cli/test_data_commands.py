@@ -63,6 +63,7 @@ def test_the_form_is_chosen_by_options(place: Path) -> None:
 @pytest.mark.parametrize(
     ("args", "code", "said"),
     [
+        (["import", "in", "--name", "mnist"], 1, "reserved for what `gan data download mnist` gets"),
         (["import", "in", "--name", "a/b"], 1, "cannot have the name 'a/b'"),
         (["import", "none", "--name", "a"], 1, "none: expected a folder"),
         (["import", "in", "--name", "a", "--side", "48"], 2, "'28', '32', '64'"),
@@ -73,6 +74,7 @@ def test_the_form_is_chosen_by_options(place: Path) -> None:
         (["import", "in", "--name", "a", "--test-share", "0.01"], 1, "one class needs 50 different images or more"),
         (["show", "a"], 1, "has no data set a. Import it: `gan data import SOURCE --name a`"),
         (["validate", "a@b"], 1, "names no data set"),
+        (["download", "cifar"], 1, "Known are mnist, fashion-mnist"),
     ],
 )
 def test_what_cannot_be_done_is_said(place: Path, args: list[str], code: int, said: str) -> None:

@@ -22,6 +22,7 @@ from gan.health import KINDS
 from gan.recipes.resolve import RECIPES
 from gan.registry.champion import CHAMPION
 from gan.runs.run_dir import RunDir
+from gan.sets.set_store import SETS
 from gan.sync.claims import CLAIMS
 from gan.sync.holder import LEASES
 from gan.sync.stored_run import ATTEMPTS, RUNS
@@ -172,7 +173,7 @@ def test_every_variable_is_documented_and_every_documented_one_is_read() -> None
 
 def test_the_keys_of_a_store_are_documented() -> None:
     keys = {key.split("RUN-ID")[0].split("SHA-256")[0] for key in table(STORAGE, "key")}
-    assert keys == {RUNS, ATTEMPTS, CHAMPION, LEASES, CLAIMS, DATASETS}
+    assert keys == {RUNS, ATTEMPTS, CHAMPION, LEASES, CLAIMS, DATASETS, SETS.partition("SHA-256")[0]}
 
 
 def test_the_files_of_a_run_are_documented() -> None:

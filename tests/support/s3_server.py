@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
 import boto3
+import botocore.session
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -82,6 +84,14 @@ def run_server(kind: str, folder: Path) -> Iterator[S3Server]:
         except (BotoCoreError, ClientError) as error:
             raise AssertionError(f"{kind} does not start:\n{(folder / 'log').read_text()[-3000:]}") from error
         yield server
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_loader() -> Iterator[None]:
+    """Read botocore's description of S3 once for all sessions, not for each store that a test opens."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(botocore.session, "create_loader", cache(botocore.session.create_loader))
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -48,11 +48,12 @@ def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.fixture
-def sent(tmp_path: Path, store: Store) -> SpooledRun:
-    """Upload a run of 140 steps to the store."""
+def sent(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> SpooledRun:
+    """Upload a run of 70 steps to the store. It keeps the checkpoints of every third snapshot and of the last three."""
+    monkeypatch.setattr(checkpoint, "KEEP_EVERY", 3)
     run = SpooledRun(tmp_path / "elsewhere" / "a")
     with hold(StoredRun(store, "a")) as lease, uploading(run.dir.path, lease) as uploader:
-        for step in range(10, 150, 10):
+        for step in range(10, 80, 10):
             run.snapshot(step)
         uploader.flush(30)
     return run
@@ -139,11 +140,11 @@ def made_events(run_path: Path) -> bytes:
 def test_all_uploaded_files_are_fetched(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
     fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert spooled(tmp_path / "a") == spooled(sent.dir.path)
-    assert newest(tmp_path / "a") == 140
+    assert newest(tmp_path / "a") == 70
     losses = np.load(tmp_path / "a" / "losses.npz")
-    assert losses["g_loss"].tolist() == list(range(140)) and len(losses["d_loss"]) == 140
+    assert losses["g_loss"].tolist() == list(range(70)) and len(losses["d_loss"]) == 70
     events = made_events(tmp_path / "a")
-    assert events.count(b"g_loss") == 140 and events.count(b"\x89PNG") == 14
+    assert events.count(b"g_loss") == 70 and events.count(b"\x89PNG") == 7
 
 
 def test_the_best_checkpoint_and_its_distance_are_fetched(tmp_path: Path, store: Store) -> None:
@@ -190,7 +191,7 @@ def test_fetching_again_changes_nothing(tmp_path: Path, store: Store, sent: Spoo
 
 def test_an_incomplete_fetch_is_completed(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
     fetch_run(StoredRun(store, "a"), tmp_path / "a")
-    for name in ("grids/step-000140.png", "checkpoints/step-000140.safetensors", "losses.npz"):
+    for name in ("grids/step-000070.png", "checkpoints/step-000070.safetensors", "losses.npz"):
         (tmp_path / "a" / name).unlink()
     fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert spooled(tmp_path / "a") == spooled(sent.dir.path)
@@ -202,7 +203,7 @@ def test_a_run_that_the_store_does_not_know_is_new(tmp_path: Path, store: Store,
 
 
 def test_a_directory_with_a_later_step_is_not_changed(store: Store, sent: SpooledRun) -> None:
-    sent.snapshot(150)
+    sent.snapshot(80)
     before = tree(sent.dir.path)
     fetch_run(StoredRun(store, "a"), sent.dir.path)
     assert tree(sent.dir.path) == before
@@ -211,18 +212,18 @@ def test_a_directory_with_a_later_step_is_not_changed(store: Store, sent: Spoole
 def test_a_directory_with_an_earlier_step_gets_the_later_ones(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
     SpooledRun(tmp_path / "a").snapshot(10)
     fetch_run(StoredRun(store, "a"), tmp_path / "a")
-    assert newest(tmp_path / "a") == 140
-    assert [line.step for line in RunDir(tmp_path / "a").read_metrics()] == list(range(10, 150, 10))
+    assert newest(tmp_path / "a") == 70
+    assert [line.step for line in RunDir(tmp_path / "a").read_metrics()] == list(range(10, 80, 10))
 
 
-@pytest.mark.parametrize("what", ["checkpoints/step-000140.safetensors", "checkpoints/step-000140.safetensors.sha256"])
+@pytest.mark.parametrize("what", ["checkpoints/step-000070.safetensors", "checkpoints/step-000070.safetensors.sha256"])
 def test_a_damaged_checkpoint_is_named_and_the_one_before_it_is_used(
     tmp_path: Path, store: Store, sent: SpooledRun, what: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     damage(store, what)
     fetch_run(StoredRun(store, "a"), tmp_path / "a")
-    assert newest(tmp_path / "a") == 130
-    assert "step-000140.safetensors" in caplog.text and "Trying the other checkpoints" in caplog.text
+    assert newest(tmp_path / "a") == 60
+    assert "step-000070.safetensors" in caplog.text and "Trying the other checkpoints" in caplog.text
     assert checkpoint.load_newest(tmp_path / "a")
 
 
@@ -239,18 +240,18 @@ def test_if_no_checkpoint_verifies_only_from_scratch_trains(tmp_path: Path, stor
 def test_a_missing_grid_is_drawn_again(
     tmp_path: Path, store: Store, sent: SpooledRun, caplog: pytest.LogCaptureFixture
 ) -> None:
-    newest_version(StoredRun(store, "a")).delete("grids/step-000130.png")
+    newest_version(StoredRun(store, "a")).delete("grids/step-000060.png")
     fetch_run(StoredRun(store, "a"), tmp_path / "a")
-    assert newest(tmp_path / "a") == 120
-    assert "grids/step-000130.png" in caplog.text and "to draw it again" in caplog.text
+    assert newest(tmp_path / "a") == 50
+    assert "grids/step-000060.png" in caplog.text and "to draw it again" in caplog.text
 
 
 def test_a_damaged_grid_is_drawn_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sent: SpooledRun, store: Store
 ) -> None:
-    monkeypatch.setattr(type(store), "get", _damaging(type(store), "grids/step-000140.png"))
+    monkeypatch.setattr(type(store), "get", _damaging(type(store), "grids/step-000070.png"))
     fetch_run(StoredRun(store, "a"), tmp_path / "a")
-    assert newest(tmp_path / "a") == 130
+    assert newest(tmp_path / "a") == 60
 
 
 def _damaging(kind: type, name: str) -> object:
@@ -292,7 +293,7 @@ def test_a_published_run_is_fetched_completely(tmp_path: Path, store: Store, sen
     assert tree(tmp_path / "a") == tree(sent.dir.path)
     assert verify(StoredRun.at(tmp_path / "a")).problems == []
     (tmp_path / "a/manifest.json").unlink()
-    (tmp_path / "a/checkpoints/step-000140.safetensors").unlink()
+    (tmp_path / "a/checkpoints/step-000070.safetensors").unlink()
     fetch_run(StoredRun(store, "a"), tmp_path / "a")  # as after a fetch that was cut short
     assert tree(tmp_path / "a") == tree(sent.dir.path)
     with pytest.raises(RunError, match="is published. Start another run"):
@@ -310,10 +311,10 @@ def test_another_state_of_a_published_run_is_not_mixed_with_it(tmp_path: Path, s
 
 def test_a_damaged_published_run_is_not_fetched(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
     publish(sent.dir.path, StoredRun(store, "a"))
-    damage(store, "grids/step-000070.png")
-    with pytest.raises(ChecksumError, match=r"runs/a/grids/step-000070\.png in .* is damaged"):
+    damage(store, "grids/step-000040.png")
+    with pytest.raises(ChecksumError, match=r"runs/a/grids/step-000040\.png in .* is damaged"):
         fetch_run(StoredRun(store, "a"), tmp_path / "a")
-    assert not (tmp_path / "a/manifest.json").exists() and not (tmp_path / "a/grids/step-000070.png").exists()
+    assert not (tmp_path / "a/manifest.json").exists() and not (tmp_path / "a/grids/step-000040.png").exists()
 
 
 @pytest.fixture(autouse=True)

@@ -1,5 +1,6 @@
 """Which settings hold for all tests, and which tests are left out on a machine that cannot run them?"""
 
+import atexit
 import gc
 import os
 import shutil
@@ -107,11 +108,7 @@ def pytest_collection_finish() -> None:
     """Leave what is imported out of every garbage collection to come: 600,000 objects, half a second each time."""
     gc.freeze()
     gc.enable()
-
-
-def pytest_unconfigure() -> None:
-    """Let each process clear everything at its end: a library would print what it thinks has leaked."""
-    gc.unfreeze()
+    atexit.register(gc.unfreeze)  # to clear everything: a library would print what it thinks has leaked
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -194,6 +194,7 @@ def test_a_graph_that_gives_other_bits_is_not_used(
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("full_networks")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("recipe", ["published", "tuned", "dcgan"])
 def test_graphs_on_a_gpu_are_the_same_bits(
@@ -211,6 +212,7 @@ def test_graphs_on_a_gpu_are_the_same_bits(
 
 
 @pytest.mark.gpu
+@pytest.mark.usefixtures("full_networks")
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("recipe", ["tuned", "dcgan"])
 def test_a_run_on_a_gpu_resumes_to_the_same_bits(recipe: str, precision: str) -> None:

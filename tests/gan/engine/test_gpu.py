@@ -19,6 +19,8 @@ from gan.engine.state import TrainState
 from gan.recipes.resolve import resolve
 from tests.support.digits import digits
 
+pytestmark = pytest.mark.usefixtures("small_networks")
+
 DIGITS = digits(512)
 SEED = 4  # one of those whose published networks both learn on these digits; on others G has no gradient
 NUM_STEPS = 4
@@ -52,16 +54,30 @@ def train_both(device: str, **fields: object) -> tuple[dict[str, Tensor], dict[s
     return first, second
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-@pytest.mark.parametrize(
+each_case = pytest.mark.parametrize(
     ("recipe", "r1_gamma", "augment_translate", "dropout"),
     [*product(["published", "tuned"], [0.0, 0.1], [0, 2], [0.0, 0.3])],
 )
-def test_the_engine_of_a_gpu_takes_the_steps_of_a_cpu(
-    recipe: str, r1_gamma: float, augment_translate: int, dropout: float, device: str
-) -> None:
-    extras = {"r1_gamma": r1_gamma, "augment_translate": augment_translate, "dropout": dropout}
-    ours, theirs = train_both(device, recipe=recipe, **extras)
+
+
+def compare(device: str, **fields: object) -> None:
+    ours, theirs = train_both(device, **fields)
     assert ours["losses"].std(0).min() > 1e-4  # both networks learn
     for name, tensor in ours.items():
         torch.testing.assert_close(tensor, theirs[name], rtol=0, atol=1e-9, msg=name)
+
+
+@each_case
+def test_the_engine_of_a_gpu_takes_the_steps_of_a_cpu_on_a_cpu(
+    recipe: str, r1_gamma: float, augment_translate: int, dropout: float
+) -> None:
+    compare("cpu", recipe=recipe, r1_gamma=r1_gamma, augment_translate=augment_translate, dropout=dropout)
+
+
+@pytest.mark.gpu
+@pytest.mark.usefixtures("full_networks")
+@each_case
+def test_the_engine_of_a_gpu_takes_the_steps_of_a_cpu_on_a_gpu(
+    recipe: str, r1_gamma: float, augment_translate: int, dropout: float
+) -> None:
+    compare("cuda", recipe=recipe, r1_gamma=r1_gamma, augment_translate=augment_translate, dropout=dropout)

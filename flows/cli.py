@@ -13,15 +13,15 @@ import click
 
 from flows.logs import EXTRA_LOGGERS, LOGGERS, enable_info
 from gan import __version__
-from gan.cli.common_options import DRY_RUN, FROM_SCRATCH, MIRROR, NO_PINNED_HASH
+from gan.cli.common_options import DEFAULT_SETS_DIR, DRY_RUN, FROM_SCRATCH, MIRROR, NO_PINNED_HASH
 from gan.cli.entry import Invocation, debug_option, pass_invocation, run_command
 from gan.cli.options import TrainCommand, config_from, config_options
+from gan.config import MNIST_SHAPE, TrainConfig
 from gan.errors import SettingError, StorageError
 from gan.runs.manifest import check_run_id
 
 if TYPE_CHECKING:
     from flows.settings import Settings
-    from gan.config import TrainConfig
 
 PREFECT_SETTINGS = {
     "PREFECT_LOGGING_EXTRA_LOGGERS": EXTRA_LOGGERS,
@@ -49,6 +49,9 @@ def main() -> int:
 @click.option("--data-dir", metavar="DIR", help="Directory of the four MNIST files. Also GAN_DATA_DIR; default ./data.")
 @MIRROR
 @NO_PINNED_HASH
+@click.option(
+    "--sets-dir", metavar="DIR", help="Folder of the imported data sets. Also GAN_SETS_DIR; default ./data/sets."
+)
 @FROM_SCRATCH
 @DRY_RUN
 @click.option("--json", "as_json", is_flag=True, help="Print the outcome as one line of JSON for programs.")
@@ -61,9 +64,12 @@ def gan_train(invocation: Invocation, /, dry_run: bool, as_json: bool, **options
     signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))  # so that every `finally` runs
     _log_to_stderr(invocation.debug)
     if dry_run:
+        from gan.sets.loading import shape_of
         from gan.training.resolving import resolve_here
 
-        click.echo(resolve_here(config)[0].model_dump_json(indent=2))
+        sets_dir = options["sets_dir"] or os.environ.get("GAN_SETS_DIR") or DEFAULT_SETS_DIR
+        shape = shape_of(Path(sets_dir), config.data) if config.data else MNIST_SHAPE
+        click.echo(resolve_here(config, shape=shape)[0].model_dump_json(indent=2))
         return 0
     invocation.prints_result = as_json
     _check_home()
@@ -128,12 +134,13 @@ def _check_names(run_id: str | None, store: str | None, **_others: object) -> No
 
 
 def _settings(
-    config: "TrainConfig",
+    config: TrainConfig,
     run_id: str | None,
     store: str | None,
     data_dir: str | None,
     mirrors: tuple[str, ...],
     no_pinned_hash: bool,
+    sets_dir: str | None,
     from_scratch: bool,
 ) -> "Settings":
     """Put the options into the environment, where the flow reads its settings, and return these."""
@@ -144,6 +151,7 @@ def _settings(
         "GAN_STORE": store,
         "GAN_DATA_DIR": data_dir,
         "GAN_MNIST_MIRRORS": ",".join(mirrors),
+        "GAN_SETS_DIR": sets_dir,
         "GAN_NO_PINNED_HASH": "1" if no_pinned_hash else None,
         "GAN_FROM_SCRATCH": "1" if from_scratch else None,
     }
@@ -151,6 +159,6 @@ def _settings(
     return Settings.from_env(config.recipe)
 
 
-def _new_run_id(config: "TrainConfig") -> str:
+def _new_run_id(config: TrainConfig) -> str:
     recipe = config.recipe.rpartition(":")[2][:60]  # the name alone, of one that is not built in
     return f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{recipe}-{secrets.token_hex(2)}"

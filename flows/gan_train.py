@@ -8,24 +8,23 @@ from prefect.client.schemas.objects import State
 from prefect.runtime import deployment
 from prefect.states import Cancelled, Failed
 
+from flows.data_tasks import download_mnist, fetch_set, set_of, validate_mnist
 from flows.logs import enable_info
 from flows.prefect_compat import STOPPED, end_process, signal_of
 from flows.requeue import is_cancelling, label_run, put_back, put_back_later
+from flows.retries import PASSING
 from flows.run_form import RunForm
 from flows.settings import Settings, recipes_from_env
 from flows.tasks import (
-    PASSING,
     Stopped,
     check_ours,
     check_run,
-    download_mnist,
     evaluate_gan,
     hold_run,
     promote_champion,
     publish_run,
     render_report,
     train_gan,
-    validate_mnist,
 )
 from gan.cli.streams import drop_unwritable_output
 from gan.config import TrainConfig
@@ -59,8 +58,11 @@ def gan_train(config: Annotated[TrainConfig, RunForm()] = DEFAULTS) -> str | Sta
         return Failed(message=str(error), data=error)
     try:
         check_run(config, settings)
-        download_mnist(settings)
-        validate_mnist(settings)
+        if address := set_of(config, settings):
+            fetch_set(address, settings)
+        else:
+            download_mnist(settings)
+            validate_mnist(settings)
         with ExitStack() as held:
             lease = hold_run(settings, held)
             if deployment.id is not None:
@@ -84,7 +86,7 @@ def _train(config: TrainConfig, settings: Settings, lease: Lease | None) -> str 
         train_gan(config, settings, lease, return_state=True).result()  # only .result() raises for a Cancelled state
         render_report(settings)
         address = publish_run(settings, lease)
-        if contender := evaluate_gan(settings):
+        if contender := evaluate_gan(config, settings):
             promote_champion(settings, contender, lease)
         return address
     except TakenOverError:

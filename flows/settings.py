@@ -8,7 +8,7 @@ from typing import Self
 
 from prefect.runtime import flow_run
 
-from gan.cli.common_options import DEFAULT_DATA_DIR, data_words
+from gan.cli.common_options import DEFAULT_DATA_DIR, DEFAULT_SETS_DIR, data_words
 from gan.cli.options import recipe_words
 from gan.config import RECIPE_ADDRESS, TrainConfig
 from gan.data.download import mirrors_from_env
@@ -31,6 +31,7 @@ class Settings:
     mirrors: tuple[str, ...]
     pinned: bool  # accept MNIST only, not another data set of 28x28 images
     from_scratch: bool
+    sets_dir: Path = DEFAULT_SETS_DIR
     default_seed: int = 0  # for a config without a seed
     recipe: str = TrainConfig().recipe
 
@@ -59,6 +60,7 @@ class Settings:
             mirrors=mirrors,
             pinned=not _is_on("GAN_NO_PINNED_HASH"),
             from_scratch=_is_on("GAN_FROM_SCRATCH"),
+            sets_dir=Path(os.environ.get("GAN_SETS_DIR") or DEFAULT_SETS_DIR),
             default_seed=_scheduled_seed() if _is_on("GAN_SEED_BY_SCHEDULE") else 0,
             recipe=recipe,
         )
@@ -79,7 +81,8 @@ class Settings:
         words = ["gan-train", "--run-id", self.run_id]
         if self.store != DEFAULT_STORE:
             words += ["--store", self.store]
-        return shlex.join([*words, *recipe_words(self.recipe), *data_words(self.data_dir, self.mirrors, self.pinned)])
+        data = data_words(self.data_dir, self.mirrors, self.pinned, self.sets_dir)
+        return shlex.join([*words, *recipe_words(self.recipe), *data])
 
 
 def store_from_env() -> str:

@@ -1,44 +1,32 @@
-"""Which tasks does the flow have, and after which errors is a task tried again?"""
+"""Which tasks does the flow have, beside those of the data?"""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from functools import wraps
 from signal import Signals
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
-from prefect import Task, task
+from prefect import task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State, TaskRun
+from prefect.client.schemas.objects import State
 from prefect.runtime import deployment
 from prefect.runtime import task_run as this_task_run
 from prefect.states import Cancelled
 
 from flows.artifacts import publish_progress, show_decision, show_film, show_report
+from flows.data_tasks import load_data, set_of
+from flows.retries import UNHEALTHY, without_secrets, worth_retrying
 from flows.run_metrics import write_metrics
 from flows.settings import Settings
-from gan.cli.progress import show_download, show_progress
+from gan.cli.progress import show_progress
 from gan.cli.signals import stop_on_signals
 from gan.config import TrainConfig
-from gan.data.dataset import Dataset, load_dataset, validate_dataset
-from gan.data.download import download_dataset
-from gan.data.shared import download_from_store, upload_to_store
+from gan.data.dataset import Dataset, load_dataset
 from gan.device import choose_device
 from gan.errors import (
-    CheckpointError,
-    ConfigMismatchError,
-    DataError,
-    DeviceError,
-    DownloadError,
     GanError,
-    RecipeError,
-    RunError,
-    RunInUseError,
     StorageError,
     TakenOverError,
-    TrainingCollapsedError,
-    TrainingDivergedError,
-    UnexpectedError,
 )
 from gan.evaluation.evaluator import Evaluator
 from gan.recipes.resolve import check
@@ -49,9 +37,9 @@ from gan.runs import layout
 from gan.runs.config_file import check_recipe
 from gan.runs.provenance import check_is_of_mnist
 from gan.runs.run_dir import RunDir
+from gan.sets.loading import with_set
 from gan.storage.address import link_to, open_store
 from gan.storage.local import LocalStore
-from gan.storage.unexpected import unexpected
 from gan.sync.claims import delete_claims
 from gan.sync.lease import Lease, hold
 from gan.sync.listing import stored_name
@@ -63,14 +51,6 @@ from gan.training.runner import Run, open_run
 
 FLUSH_SECONDS = 60.0  # at the end of a training; publish_run then sends what is still missing
 FLUSH_STOPPED_SECONDS = 5.0  # after a signal, because a process manager kills soon after it
-
-UNHEALTHY = (TrainingDivergedError, TrainingCollapsedError)
-# Another machine, or a later time, may have what is missing: a network, a store, a device, the run itself.
-PASSING = (DownloadError, StorageError, DeviceError, RunInUseError)
-PERMANENT = (DataError, ConfigMismatchError, DeviceError, RecipeError, RunError, CheckpointError, *UNHEALTHY)
-
-Given = ParamSpec("Given")
-Result = TypeVar("Result")
 
 log = logging.getLogger(__name__)
 
@@ -84,59 +64,8 @@ class Stopped(Exception):
         super().__init__(f"{self.where}; resume with: {settings.command}")
 
 
-def _without_secrets(function: Callable[Given, Result]) -> Callable[Given, Result]:
-    """Turn an error that nobody has foreseen into an UnexpectedError: Prefect logs tracebacks, and keeps messages."""
-
-    @wraps(function)
-    def call(*args: Given.args, **kwargs: Given.kwargs) -> Result:
-        try:
-            return function(*args, **kwargs)
-        except GanError:
-            raise
-        except Exception as error:  # noqa: BLE001 - any
-            raise UnexpectedError(unexpected(error)) from None
-
-    return call
-
-
-def is_transient(error: object) -> bool:
-    """Return whether another attempt may succeed, as after a network or disk error. Bad data and NaN stay."""
-    return isinstance(error, DownloadError) or not isinstance(error, PERMANENT)
-
-
-def worth_retrying(_task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
-    """Decide for each task here whether Prefect runs it again, and log a warning if so."""
-    transient = is_transient(state.data)
-    if transient:
-        log.warning("%s will be tried again: %s", run.name, state.data)
-    return transient
-
-
 @task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=[2, 10, 30], retry_condition_fn=worth_retrying)
-@_without_secrets
-def download_mnist(settings: Settings) -> None:
-    """Download the files that are missing or damaged in the data directory.
-
-    A bucket is the first mirror, and gets the files that it lacks. So the machines of a cluster download them once.
-    """
-    store = open_store(settings.store) if settings.is_remote and settings.pinned else None
-    if store:
-        download_from_store(store, settings.data_dir)
-    with show_download() as progress:
-        download_dataset(settings.data_dir, settings.mirrors, pinned=settings.pinned, progress=progress)
-    if store:
-        upload_to_store(store, settings.data_dir)
-
-
-@task(cache_policy=NO_CACHE, retries=0)
-@_without_secrets
-def validate_mnist(settings: Settings) -> None:
-    """Read every byte of the four files and check them."""
-    validate_dataset(settings.data_dir, pinned=settings.pinned)
-
-
-@task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=[2, 10, 30], retry_condition_fn=worth_retrying)
-@_without_secrets
+@without_secrets
 def hold_run(settings: Settings, held: ExitStack) -> Lease | None:
     """Keep other processes out of the run until `held` is closed. For a bucket, take and return its lease."""
     with ExitStack() as stack:
@@ -147,10 +76,11 @@ def hold_run(settings: Settings, held: ExitStack) -> Lease | None:
 
 
 @task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=[2, 10, 30], retry_condition_fn=worth_retrying)
-@_without_secrets
+@without_secrets
 def train_gan(config: TrainConfig, settings: Settings, lease: Lease | None) -> State[Any] | None:
     """Train the run to its end, or resume it. Returns a Cancelled state if a signal stops it."""
-    data = load_dataset(settings.data_dir, pinned=settings.pinned)
+    data = load_data(config, settings)
+    config = with_set(config, data)
     from_scratch = settings.from_scratch and this_task_run.run_count <= 1  # a second attempt resumes
     with _opened(config, settings, data, lease, from_scratch) as (run, uploader), stop_on_signals() as stop:
 
@@ -214,7 +144,7 @@ def _flush(uploader: Uploader, seconds: float) -> None:
 
 
 @task(cache_policy=NO_CACHE, retries=0)
-@_without_secrets
+@without_secrets
 def render_report(settings: Settings) -> None:
     """Make the film and the report unless the run has a manifest, and show the film in Prefect's UI."""
     run_dir = RunDir(settings.run_path)
@@ -224,7 +154,7 @@ def render_report(settings: Settings) -> None:
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)
-@_without_secrets
+@without_secrets
 def publish_run(settings: Settings, lease: Lease | None) -> str:
     """Put the run into the store and return its address there.
 
@@ -265,9 +195,12 @@ def _show_link(address: str) -> None:
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)
-@_without_secrets
-def evaluate_gan(settings: Settings) -> Challenger | None:
-    """Measure the published run. Returns None if the data set is not MNIST, which the judge does not know."""
+@without_secrets
+def evaluate_gan(config: TrainConfig, settings: Settings) -> Challenger | None:
+    """Measure the published run. Returns None if the data set is not MNIST: the champion is one of MNIST."""
+    if address := set_of(config, settings):
+        log.info("not compared with a champion: champion.json is of MNIST, and the run of %s", address)
+        return None
     if not settings.pinned:
         log.info("not evaluated: the judge knows only MNIST, and --no-pinned-hash accepts other data")
         return None
@@ -277,7 +210,7 @@ def evaluate_gan(settings: Settings) -> Challenger | None:
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)
-@_without_secrets
+@without_secrets
 def promote_champion(settings: Settings, challenger: Challenger, lease: Lease | None) -> None:
     """Make the run the store's champion if it is better by more than the noise, and show the comparison."""
     with _is_published(settings):
@@ -322,7 +255,7 @@ def check_run(config: TrainConfig, settings: Settings) -> None:
             check(config)
     check_recipe(settings.run_path)
     check_id(_stored_run(settings), settings.run_path)
-    if settings.pinned:
+    if settings.pinned and not set_of(config, settings):
         check_is_of_mnist(settings.run_path)
 
 

@@ -26,7 +26,8 @@ RECIPE_ADDRESS = re.compile(
     r"(?=.{3,200}\Z)([A-Za-z_][A-Za-z0-9_]*)(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*\Z"
 )
 # The fields that config.json has only where they have a value.
-LEFT_OUT = {"recipe_sha256", "recipe_distributions", "side", "channels", "num_classes", "background"}
+LEFT_OUT = {"data", "recipe_sha256", "recipe_distributions", "side", "channels", "num_classes", "background"}
+DATA_ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(@[0-9a-f]{8,64})?")  # NAME or NAME@SHA
 # The names that older versions wrote into config.json and checkpoints.
 OLD_NAMES = {
     "refine_from": "lr_decay_start",
@@ -59,6 +60,7 @@ class TrainConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", title="Training")
 
     recipe: str = Field("tuned", description="The networks and the defaults.")
+    data: str | None = Field(None, description="Imported data set, NAME or NAME@SHA; `gan data list` shows them.")
     num_steps: int | None = Field(
         None, ge=1, le=100_000_000, description="Steps to train; a step is one update of each network."
     )
@@ -142,6 +144,13 @@ class TrainConfig(BaseModel):
             raise ValueError(f"expected {', '.join(get_args(RecipeName))} or PACKAGE.MODULE:NAME, got {name[:200]!r}")
         return name
 
+    @field_validator("data")
+    @classmethod
+    def _check_data(cls, address: str | None) -> str | None:
+        if address and not DATA_ADDRESS.fullmatch(address):
+            raise ValueError(f"expected NAME or NAME@SHA of an imported data set, got {address[:200]!r}")
+        return address or None
+
     @model_serializer(mode="wrap")
     def _leave_out(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         return {name: value for name, value in dump(self).items() if name not in LEFT_OUT or value is not None}
@@ -154,6 +163,8 @@ class TrainConfig(BaseModel):
         lines = []
         for name in type(self).model_fields:
             asked, found = getattr(self, name), getattr(run, name)
+            if name == "data" and found and asked and found.startswith(f"{asked}"):
+                continue  # NAME, or NAME and the first digits of its SHA-256
             if name in self.model_fields_set and asked not in (None, "auto", found):
                 lines.append(f"{name}: the run has {found}, asked for {asked}")
         return lines

@@ -12,8 +12,9 @@ from typing import get_args
 
 import click
 import pytest
+from prefect import Task
 
-from flows import artifacts, tasks
+from flows import artifacts, data_tasks, tasks
 from flows.cli import gan_train
 from gan.cli.main import gan
 from gan.config import OnCollapse, TrainConfig
@@ -184,7 +185,8 @@ def test_the_files_of_a_run_are_documented() -> None:
 
 
 def test_the_tasks_of_the_flow_are_documented() -> None:
-    found = {task.name: task for task in vars(tasks).values() if isinstance(task, tasks.Task)}
+    both = [*vars(tasks).values(), *vars(data_tasks).values()]
+    found = {each.name: each for each in both if isinstance(each, Task)}
     rows = table(TEXTS["docs/deployment.md"], "task")
     delays = {name: ", ".join(map(str, task.retry_delay_seconds or [])) for name, task in found.items()}
     assert rows == {name: [str(task.retries), delays[name]] for name, task in found.items()}

@@ -10,6 +10,15 @@ DEFAULT_DATA_DIR = Path("data")
 DATA_DIR = click.option(
     "--data-dir", type=PATH, default=DEFAULT_DATA_DIR, show_default=True, help="Directory of the four MNIST files."
 )
+DEFAULT_SETS_DIR = Path("data/sets")
+SETS_DIR = click.option(
+    "--sets-dir",
+    type=PATH,
+    default=DEFAULT_SETS_DIR,
+    show_default=True,
+    envvar="GAN_SETS_DIR",
+    help="Folder of the imported data sets; also GAN_SETS_DIR.",
+)
 MIRROR = click.option(
     "--mirror",
     "mirrors",
@@ -33,9 +42,10 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for prog
 STORE = click.argument("store", default="store")
 
 
-def data_words(data_dir: Path, mirrors: Iterable[str], pinned: bool) -> list[str]:
+def data_words(data_dir: Path, mirrors: Iterable[str], pinned: bool, sets_dir: Path = DEFAULT_SETS_DIR) -> list[str]:
     """Return the options about data with which a command resumes a run: config.json does not keep them."""
-    words = [] if data_dir == DEFAULT_DATA_DIR else ["--data-dir", str(data_dir)]
+    words = [] if sets_dir == DEFAULT_SETS_DIR else ["--sets-dir", str(sets_dir)]
+    words += [] if data_dir == DEFAULT_DATA_DIR else ["--data-dir", str(data_dir)]
     for mirror in mirrors:
         words += ["--mirror", mirror]
     return words if pinned else [*words, "--no-pinned-hash"]

@@ -5,13 +5,14 @@ import logging
 import click
 
 from gan import __version__
-from gan.cli.champion_commands import champion
-from gan.cli.data_commands import data
+from gan.cli.commands.champion_commands import champion
+from gan.cli.commands.data_commands import data
+from gan.cli.commands.judge_commands import judge
+from gan.cli.commands.recipe_commands import recipe
+from gan.cli.commands.run_commands import evaluate, report, sample, verify
+from gan.cli.commands.store_commands import cache, prune, runs
+from gan.cli.commands.train_commands import download, train, validate
 from gan.cli.entry import DebugGroup, debug_option, open_standard_streams, run_command
-from gan.cli.recipe_commands import recipe
-from gan.cli.run_commands import evaluate, report, sample, verify
-from gan.cli.store_commands import cache, prune, runs
-from gan.cli.train_commands import download, train, validate
 
 
 def main() -> int:
@@ -30,7 +31,7 @@ def gan() -> None:
 
 
 COMMANDS = (
-    download, validate, train, sample, evaluate, report, verify, runs, prune, cache, champion, recipe, data,
+    download, validate, train, sample, evaluate, report, verify, runs, prune, cache, champion, recipe, data, judge,
 )  # fmt: skip
 for command in COMMANDS:
     gan.add_command(command)

@@ -16,7 +16,7 @@ from gan.recipes.resolve import RECIPES, check_built_in
 
 # What people set first, in `gan train` or `gan-train`. Every other option is an expert option.
 FIRST_OPTIONS = {
-    "run_dir", "resume", "data_dir", "dry_run", "recipe", "num_steps", "seed", "batch_size", "snapshot_steps",
+    "run_dir", "resume", "data", "data_dir", "dry_run", "recipe", "num_steps", "seed", "batch_size", "snapshot_steps",
     "device", "precision", "num_threads", "run_id", "store", "version", "help",
 }  # fmt: skip
 
@@ -113,6 +113,8 @@ def _click_type(field: FieldInfo) -> click.ParamType[Any]:
             return click.Choice(get_args(annotation))
     if kinds == [bool]:
         return click.BOOL
+    if kinds == [str]:
+        return click.STRING
     bounds = {
         key: getattr(rule, key) for rule in field.metadata for key in ("ge", "gt", "le", "lt") if hasattr(rule, key)
     }

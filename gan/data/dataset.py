@@ -37,12 +37,18 @@ class Dataset:
     side: int = 28
     channels: int = 1
     classes: tuple[str, ...] = DIGITS
+    judge_folder: Path | None = None  # of an imported set: where its judge is, once it is trained
     background: tuple[int, int, int] = (0, 0, 0)  # what is around the objects; it fills what moves into the image
 
     @property
     def is_mnist(self) -> bool:
         """Return whether each of the four files is MNIST's own."""
         return self.sha256 == {file.name: file.sha256 for file in mnist.FILES}
+
+    @property
+    def address(self) -> str | None:
+        """Return NAME@SHA-256 of an imported set; None for MNIST and for the files of a folder."""
+        return "@".join(*self.sha256.items()) if len(self.sha256) == 1 else None
 
     @property
     def shape(self) -> DataShape:

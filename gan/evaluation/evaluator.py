@@ -11,7 +11,7 @@ from gan.data.dataset import Dataset
 from gan.errors import DataError
 from gan.evaluation import metrics
 from gan.evaluation.classifier import Classifier, ClassifierOutputs, classify
-from gan.evaluation.judge import Judge, load_classifier, mnist_judge
+from gan.evaluation.judge import Judge, judge_of, load_classifier, mnist_judge
 from gan.evaluation.metrics import PrecisionRecall
 from gan.evaluation.reference import Nearest, Reference, SetMetrics
 from gan.evaluation.results import COVERED_SHARE, Evaluation, Metric, QuickEvaluation
@@ -33,13 +33,14 @@ class Evaluator:
     """Measure samples of a generator against a data set. Missing reference values are computed once, when needed."""
 
     def __init__(self, data: Dataset, device: str = "cpu", judge: Judge | None = None) -> None:
-        """Take the judge of a data set. Without one, take MNIST's, and compute the reference of data that it knows.
+        """Take a judge, or the one beside the data set, or MNIST's, and compute the reference of data that it knows.
 
         Raises:
             DataError: MNIST's judge does not know these images, because they are not digits; or the test images are too
                 few.
         """
         self.device = device
+        judge = judge or judge_of(data, device)
         self.judge = judge or mnist_judge(device)
         self.classifier = self.judge.classifier
         self.train_images, self.test_images = with_channels(data.train_images), with_channels(data.test_images)
@@ -48,7 +49,10 @@ class Evaluator:
         if judge or data.is_mnist:
             return
         if data.shape != MNIST_SHAPE:
-            raise DataError("samples of this data set cannot be evaluated: MNIST's judge knows only its digits")
+            raise DataError(
+                "samples of this data set cannot be evaluated: it has no judge yet, and MNIST's knows only digits. "
+                "`gan judge train` trains one for images with labels."
+            )
         if len(self.test_images) < MIN_IMAGES:
             raise DataError(
                 f"samples of this data set cannot be evaluated: it needs {MIN_IMAGES} test images or more, and "
@@ -199,7 +203,9 @@ class Evaluator:
 
 
 def known_classifier(data: Dataset, device: str) -> Classifier | None:
-    """Return MNIST's classifier if it knows the classes of a data set's training images. Raises ChecksumError."""
+    """Return the classifier of a data set's judge, or MNIST's if it knows the classes. Raises ChecksumError."""
+    if judge := judge_of(data, device):
+        return judge.classifier
     if data.shape != MNIST_SHAPE:
         return None
     classifier = load_classifier(device)

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from gan.data.dataset import Dataset
 from gan.errors import ChecksumError, DataError
 from gan.evaluation.classifier import Classifier
 from gan.evaluation.reference import PATH, SHA256, Reference, decode
@@ -39,6 +40,10 @@ class JudgeCard(BaseModel):
     weights_sha256: str
     reference_sha256: str
     torch: str = Field(description="Version that trained it. Another one may give other weights.")
+
+    def __str__(self) -> str:
+        counts = f"{self.num_train:,} training and {self.num_test:,} test images of {self.num_classes:,} classes"
+        return f"classifies {self.accuracy:.2%} of the test images correctly; {counts}; SHA-256 {self.weights_sha256}"
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,21 @@ def load_judge(folder: Path, device: torch.device | str = "cpu") -> Judge:
 
 
 REMEDY = "Remove its folder, and train the judge again"
+
+
+def judge_of(data: Dataset, device: torch.device | str = "cpu") -> Judge | None:
+    """Return the judge that is kept beside an imported data set; None where it has none.
+
+    Raises:
+        ChecksumError: one of its files is damaged.
+        DataError: it is the judge of other images, or another version made it.
+    """
+    if data.judge_folder is None or not (data.judge_folder / CARD).exists():
+        return None
+    card = read_card(data.judge_folder)
+    if card.data != data.sha256:
+        raise DataError(f"{data.judge_folder / CARD} is of other images. {REMEDY}.")
+    return load_judge(data.judge_folder, device)
 
 
 def read_card(folder: Path) -> JudgeCard:

@@ -56,6 +56,8 @@ def train_judge(data: Dataset, folder: Path, num_epochs: int = EPOCHS) -> JudgeC
         DataError: there are too few test images, or the classifier knows too few of them; nothing is written.
         StorageError: the disk is full or refuses the write.
     """
+    if not data.classes:
+        raise DataError("the images have no labels, and a judge learns from labels: it cannot be trained on this set.")
     _check_test_images(data)
     images, test_images = with_channels(data.train_images), with_channels(data.test_images)
     num_classes = len(data.class_counts)

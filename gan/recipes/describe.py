@@ -8,7 +8,11 @@ from gan.recipes.base import Defaults
 from gan.recipes.resolve import RECIPES
 
 OF_RECIPES = [field.name for field in fields(Defaults)]  # the options whose default depends on the recipe
-OTHERS = {"seed": "0", "num_threads": "the usable cores, at most 8"}  # what the other open options become
+OTHERS = {
+    "data": "MNIST",
+    "seed": "0",
+    "num_threads": "the usable cores, at most 8",
+}  # what the other open options become
 
 
 def describe(name: str) -> str:

@@ -64,3 +64,14 @@ def faults_in(error: ValueError) -> str:
     faults = [f"{'.'.join(map(str, fault['loc']))}: {fault['msg']}" for fault in error.errors()]
     more = f"; and {len(faults) - 3} more" if len(faults) > 3 else ""
     return "; ".join(faults[:3]) + more
+
+
+def data_of(run_path: Path) -> str | None:
+    """Return which imported data set the run in a directory was made from.
+
+    None: it was made from MNIST or the files of a folder, or its config.json is missing or damaged.
+    """
+    try:
+        return parse_config((run_path / layout.CONFIG).read_bytes(), str(run_path)).data
+    except (OSError, RunError):
+        return None

@@ -21,7 +21,7 @@ from gan.data.web import Limits
 from gan.errors import ChecksumError, DataError, DownloadError
 from gan.files import atomic_write, temporary_folder
 from gan.sets.catalog import check_name, list_sets
-from gan.sets.importing import Imported, import_set
+from gan.sets.set_import import Imported, import_set
 from gan.sets.set_manifest import Facts, SetManifest
 from gan.sets.sources.base import Form
 from gan.sets.sources.idx_folder import TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, IdxFolder

@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from gan.config import DataShape, TrainConfig
 from gan.data import idx, mnist
-from gan.data.dataset import Dataset
+from gan.data.dataset import DIGITS, Dataset
 from gan.errors import DataError
 from gan.files import sha256_bytes
 from gan.sets.catalog import find_set
@@ -15,6 +16,7 @@ from gan.sets.set_manifest import SHARD_BYTES, SetManifest, SplitName
 from gan.sets.shards import SetHash, read_labels, read_shards
 
 MNIST = "mnist"
+JUDGE = "judge"  # a folder in that of the set
 
 
 def load_set(sets_dir: Path, address: str) -> Dataset:
@@ -38,7 +40,25 @@ def load_set(sets_dir: Path, address: str) -> Dataset:
         channels=manifest.channels,
         classes=tuple(manifest.classes),
         background=manifest.form.background,
+        judge_folder=folder / JUDGE,
     )
+
+
+def with_set(config: TrainConfig, data: Dataset) -> TrainConfig:
+    """Return a config that names its data set by NAME@SHA-256, if it names one. MNIST is not named."""
+    return config.model_copy(update={"data": data.address}) if config.data else config
+
+
+def judge_folder(sets_dir: Path, address: str) -> Path:
+    """Return where the judge of a set is kept. Raises DataError as `find_set` does."""
+    return find_set(sets_dir, address) / JUDGE
+
+
+def shape_of(sets_dir: Path, address: str) -> DataShape:
+    """Return what networks must know of a set's images, without reading them. Raises DataError as `load_set` does."""
+    manifest = SetManifest.read(find_set(sets_dir, address))
+    num_classes = max(len(DIGITS), len(manifest.classes)) if manifest.classes else 0
+    return DataShape(manifest.side, manifest.channels, num_classes, manifest.form.background)
 
 
 def check_memory(manifest: SetManifest, free: int) -> None:

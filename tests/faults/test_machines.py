@@ -23,7 +23,7 @@ from tests.support.prefect_home import HOME as HOME  # isort: skip  # before any
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolUpdate
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_API_URL, temporary_settings
 from prefect.states import Crashed
 
 from flows.worker import POOL
@@ -69,7 +69,8 @@ def lab(tmp_path: Path) -> Iterator[dict[str, str]]:
         with _server(tmp_path, port, shared), pytest.MonkeyPatch.context() as patch:
             for name, value in shared.items():
                 patch.setenv(name, value)
-            with temporary_settings({PREFECT_API_URL: shared["PREFECT_API_URL"]}):
+            patient = {PREFECT_API_URL: shared["PREFECT_API_URL"], PREFECT_API_REQUEST_TIMEOUT: 600}
+            with temporary_settings(patient):
                 yield shared
 
 

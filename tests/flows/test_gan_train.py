@@ -20,8 +20,10 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import Artifact, State
 
+from flows.data_tasks import download_mnist
+from flows.retries import is_transient
 from flows.settings import Settings
-from flows.tasks import Stopped, download_mnist, is_transient, publish_run
+from flows.tasks import Stopped, publish_run
 from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
 from gan.errors import (
@@ -52,7 +54,7 @@ def test_a_published_run_is_not_pruned_while_it_is_measured(
 ) -> None:
     reasons = []
 
-    def measure_slowly(_settings: Settings) -> None:
+    def measure_slowly(*_config_and_settings: object) -> None:
         reasons.extend(decision.reason for decision in plan(LocalStore(environment), 0))
 
     monkeypatch.setattr("flows.gan_train.evaluate_gan", measure_slowly)

@@ -125,5 +125,5 @@ def test_the_worker_ends_with_2_before_it_imports_more(folder: Path, monkeypatch
 def test_retries_in_prefects_settings_do_not_count() -> None:
     with temporary_settings({PREFECT_FLOWS_DEFAULT_RETRIES: 1, PREFECT_TASKS_DEFAULT_RETRIES: 1}):
         flow = runpy.run_path(str(ROOT / "flows/gan_train.py"))["gan_train"]
-        tasks = runpy.run_path(str(ROOT / "flows/tasks.py"))
+        tasks = {**runpy.run_path(str(ROOT / "flows/tasks.py")), **runpy.run_path(str(ROOT / "flows/data_tasks.py"))}
     assert flow.retries == tasks["validate_mnist"].retries == tasks["render_report"].retries == 0

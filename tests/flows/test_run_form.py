@@ -25,10 +25,10 @@ def submitted(**filled_in: object) -> TrainConfig:
 
 def test_what_people_set_comes_first_also_where_a_database_sorts_the_keys_by_length() -> None:
     shown = sorted(sorted(FIELDS, key=len), key=lambda name: FIELDS[name]["position"])
-    assert shown[:8] == [
-        "recipe", "num_steps", "seed", "batch_size", "snapshot_steps", "device", "precision", "num_threads",
+    assert shown[:9] == [
+        "recipe", "data", "num_steps", "seed", "batch_size", "snapshot_steps", "device", "precision", "num_threads",
     ]  # fmt: skip
-    assert shown[8] == "latent_dim" and "The fields from Latent Dim on are for experts." in FORM["description"]
+    assert shown[9] == "latent_dim" and "The fields from Latent Dim on are for experts." in FORM["description"]
     assert set(shown) == set(TrainConfig.model_fields)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageCms
 
-from gan.sets.importing import Imported, import_set, open_source
+from gan.sets.set_import import Imported, import_set, open_source
 from gan.sets.set_manifest import Facts
 from gan.sets.sources.base import Form
 

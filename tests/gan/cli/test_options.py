@@ -8,8 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from flows.cli import gan_train
+from gan.cli.commands.train_commands import train
 from gan.cli.options import config_from
-from gan.cli.train_commands import train
 from gan.config import TrainConfig
 from gan.recipes.describe import flag_of
 

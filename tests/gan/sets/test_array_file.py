@@ -11,8 +11,8 @@ import pytest
 from numpy.lib import format as npy
 
 from gan.errors import DataError
-from gan.sets.importing import Imported, open_source
 from gan.sets.loading import load_set
+from gan.sets.set_import import Imported, open_source
 from gan.sets.sources.base import Form
 from tests.support.pictures import COLOUR, GREY, imported, noise
 

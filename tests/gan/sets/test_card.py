@@ -12,8 +12,8 @@ from PIL import Image
 from gan.errors import DataError
 from gan.sets.card import CARD, PAGE, DataCard
 from gan.sets.contact_sheet import GAP, contact_sheet
-from gan.sets.importing import Imported
 from gan.sets.loading import load_set
+from gan.sets.set_import import Imported
 from tests.support.pictures import COLOUR, GREY, imported, write_folder
 
 EVIL = "<script>alert(1)</script>\"'&"

@@ -7,7 +7,7 @@ import pytest
 
 from gan.errors import DataError
 from gan.sets.catalog import check_name, find_set, list_sets
-from gan.sets.importing import Imported
+from gan.sets.set_import import Imported
 from gan.sets.set_manifest import MANIFEST, SetManifest
 from gan.sets.shards import check_identity
 from tests.support.pictures import imported, write_folder

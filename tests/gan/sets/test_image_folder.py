@@ -9,7 +9,7 @@ from PIL import Image
 
 from gan.errors import DataError
 from gan.sets.card import DataCard
-from gan.sets.importing import Imported, open_source
+from gan.sets.set_import import Imported, open_source
 from gan.sets.sources.image_folder import ImageFolder
 from tests.support.pictures import GREY, huge_png, imported, noise, png, with_text_bomb, write_folder
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from gan.errors import DataError
-from gan.sets.importing import Imported
+from gan.sets.set_import import Imported
 from gan.sets.set_store import get_set, put_set
 from gan.storage.address import open_store
 from gan.storage.base import Store

@@ -7,20 +7,12 @@ from typing import TYPE_CHECKING
 
 import click
 
-from gan.cli.common_options import JSON, PATH
+from gan.cli.common_options import JSON, PATH, SETS_DIR
 from gan.cli.entry import DebugGroup
 
 if TYPE_CHECKING:
     from gan.sets.set_manifest import SetManifest
 
-SETS_DIR = click.option(
-    "--sets-dir",
-    type=PATH,
-    default=Path("data/sets"),
-    show_default=True,
-    envvar="GAN_SETS_DIR",
-    help="Folder of the data sets; also GAN_SETS_DIR.",
-)
 ADDRESS = click.argument("address", metavar="NAME[@SHA]")
 SHOWN = "The report and the bucket of a run will show training images of this set; --private keeps them out."
 
@@ -92,8 +84,8 @@ def import_(
 ) -> None:
     """Import images as a data set. SOURCE is a folder of PNG and JPEG files, an .npz file, or a folder of idx files."""
     from gan.cli.progress import show_import
-    from gan.sets.importing import import_set, open_source
     from gan.sets.known_sets import check_not_reserved
+    from gan.sets.set_import import import_set, open_source
     from gan.sets.set_manifest import Facts
     from gan.sets.sources.base import Form
 

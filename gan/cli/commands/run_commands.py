@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from gan.cli.common_options import DATA_DIR, JSON, MNIST_ONLY, PATH
+from gan.cli.common_options import DATA_DIR, JSON, MNIST_ONLY, PATH, SETS_DIR
 from gan.cli.options import RECIPE_OF_RUN
 
 RUN = click.argument("run", metavar="RUN")
@@ -42,9 +42,10 @@ def sample(run: str, count: int, seed: int, digit: int | None, out: Path) -> Non
 @click.command()
 @MODEL
 @DATA_DIR
+@SETS_DIR
 @RECIPE_OF_RUN
 @JSON
-def evaluate(run: str, data_dir: Path, as_json: bool) -> None:
+def evaluate(run: str, data_dir: Path, sets_dir: Path, as_json: bool) -> None:
     """Measure 10,000 samples with the frozen judge, and print each figure beside that of real images."""
     from gan.data.dataset import load_dataset
     from gan.data.shared import download_from_store
@@ -54,6 +55,7 @@ def evaluate(run: str, data_dir: Path, as_json: bool) -> None:
     from gan.registry.champion import champion_checkpoint, find_champion
     from gan.runs.provenance import check_trained_on, provenance_beside
     from gan.runs.sampling import load_sampler
+    from gan.sets.loading import load_set
     from gan.sync.cache import checkpoint_copy
 
     found = find_champion(run)
@@ -61,8 +63,11 @@ def evaluate(run: str, data_dir: Path, as_json: bool) -> None:
         download_from_store(found[0], data_dir)  # this machine may have no data set of its own
     path = champion_checkpoint(*found) if found else checkpoint_copy(run)
     network, config, step = load_sampler(path)
-    data = load_dataset(data_dir, hint=MNIST_ONLY)
-    check_trained_on(data.sha256, provenance_beside(path), run)
+    if config.data:
+        data = load_set(sets_dir, config.data)
+    else:
+        data = load_dataset(data_dir, hint=MNIST_ONLY)
+        check_trained_on(data.sha256, provenance_beside(path), run)
     samples = draw(network, config.latent_dim, NUM_SAMPLES, seed=0)
     evaluation = Evaluator(data, choose_device("auto").kind).evaluate(samples)
     if as_json:

@@ -12,10 +12,10 @@ from PIL import Image
 
 from gan.data.dataset import load_dataset
 from gan.errors import DataError, StorageError
-from gan.sets import importing
+from gan.sets import set_import
 from gan.sets.card import DataCard
-from gan.sets.importing import import_set, open_source
 from gan.sets.loading import load_set
+from gan.sets.set_import import import_set, open_source
 from gan.sets.set_manifest import SetManifest
 from tests.support.digits import write_mnist
 from tests.support.pictures import COLOUR, GREY, imported, noise, png, write_folder
@@ -179,7 +179,7 @@ def test_an_import_that_breaks_off_leaves_nothing(
     tmp_path: Path, sets_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = write_folder(tmp_path / "in", {"": 10})
-    monkeypatch.setattr(importing, "publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(set_import, "publish", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
         imported(source, sets_dir)
     assert list(sets_dir.iterdir()) == []

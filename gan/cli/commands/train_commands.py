@@ -7,10 +7,20 @@ from typing import Any
 
 import click
 
-from gan.cli.common_options import DATA_DIR, DRY_RUN, FROM_SCRATCH, JSON, MIRROR, NO_PINNED_HASH, PATH, data_words
+from gan.cli.common_options import (
+    DATA_DIR,
+    DRY_RUN,
+    FROM_SCRATCH,
+    JSON,
+    MIRROR,
+    NO_PINNED_HASH,
+    PATH,
+    SETS_DIR,
+    data_words,
+)
 from gan.cli.entry import Invocation, pass_invocation
 from gan.cli.options import TrainCommand, config_from, config_options, recipe_words
-from gan.config import TrainConfig
+from gan.config import MNIST_SHAPE, TrainConfig
 
 
 @click.command()
@@ -50,6 +60,7 @@ def validate(data_dir: Path, no_pinned_hash: bool, as_json: bool) -> None:
 @DATA_DIR
 @MIRROR
 @NO_PINNED_HASH
+@SETS_DIR
 @click.option(
     "--resume", is_flag=True, help="Continue the run where it stopped, bit for bit. Start it if there is none."
 )
@@ -63,31 +74,41 @@ def train(
     data_dir: Path,
     mirrors: tuple[str, ...],
     no_pinned_hash: bool,
+    sets_dir: Path,
     resume: bool,
     from_scratch: bool,
     dry_run: bool,
     **fields: Any,
 ) -> int:
-    """Train a run to its end: download the data, train, make the report, write the manifest."""
+    """Train a run to its end: download MNIST or take --data, train, make the report, write the manifest."""
     config = config_from(fields)
     from gan.cli.progress import show_download, show_progress
     from gan.cli.signals import stop_on_signals
     from gan.data.dataset import load_dataset
     from gan.data.download import download_dataset
     from gan.report import page as report
+    from gan.runs.config_file import data_of
+    from gan.sets.loading import load_set, shape_of, with_set
     from gan.sync.publish import seal
     from gan.training.resolving import resolve_here
     from gan.training.runner import open_run
 
     if dry_run:
-        click.echo(resolve_here(config)[0].model_dump_json(indent=2))
+        shape = shape_of(sets_dir, config.data) if config.data else MNIST_SHAPE
+        click.echo(resolve_here(config, shape=shape)[0].model_dump_json(indent=2))
         return 0
     invocation.prints_result = False
-    _check_before_download(run_dir, config, existing=resume or from_scratch, pinned=not no_pinned_hash)
+    address = config.data or (data_of(run_dir) if resume or from_scratch else None)
+    is_mnist = not (no_pinned_hash or address)
+    _check_before_download(run_dir, config, existing=resume or from_scratch, pinned=is_mnist)
     with stop_on_signals() as stop:
-        with show_download() as progress:
-            download_dataset(data_dir, mirrors, pinned=not no_pinned_hash, progress=progress)
-        data = load_dataset(data_dir, pinned=not no_pinned_hash)
+        if address:
+            data = load_set(sets_dir, address)
+            config = with_set(config, data)
+        else:
+            with show_download() as progress:
+                download_dataset(data_dir, mirrors, pinned=not no_pinned_hash, progress=progress)
+            data = load_dataset(data_dir, pinned=not no_pinned_hash)
         with open_run(run_dir, config, data, resume=resume, from_scratch=from_scratch) as run:
             with show_progress(run) as snapshot_done:
                 for _ in run.train(stop):
@@ -96,7 +117,7 @@ def train(
                 click.echo(f"health: {event}", err=True)
             if not run.finished:
                 words = ["gan", "train", "--run-dir", str(run_dir), "--resume"]
-                words += [*recipe_words(config.recipe), *data_words(data_dir, mirrors, not no_pinned_hash)]
+                words += [*recipe_words(config.recipe), *data_words(data_dir, mirrors, not no_pinned_hash, sets_dir)]
                 click.echo(f"stopped at step {run.state.step}; resume with: {shlex.join(words)}", err=True)
                 return stop.exit_code
             report.render(run.run_dir)

@@ -4,6 +4,7 @@ A set is the folder SETS/NAME/SHA. Nothing else is there but temporary folders, 
 """
 
 import fcntl
+import logging
 import os
 import re
 import secrets
@@ -17,6 +18,8 @@ from gan.errors import DataError
 from gan.files import fsync_dir, locked, make_folder, storage_error
 from gan.sets.set_manifest import MANIFEST, NAME, SetManifest
 from gan.sets.sources.base import printable
+
+log = logging.getLogger(__name__)
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 ADDRESS = re.compile(rf"(?P<name>{NAME.pattern})(@(?P<sha>[0-9a-f]{{8,64}}))?")
@@ -33,8 +36,14 @@ def check_name(name: str) -> None:
 
 
 def list_sets(sets_dir: Path) -> list[SetManifest]:
-    """Return every set of a folder, by name. Raises DataError where one is damaged."""
-    return [SetManifest.read(folder) for folder in _folders(sets_dir)]
+    """Return every set of a folder, by name. One that is damaged is left out with a warning."""
+    found = []
+    for folder in _folders(sets_dir):
+        try:
+            found.append(SetManifest.read(folder))
+        except DataError as error:
+            log.warning("%s", error)
+    return found
 
 
 def find_set(sets_dir: Path, address: str) -> Path:

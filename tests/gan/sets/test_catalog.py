@@ -31,6 +31,15 @@ def test_sets_are_listed_by_name(tmp_path: Path, found: Imported) -> None:
     assert list_sets(tmp_path / "none") == []
 
 
+def test_a_damaged_set_does_not_hide_the_others(
+    tmp_path: Path, found: Imported, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = imported(write_folder(tmp_path / "other", {"": 10}), tmp_path / "sets", "other")
+    (found.folder / MANIFEST).unlink()
+    assert list_sets(tmp_path / "sets") == [other.manifest]
+    assert "set.json cannot be read" in caplog.text
+
+
 def test_a_set_is_found_by_its_name_or_its_sha(tmp_path: Path, found: Imported) -> None:
     sha = found.manifest.sha256
     for address in ("mine", f"mine@{sha}", f"mine@{sha[:8]}"):

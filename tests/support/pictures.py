@@ -3,7 +3,6 @@
 import io
 import struct
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,18 +54,13 @@ def huge_png(side: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
-def with_text_bomb(data: bytes, num_bytes: int = 100 << 20) -> bytes:
-    """Return a PNG file with a compressed text that unpacks to so many bytes, before its pixels and behind them."""
+def with_bomb(data: bytes, kind: bytes) -> bytes:
+    """Return a PNG file with a chunk that unpacks to 100 MB, before its pixels and behind them."""
     packer = zlib.compressobj(9)
-    packed = b"".join([*(packer.compress(piece) for piece in _zeros(num_bytes)), packer.flush()])
-    text = chunk(b"zTXt", b"Comment\0\0" + packed)
+    packed = b"".join([*(packer.compress(bytes(1 << 20)) for _ in range(100)), packer.flush()])
+    bomb = chunk(kind, b"name\0\0" + packed)
     end_of_header, end_of_pixels = 33, len(data) - 12
-    return data[:end_of_header] + text + data[end_of_header:end_of_pixels] + text + data[end_of_pixels:]
-
-
-def _zeros(num_bytes: int) -> Iterator[bytes]:
-    for _ in range(num_bytes >> 20):
-        yield bytes(1 << 20)
+    return data[:end_of_header] + bomb + data[end_of_header:end_of_pixels] + bomb + data[end_of_pixels:]
 
 
 def red_is_green() -> bytes:

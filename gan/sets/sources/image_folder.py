@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from gan.errors import DataError
 from gan.sets.sources.base import MAX_CLASSES, MAX_PIXELS, Form, LeftOut, Picture, printable
 from gan.sets.sources.canonical import canonical
-from gan.sets.sources.png_chunks import without_texts
+from gan.sets.sources.png_chunks import without_ballast
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 MAX_FILE_BYTES = 128 << 20
@@ -114,7 +114,7 @@ def _decode(root: Path, entry: Entry, form: Form) -> Picture:
     path = root / entry.path
     if path.stat().st_size > MAX_FILE_BYTES:
         raise UnusableError("file too large", f"more than {MAX_FILE_BYTES >> 20} MiB")
-    with Image.open(io.BytesIO(without_texts(path.read_bytes())), formats=("PNG", "JPEG")) as image:
+    with Image.open(io.BytesIO(without_ballast(path.read_bytes())), formats=("PNG", "JPEG")) as image:
         size = image.size
         if image.width * image.height > MAX_PIXELS:  # nothing is decoded yet
             raise UnusableError("too many pixels", f"{size[0]:,}x{size[1]:,}, expected at most {MAX_PIXELS:,}")

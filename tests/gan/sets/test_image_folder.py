@@ -11,7 +11,7 @@ from gan.errors import DataError
 from gan.sets.card import DataCard
 from gan.sets.set_import import Imported, open_source
 from gan.sets.sources.image_folder import ImageFolder
-from tests.support.pictures import GREY, huge_png, imported, noise, png, with_text_bomb, write_folder
+from tests.support.pictures import GREY, huge_png, imported, noise, png, with_bomb, write_folder
 
 
 @pytest.fixture
@@ -58,9 +58,10 @@ def test_a_file_that_unpacks_to_gigabytes_is_not_decoded(folder: Path, side: int
     assert found.manifest.left_out == {"too many pixels": 1} and num_images(found) == 10
 
 
-def test_a_huge_text_does_not_cost_the_image(folder: Path) -> None:
+@pytest.mark.parametrize("kind", [b"zTXt", b"iCCP"])
+def test_a_huge_text_or_profile_does_not_cost_the_image(folder: Path, kind: bytes) -> None:
     image = Image.fromarray(noise(1, seed=9)[0])
-    (folder / "text.png").write_bytes(with_text_bomb(png(image)))
+    (folder / "text.png").write_bytes(with_bomb(png(image), kind))
     assert num_images(run(folder)) == 11
     picture = next(p for p in ImageFolder(folder).read(GREY) if p and p.name == "text.png")
     assert (picture.pixels == noise(1, seed=9)[0]).all()

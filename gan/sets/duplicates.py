@@ -105,11 +105,13 @@ def _first_of_each(hashes: Sequence[bytes]) -> dict[bytes, int]:
 
 def _other_label(train: Images, test: Images) -> int:
     """Count the images whose pixels occur in another class, too."""
-    labels: dict[bytes, set[int]] = {}
+    first: dict[bytes, int] = {}
+    several = set()
     for images in (train, test):
         for content, label in zip(images.hashes, images.labels, strict=True):
-            labels.setdefault(content, set()).add(label)
-    return sum(len(labels[content]) > 1 for images in (train, test) for content in images.hashes)
+            if first.setdefault(content, label) != label:
+                several.add(content)
+    return sum(content in several for images in (train, test) for content in images.hashes)
 
 
 def _near(train: Images, test: Images, first_train: dict[bytes, int], first_test: dict[bytes, int]) -> dict[str, int]:

@@ -5,8 +5,9 @@ the same side: otherwise the test would ask for what was learnt by heart.
 """
 
 import math
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
@@ -50,12 +51,10 @@ def order_by_content(hashes: Sequence[bytes], labels: Indices, test_share: float
 
 def _test_hashes(hashes: Sequence[bytes], labels: Indices, order: Sequence[int], test_share: float) -> set[bytes]:
     """Return the contents that are for the test: in order, those that fit into the shares of all their classes."""
-    groups: dict[bytes, Counter[int]] = defaultdict(Counter)
-    for index in order:
-        groups[hashes[index]][int(labels[index])] += 1
     free = [num_test(count, test_share) for count in np.bincount(labels).tolist()]
     chosen = set()
-    for content, counts in groups.items():
+    for content, indices in groupby(order, key=hashes.__getitem__):
+        counts = Counter(int(labels[index]) for index in indices)
         if all(count <= free[label] for label, count in counts.items()):
             chosen.add(content)
             for label, count in counts.items():

@@ -67,6 +67,7 @@ MINE = Recipe(
 )
 '''
 IN_G, IN_D = "# in forward of G", "# in forward of D"
+LINE_OF_G = SOURCE[: SOURCE.index(IN_G)].count("\n") + 1
 
 
 def write_package(folder: Path, *changes: tuple[str, str], name: str = "mine") -> Path:

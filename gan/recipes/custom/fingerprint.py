@@ -28,6 +28,11 @@ def fingerprint(address: str) -> Fingerprint:
     return _of_package(address.partition(":")[0].partition(".")[0])
 
 
+def package_files(address: str) -> set[str]:
+    """Return the paths of the .py files that the fingerprint of an address covers."""
+    return {str(path) for _, path in _files(address.partition(":")[0].partition(".")[0])}
+
+
 @cache  # a process imports a package once, so it has one fingerprint
 def _of_package(name: str) -> Fingerprint:
     digest = hashlib.sha256()

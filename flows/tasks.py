@@ -40,6 +40,7 @@ from gan.runs.run_dir import RunDir
 from gan.sets.loading import with_set
 from gan.storage.address import link_to, open_store
 from gan.storage.local import LocalStore
+from gan.sync.cache import initial_copy
 from gan.sync.claims import delete_claims
 from gan.sync.lease import Lease, hold
 from gan.sync.listing import stored_name
@@ -125,6 +126,7 @@ def _opened(
         from_scratch=from_scratch,
         default_seed=settings.default_seed,
         is_held=True,
+        init_path=initial_copy(config.init_from, run_path),
     ) as run:
         if lease is None:
             yield run, None

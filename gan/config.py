@@ -26,7 +26,10 @@ RECIPE_ADDRESS = re.compile(
     r"(?=.{3,200}\Z)([A-Za-z_][A-Za-z0-9_]*)(\.[A-Za-z_][A-Za-z0-9_]*)*:[A-Za-z_][A-Za-z0-9_]*\Z"
 )
 # The fields that config.json has only where they have a value.
-LEFT_OUT = {"data", "recipe_sha256", "recipe_distributions", "side", "channels", "num_classes", "background"}
+LEFT_OUT = {
+    "data", "init_from", "init_sha256", "recipe_sha256", "recipe_distributions",
+    "side", "channels", "num_classes", "background",
+}  # fmt: skip
 DATA_ADDRESS = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}(@[0-9a-f]{8,64})?")  # NAME or NAME@SHA
 # The names that older versions wrote into config.json and checkpoints.
 OLD_NAMES = {
@@ -129,6 +132,12 @@ class TrainConfig(BaseModel):
         le=256,
         description="CPU threads; a run keeps their number, because another one gives other bits.",
     )
+    init_from: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1000,
+        description="Begin with the weights of this run or checkpoint: a path, or an address in a bucket.",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -207,6 +216,9 @@ class RunConfig(TrainConfig):
     )
     recipe_distributions: str | None = Field(
         None, description="Distributions that have this package, with their versions; empty: found by PYTHONPATH."
+    )
+    init_sha256: str | None = Field(
+        None, pattern="^[0-9a-f]{64}$", description="SHA-256 of the checkpoint that the run began from."
     )
 
     # Of a data set whose images are not as MNIST's; None: MNIST's. gan.config.DataShape says what they are.

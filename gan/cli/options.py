@@ -71,7 +71,10 @@ def config_options(command: Callable[..., Any]) -> Callable[..., Any]:
                 flag, type=RECIPE, metavar=RECIPE_METAVAR, callback=permit_recipe, help=describe(name)
             )(command)
             continue
-        command = click.option(flag, name, type=_click_type(field), default=None, help=describe(name))(command)
+        metavar = "RUN|CHECKPOINT" if name == "init_from" else None
+        command = click.option(flag, name, type=_click_type(field), metavar=metavar, default=None, help=describe(name))(
+            command
+        )
     return command
 
 
@@ -111,6 +114,8 @@ def _click_type(field: FieldInfo) -> click.ParamType[Any]:
     for annotation in (field.annotation, *kinds):
         if get_origin(annotation) is Literal:
             return click.Choice(get_args(annotation))
+    if kinds == [str]:
+        return click.STRING
     if kinds == [bool]:
         return click.BOOL
     if kinds == [str]:

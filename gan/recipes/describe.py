@@ -12,6 +12,7 @@ OTHERS = {
     "data": "MNIST",
     "seed": "0",
     "num_threads": "the usable cores, at most 8",
+    "init_from": "fresh weights",
 }  # what the other open options become
 
 

@@ -5,7 +5,7 @@ from typing import Any, Literal
 from pydantic import ValidationError
 from pydantic_core import InitErrorDetails, PydanticCustomError
 
-from gan.config import LEFT_OUT, MNIST_SHAPE, DataShape, RunConfig, TrainConfig
+from gan.config import MNIST_SHAPE, DataShape, RunConfig, TrainConfig
 from gan.errors import DataError, RecipeError
 from gan.recipes.base import Recipe
 from gan.recipes.custom.fingerprint import fingerprint
@@ -16,6 +16,7 @@ from gan.recipes.tuned import TUNED
 
 RECIPES: dict[str, Recipe] = {recipe.name: recipe for recipe in (PUBLISHED, TUNED, DCGAN)}  # the built-in ones
 OF_CODE = ("recipe_sha256", "recipe_distributions")  # the fields that say which code a recipe is
+FOUND = RunConfig.model_fields.keys() - TrainConfig.model_fields.keys()  # the fields that nobody can ask for
 
 
 def recipe_of(config: TrainConfig) -> Recipe:
@@ -131,8 +132,8 @@ def stored_config(fields: dict[str, Any]) -> RunConfig:
     A version that did not have a field yet acted as if it had these values, so its runs keep them. A recipe that is not
     built in is not imported, and all its runs have every field. Raises ValueError for fields that no run can have.
     """
-    of_run = {name: fields[name] for name in LEFT_OUT if name in fields}
-    stored = TrainConfig.model_validate({name: value for name, value in fields.items() if name not in LEFT_OUT})
+    of_run = {name: value for name, value in fields.items() if name in FOUND}
+    stored = TrainConfig.model_validate({name: value for name, value in fields.items() if name not in FOUND})
     if stored.recipe not in RECIPES:
         return RunConfig(**stored.model_dump(), **of_run)
     check(stored, has_labels=of_run.get("num_classes") != 0)

@@ -12,6 +12,7 @@ CONFIG = "config.json"
 PROVENANCE = "provenance.json"
 PROCESSES = "processes.jsonl"  # a line for each process that has trained the run
 REALS = "reals.png"
+INITIAL = "initial.safetensors"  # the checkpoint that the run began from, if --init-from named one
 LOSSES = "losses.npz"
 METRICS = "metrics.jsonl"
 NEIGHBOURS = "neighbours.png"
@@ -24,7 +25,7 @@ REPORT_FOLDER = "report/"
 REPORT = "report/index.html"
 FILM = "report/training.gif"
 
-WRITTEN_ONCE = (CONFIG, PROVENANCE, REALS)  # before the first step; never changed
+WRITTEN_ONCE = (CONFIG, PROVENANCE, REALS, INITIAL)  # before the first step; never changed
 
 _STEP = r"step-([0-9]{6}|[1-9][0-9]{6,})"  # as f"step-{step:06d}" writes it
 _GRID = re.compile(rf"grids/{_STEP}\.png")

@@ -58,6 +58,7 @@ class RunDir:
         self.config_path = path / layout.CONFIG
         self.provenance_path = path / layout.PROVENANCE
         self.processes_path = path / layout.PROCESSES
+        self.initial_path = path / layout.INITIAL
         self.losses_path = path / layout.LOSSES
         self.metrics_path = path / layout.METRICS
         self.reals_path = path / layout.REALS

@@ -62,6 +62,16 @@ def checkpoint_copy(address: str) -> Path:
     return _copy(run, manifest, lambda name: name.startswith((found["name"], layout.PROVENANCE))) / found["name"]
 
 
+def initial_copy(address: str | None, run_path: Path) -> Path | None:
+    """Return a local path for what a new run begins from; None for fresh weights, and for a run that has its copy.
+
+    Raises as `checkpoint_copy` does.
+    """
+    if address is None or (run_path / layout.CONFIG).exists():
+        return None
+    return checkpoint_copy(address)
+
+
 def report_copy(address: str) -> Path:
     """Return the path of a copy of the report of a published run in a store. Raises as `checkpoint_copy` does."""
     run = StoredRun.at(address)

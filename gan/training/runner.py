@@ -36,6 +36,7 @@ from gan.runs.repair import mend
 from gan.runs.run_dir import RunDir, SnapshotMetrics
 from gan.runs.tensorboard import EventLog
 from gan.seeds import make_rng
+from gan.training.initial import begin_from_copy, copy_initial
 from gan.training.loop import Snapshot, train
 from gan.training.monitor import Monitor, config_of_attempt, error_of
 from gan.training.neighbours import write_neighbours
@@ -200,6 +201,8 @@ class Run:
         self.state = TrainState(self.attempt_config, class_counts=torch.from_numpy(self.data.class_counts))
         if tensors:
             self.state.load(tensors)
+        else:
+            begin_from_copy(self.state, self.config, self.run_dir.path)
 
 
 def _check_usable(config: RunConfig, journal: Journal, found: Checkpoint) -> None:
@@ -218,10 +221,12 @@ def open_run(
     from_scratch: bool = False,
     default_seed: int = 0,
     is_held: bool = False,
+    init_path: Path | None = None,
 ) -> Iterator[Run]:
     """Open a run for training, and keep other processes out of it for the length of the block.
 
-    With `is_held`, the caller does that, by `RunDir.held`.
+    With `is_held`, the caller does that, by `RunDir.held`. `init_path` is a copy of what `asked.init_from` names, where
+    that is in a bucket.
 
     A new run that cannot be opened leaves nothing behind.
 
@@ -251,8 +256,9 @@ def open_run(
                 _discard_training(run_dir)
         else:
             config, device = resolve_here(asked, default_seed, data.shape)
-            for file in (run_dir.config_path, run_dir.provenance_path, run_dir.reals_path):
-                undo.callback(file.unlink, missing_ok=True)
+            for name in layout.WRITTEN_ONCE:
+                undo.callback((path / name).unlink, missing_ok=True)
+            config = copy_initial(init_path, config, path)
             run_dir.write_config(config)
         _write_description(run_dir, device, data)
         run = Run(run_dir, config, device, data)
@@ -264,8 +270,8 @@ def open_run(
 def _prepare(run_dir: RunDir, existing: bool) -> None:
     """Raise RunError where a directory has files, unless they are a run's and `existing` allows that."""
     path = run_dir.path
-    # A killed process may have left only temporary files, before it wrote a config.
-    if not all(is_temporary(file.name) for file in path.iterdir()):
+    # A killed process may have left only temporary files and initial weights, before it wrote a config.
+    if not all(is_temporary(file.name) or file.name == layout.INITIAL for file in path.iterdir()):
         if not existing:
             raise RunError(f"{path} exists already. Use --resume to continue it, or choose another directory.")
         run_dir.read_config()  # raises where the folder is not a run's
@@ -305,7 +311,12 @@ def _begin_journal(run: Run) -> None:
     if run.journal or run_dir.manifest_path.exists():
         return
     described = (run_dir.config_path, run_dir.provenance_path)
-    files = [run_dir.reals_path, *(path for _, path in run_dir.grids()), *run_dir.checkpoints_dir.glob("*")]
+    files = [
+        run_dir.reals_path,
+        run_dir.initial_path,
+        *(path for _, path in run_dir.grids()),
+        *run_dir.checkpoints_dir.glob("*"),
+    ]
     run.journal.begin(
         {path.name: path.read_bytes() for path in described},
         {path.relative_to(run_dir.path).as_posix(): sha256_file(path) for path in files if path.is_file()},

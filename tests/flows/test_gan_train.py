@@ -99,6 +99,13 @@ def test_a_run_is_published_under_its_flow_run_id(environment: Path) -> None:
     assert not (environment / "champion.json").exists()
 
 
+def test_a_flow_begins_with_the_weights_of_another_run(environment: Path, published: Path) -> None:
+    state = run(CONFIG.model_copy(update={"init_from": str(published)}))
+    path = environment / "runs" / str(state.state_details.flow_run_id)
+    newest = max((published / "checkpoints").glob("*.safetensors"))
+    assert state.is_completed() and (path / "initial.safetensors").read_bytes() == newest.read_bytes()
+
+
 def artifacts(state: State[Any]) -> dict[str, Artifact]:
     """Return the flow run's artifacts by key. Each key occurs once."""
     wanted = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id]))

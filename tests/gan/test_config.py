@@ -51,7 +51,8 @@ def test_a_difference_is_named_exactly_where_both_say_something_else(asked: Trai
 
 def test_the_config_of_a_run_has_the_fields_in_the_same_order_and_none_is_open() -> None:
     of_run = list(RunConfig.model_fields)[len(TrainConfig.model_fields) :]
-    assert list(RunConfig.model_fields) == [*TrainConfig.model_fields, *of_run] and {"data", *of_run} == LEFT_OUT
+    assert list(RunConfig.model_fields) == [*TrainConfig.model_fields, *of_run]
+    assert {"data", "init_from", *of_run} == LEFT_OUT
     assert LEFT_OUT.isdisjoint(run_config().model_dump())
     with pytest.raises(ValidationError, match="num_steps"):
         RunConfig(**{**run_config().model_dump(), "num_steps": None})

@@ -100,7 +100,7 @@ def train(
     invocation.prints_result = False
     address = config.data or (data_of(run_dir) if resume or from_scratch else None)
     is_mnist = not (no_pinned_hash or address)
-    _check_before_download(run_dir, config, existing=resume or from_scratch, pinned=is_mnist)
+    init_path = _check_before_download(run_dir, config, existing=resume or from_scratch, pinned=is_mnist)
     with stop_on_signals() as stop:
         if address:
             data = load_set(sets_dir, address)
@@ -109,7 +109,7 @@ def train(
             with show_download() as progress:
                 download_dataset(data_dir, mirrors, pinned=not no_pinned_hash, progress=progress)
             data = load_dataset(data_dir, pinned=not no_pinned_hash)
-        with open_run(run_dir, config, data, resume=resume, from_scratch=from_scratch) as run:
+        with open_run(run_dir, config, data, resume=resume, from_scratch=from_scratch, init_path=init_path) as run:
             with show_progress(run) as snapshot_done:
                 for _ in run.train(stop):
                     snapshot_done()
@@ -126,21 +126,33 @@ def train(
     return 0
 
 
-def _check_before_download(run_dir: Path, config: TrainConfig, *, existing: bool, pinned: bool) -> None:
-    """Raise what would be raised after the download: for a new run, or for an existing one that may be continued."""
+def _check_before_download(run_dir: Path, config: TrainConfig, *, existing: bool, pinned: bool) -> Path | None:
+    """Raise what would be raised after the download: for a new run, or for an existing one that may be continued.
+
+    Return the path of what a new run shall begin from, which is fetched here.
+    """
     from gan.device import choose_device
     from gan.files import check_path
     from gan.recipes.resolve import check
     from gan.runs.config_file import check_recipe
     from gan.runs.manifest import check_new_run_id
     from gan.runs.provenance import check_is_of_mnist
+    from gan.sync.cache import checkpoint_copy
+    from gan.training.initial import read_initial
+    from gan.training.resolving import resolve_here
 
     check_path(run_dir)
     if not run_dir.exists():
         check_new_run_id(run_dir.resolve().name)
         choose_device(config.device)
         check(config)
+        if config.init_from:
+            path = checkpoint_copy(config.init_from)
+            if pinned:  # another data set may have other images, and is not here yet
+                read_initial(path, resolve_here(config)[0])
+            return path
     elif existing:
         check_recipe(run_dir)
         if pinned:
             check_is_of_mnist(run_dir)
+    return None

@@ -21,6 +21,8 @@ def expected(error: BaseException) -> tuple[int, str]:
     """Return the exit code of a command in which an error is raised, and how its output begins."""
     if isinstance(error, KeyboardInterrupt):
         return 130, ""
+    if isinstance(error, MemoryError):
+        return 1, "error: there is not enough memory (MemoryError)"
     return 1, f"unexpected: {type(error).__name__}"
 
 

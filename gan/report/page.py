@@ -32,14 +32,15 @@ def render(run: RunDir) -> None:
 
     Raises:
         RunError: a file that the report needs is missing or damaged, or there is no grid yet; nothing is written.
-        StorageError: the disk is full or refuses the write.
+        StorageError: the disk is full, or refuses a read or the write.
     """
     if run.manifest_path.exists():
         return
-    facts = read_facts(run)
-    film = film_gif(facts.frames)
-    page = html_page(facts).encode()
-    Journal(run.path).enter({layout.FILM: film, layout.REPORT: page})
+    with run.disk_errors():
+        facts = read_facts(run)
+        film = film_gif(facts.frames)
+        page = html_page(facts).encode()
+        Journal(run.path).enter({layout.FILM: film, layout.REPORT: page})
     atomic_write(run.film_path, film)
     atomic_write(run.report_path, page)
     log.info("report: %s (%d kB), film of %d frames (%d kB)", run.report_path, len(page) // 1000,

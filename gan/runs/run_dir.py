@@ -1,5 +1,6 @@
 """What does a run directory say about its run?"""
 
+import errno
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -9,9 +10,9 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from gan.config import RunConfig
-from gan.errors import RunError, RunInUseError
+from gan.errors import RunError, RunInUseError, StorageError
 from gan.evaluation.results import QuickEvaluation
-from gan.files import atomic_write, locked, make_folder
+from gan.files import atomic_write, locked, make_folder, storage_error
 from gan.health import HealthEvent
 from gan.runs import layout
 from gan.runs.config_file import config_bytes, faults_in, parse_config
@@ -140,6 +141,19 @@ class RunDir:
             if each.step in steps and each.evaluation:
                 measured.append(Best(step=each.step, distance=each.evaluation.distance))
         return best_of(measured)
+
+    @contextmanager
+    def disk_errors(self) -> Iterator[None]:
+        """Turn an OSError of the block, as from a read, a removal or a library, into a StorageError."""
+        try:
+            yield
+        except OSError as error:
+            path = Path(error.filename) if isinstance(error.filename, str) else self.path
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise storage_error(path, 0, error) from error
+            raise StorageError(
+                f"{path}: cannot be read or written ({error.strerror}). Check its disk, its permissions and its mount."
+            ) from error
 
     @contextmanager
     def held(self) -> Iterator[None]:

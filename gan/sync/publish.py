@@ -14,6 +14,7 @@ from gan.files import temporary_folder
 from gan.runs import journal, layout
 from gan.runs.manifest import FileEntry, Manifest
 from gan.runs.repair import check_entered
+from gan.runs.run_dir import RunDir
 from gan.storage.base import Progress
 from gan.storage.local import LocalStore
 from gan.sync.fetch import download
@@ -39,13 +40,7 @@ def publish(run_path: Path, lease: Lease, progress: Progress | None = None) -> M
         StorageError: the store cannot be written; or another run was published from this directory, or under this id.
     """
     run = lease.run
-    manifest = Manifest.of(run_path, run.run_id)
-    if not manifest.files:
-        raise StorageError(f"{run_path} holds no run. Check the path; train the run first.")
-    if copy := _manifest_in(run_path):
-        _check_same(manifest, copy, str(run_path))
-    else:
-        check_entered(run_path, {name: entry.sha256 for name, entry in manifest.files.items()})
+    manifest, copy = _read_run(run_path, run.run_id)
     if not is_decided(lease):
         _upload(run_path, manifest, lease, progress)
         lease.commit(manifest.sha256)
@@ -90,17 +85,24 @@ def seal(run_path: Path, run_id: str) -> Manifest:
         RunError: another file is damaged since it was written.
         StorageError: the directory cannot be written, or its files are not what its manifest says.
     """
-    manifest = Manifest.of(run_path, run_id)
-    if not manifest.files:
-        raise StorageError(f"{run_path} holds no run. Check the path; train the run first.")
-    if copy := _manifest_in(run_path):
-        _check_same(manifest, copy, str(run_path))
-    else:
-        check_entered(run_path, {name: entry.sha256 for name, entry in manifest.files.items()})
+    manifest, _ = _read_run(run_path, run_id)
     for name, entry in manifest.files.items():
         LocalStore(run_path).put(name, run_path / name, entry.sha256)  # makes it durable
     _write_manifest(run_path, manifest)
     return manifest
+
+
+def _read_run(run_path: Path, run_id: str) -> tuple[Manifest, Manifest | None]:
+    """Return the manifest of the files of a run directory, once they are checked, and the one that it has already."""
+    with RunDir(run_path).disk_errors():
+        manifest = Manifest.of(run_path, run_id)
+        if not manifest.files:
+            raise StorageError(f"{run_path} holds no run. Check the path; train the run first.")
+        if copy := _manifest_in(run_path):
+            _check_same(manifest, copy, str(run_path))
+        else:
+            check_entered(run_path, {name: entry.sha256 for name, entry in manifest.files.items()})
+    return manifest, copy
 
 
 def _manifest_in(run_path: Path) -> Manifest | None:
@@ -109,7 +111,8 @@ def _manifest_in(run_path: Path) -> Manifest | None:
 
 def _write_manifest(run_path: Path, manifest: Manifest) -> None:
     LocalStore(run_path).put_new(layout.MANIFEST, manifest.to_bytes())
-    journal.delete(run_path)
+    with RunDir(run_path).disk_errors():
+        journal.delete(run_path)
 
 
 def _upload(run_path: Path, manifest: Manifest, lease: Lease, progress: Progress | None) -> None:

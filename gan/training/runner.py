@@ -3,7 +3,7 @@
 import logging
 import shutil
 from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from gan.device import (
 )
 from gan.engine.state import NUM_FIXED, TrainState, read_health
 from gan.errors import ConfigMismatchError, RunError, TrainingDivergedError
-from gan.files import atomic_write, fsync_dir, is_temporary, remove_temporary, sha256_file, storage_error
+from gan.files import atomic_write, fsync_dir, is_temporary, remove_temporary, sha256_file
 from gan.health import Health, HealthEvent
 from gan.images import grid_png, with_channels
 from gan.runs import checkpoint, journal, layout
@@ -91,16 +91,13 @@ class Run:
         if self.finished:
             log.info("all %d steps are trained already", self.num_steps)
         else:
-            try:
+            with self.run_dir.disk_errors():
                 hardware = hardware_name(self.device.kind)
                 record_process(self.journal, self.state.step, hardware, library_versions(self.device.kind))
                 event = yield from self._train_attempt(should_stop)
                 while event is not None:
                     self._go_back(event)
                     event = yield from self._train_attempt(should_stop, is_next=True)
-            except OSError as error:  # from a read, a removal or a library; our own writes raise StorageError
-                path = Path(error.filename) if isinstance(error.filename, str) else self.run_dir.path
-                raise storage_error(path, 0, error) from error
         # A manifest lists what is there; nothing is added to a published run.
         if self.state.step and not self.run_dir.manifest_path.exists():
             put_together(self.run_dir, self.journal, self._history())
@@ -239,13 +236,29 @@ def open_run(
         ConfigMismatchError: the run has another config than the one asked for, or other data.
         CheckpointError: it has checkpoints, but none verifies.
         DeviceError: the device cannot be used.
+        StorageError: the disk refuses a read or a write.
     """
     run_dir = RunDir(path)
-    with ExitStack() as stack, ExitStack() as undo:
-        if not is_held:
-            stack.enter_context(run_dir.held())
+    with nullcontext() if is_held else run_dir.held():
+        with run_dir.disk_errors():
+            run = _open(run_dir, asked, data, resume or from_scratch, from_scratch, default_seed, init_path)
+        yield run
+
+
+def _open(
+    run_dir: RunDir,
+    asked: TrainConfig,
+    data: Dataset,
+    resume: bool,
+    from_scratch: bool,
+    seed: int,
+    init_path: Path | None,
+) -> Run:
+    """Return the run of a directory that this process holds; `open_run` says how."""
+    with ExitStack() as undo:
+        path = run_dir.path
         mend(path, from_scratch=from_scratch)
-        _prepare(run_dir, resume or from_scratch)
+        _prepare(run_dir, resume)
         _remove_temporary_files(path)
         if run_dir.config_path.exists():
             config = run_dir.read_config()
@@ -255,7 +268,7 @@ def open_run(
             if from_scratch:
                 _discard_training(run_dir)
         else:
-            config, device = resolve_here(asked, default_seed, data.shape)
+            config, device = resolve_here(asked, seed, data.shape)
             for name in layout.WRITTEN_ONCE:
                 undo.callback((path / name).unlink, missing_ok=True)
             config = copy_initial(init_path, config, path)
@@ -263,8 +276,8 @@ def open_run(
         _write_description(run_dir, device, data)
         run = Run(run_dir, config, device, data)
         undo.pop_all()  # from here on, all stays
-        _begin_journal(run)
-        yield run
+    _begin_journal(run)
+    return run
 
 
 def _prepare(run_dir: RunDir, existing: bool) -> None:

@@ -1,5 +1,6 @@
 """Are a run's own files read back, and damaged ones named?"""
 
+import errno
 import json
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from gan.engine.state import TrainState
-from gan.errors import RunError
+from gan.errors import RunError, StorageError
 from gan.runs import layout
 from gan.runs.config_file import config_bytes
 from gan.runs.journal import Journal
@@ -23,6 +24,12 @@ pytestmark = pytest.mark.usefixtures("small_networks")
 
 CONFIG = run_config(num_steps=30)
 LINE = '{"version":1,"step":%d,"g_loss":1,"d_loss":1,"steps_per_second":9,"seconds":2,"time":"2026-01-01T00:00:00"}\n'
+
+
+@pytest.mark.parametrize(("number", "said"), [(errno.EIO, "cannot be read or written"), (errno.ENOSPC, "disk is full")])
+def test_an_error_of_the_disk_is_one_of_ours(tmp_path: Path, number: int, said: str) -> None:
+    with pytest.raises(StorageError, match=rf"journal: .*{said}"), RunDir(tmp_path).disk_errors():
+        raise OSError(number, "Input/output error", str(tmp_path / "journal"))
 
 
 def test_the_lock_of_a_run_that_was_deleted_meanwhile_is_an_error_of_ours(tmp_path: Path) -> None:

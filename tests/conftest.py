@@ -32,6 +32,14 @@ def _docker_answers(*words: str) -> bool:
         return False
 
 
+def _may_mount() -> bool:
+    try:
+        tried = subprocess.run(["unshare", "--mount", "mount", "-t", "tmpfs", "tmpfs", "/mnt"], capture_output=True)
+        return tried.returncode == 0
+    except FileNotFoundError:
+        return False
+
+
 def _needs() -> dict[str, tuple[bool, str]]:
     """Return by marker whether its tests can run here, and what is missing if not."""
     import torch  # takes seconds, and the process that only hands out tests does not need it
@@ -41,6 +49,7 @@ def _needs() -> dict[str, tuple[bool, str]]:
         "mnist": (bool(os.environ.get("GAN_MNIST_MIRRORS")), "GAN_MNIST_MIRRORS names no mirror of the real files"),
         "minio": (bool(os.environ.get("GAN_TEST_MINIO")), "GAN_TEST_MINIO names no MinIO server"),
         "e2e": (_docker_answers("version"), "no Docker engine answers"),
+        "mounts": (_may_mount(), "this user may not mount a file system"),
         "compose": (_docker_answers("compose", "version"), "the command docker compose is missing"),
         "gpu": (torch.cuda.is_available(), "there is no usable GPU"),
         "no_driver": (not torch.cuda.is_available(), "this machine has a driver of NVIDIA"),

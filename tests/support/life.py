@@ -98,7 +98,8 @@ class Machine:
     def start(self, target: Callable[..., None], *args: Any, patch: Patch | None = None) -> "Life":
         """Start a process on this machine."""
         (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
-        environment = {**self.environment, "TMPDIR": str(self.folder / "tmp")}
+        # Where memory is short, Rust's own traceback would wait for itself for ever, in a lock.
+        environment = {**self.environment, "TMPDIR": str(self.folder / "tmp"), "RUST_BACKTRACE": "0"}
         process = _server.Process(target=_begin, args=(environment, self.folder / "log", target, args, patch))
         process.start()
         return Life(process, self.folder / "log")

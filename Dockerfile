@@ -1,6 +1,8 @@
 # Three images: `app` runs this project's code, `minio` is the store, `tensorboard` shows the curves without torch.
 ARG PYTHON_IMAGE=python:3.11-slim-bookworm
 ARG GOLANG_IMAGE=golang:1.26-bookworm
+# cpu, or gpu with CUDA's libraries, three times as large.
+ARG DEVICE=cpu
 
 
 FROM ${PYTHON_IMAGE} AS base
@@ -49,18 +51,56 @@ ENTRYPOINT ["tensorboard"]
 CMD ["--logdir", "/work/store/runs", "--bind_all", "--port", "6006", "--samples_per_plugin", "images=100"]
 
 
-# What changes rarely: torch with CUDA, Prefect and the other dependencies, 6 GB.
-FROM base AS dependencies
+# What changes rarely: torch, Prefect and the other dependencies. Without a GPU, torch needs two of CUDA's libraries.
+# TORCH_INDEX_URL names an index that has torch's CPU build, which needs none. The lock has no hashes for that one.
+FROM base AS packages
+ARG DEVICE
+ARG TORCH_INDEX_URL=
 RUN --mount=type=bind,source=requirements-app.lock,target=/tmp/requirements.lock \
     --mount=type=cache,target=/root/.cache/pip \
     python3 -m venv --without-pip /opt/venv && \
-    pip --python /opt/venv/bin/python --disable-pip-version-check install --quiet --no-deps --require-hashes -r /tmp/requirements.lock && \
+    case "$DEVICE${TORCH_INDEX_URL:+ by index}" in \
+      cpu) skip='triton|cuda-|nvidia-' keep='nvidia-cuda-(runtime|cupti)==' ;; \
+      'cpu by index') skip='torch==|torchvision==|triton|cuda-|nvidia-' keep=- ;; \
+      gpu) skip=- keep=- ;; \
+      *) echo "DEVICE is cpu or gpu, and TORCH_INDEX_URL is for cpu" >&2; exit 1 ;; \
+    esac && \
+    awk -v skip="^($skip)" -v keep="^($keep)" '/^[a-z]/ {skipped = $0 ~ skip && $0 !~ keep} !skipped' \
+      /tmp/requirements.lock >/tmp/chosen.lock && \
+    pip --python /opt/venv/bin/python --disable-pip-version-check install --quiet --no-deps --require-hashes -r /tmp/chosen.lock && \
+    rm /tmp/chosen.lock && \
+    if [ -n "$TORCH_INDEX_URL" ]; then \
+      grep -oE '^(torch|torchvision)==[0-9.]+' /tmp/requirements.lock >/tmp/torch.txt && \
+      pip --python /opt/venv/bin/python --disable-pip-version-check install --quiet --no-deps \
+        --index-url "$TORCH_INDEX_URL" -r /tmp/torch.txt && rm /tmp/torch.txt; \
+    fi && \
     packages=$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
     # Prefect's UI sends analytics before it reads the setting that forbids it. Without this key it cannot.
     key=c97dd2acbf306ab7bf54aca0aeb7ffa1 && grep -rl "$key" "$packages/prefect/server" >/tmp/pages && \
     xargs sed -i "s/$key//g" </tmp/pages && rm /tmp/pages && \
     echo /app >"$packages/gan-train.pth" && \
     printf '#!/bin/sh\nexec python -m gan "$@"\n' >/opt/venv/bin/gan && chmod 755 /opt/venv/bin/gan
+
+
+# What torch's CUDA build links and nothing on a CPU calls: 3 GB of libraries become stubs of some kB.
+FROM ${GOLANG_IMAGE} AS stubs
+RUN --mount=type=bind,source=stack,target=/stack \
+    --mount=type=bind,from=packages,source=/opt/venv/lib,target=/venv \
+    mkdir /stubs && sh /stack/stub_libraries.sh /stubs /venv/python3*/site-packages/torch/lib /venv
+
+
+FROM packages AS dependencies-gpu
+
+
+# Torch would find a GPU, and end at the first stub. So it is told that there is none.
+FROM packages AS dependencies-cpu
+ENV CUDA_VISIBLE_DEVICES=
+RUN --mount=type=bind,from=stubs,source=/stubs,target=/stubs \
+    cp -r /stubs/. /opt/venv/lib/python3*/site-packages/torch/lib/ && python -c 'import torch'
+
+
+# hadolint ignore=DL3006
+FROM dependencies-${DEVICE} AS dependencies
 # A new volume takes the owner of the folder that it is mounted on. Postgres has its own user id.
 RUN install -d -o gan -g gan -m 700 /run/secrets/all /run/secrets/minio /run/secrets/app /run/secrets/server \
       /run/secrets/client /var/lib/prefect && \

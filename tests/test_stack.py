@@ -284,20 +284,31 @@ def compose_config(*files: str, **environment: str) -> dict[str, Any]:
 
 
 @pytest.mark.compose
-def test_the_gpu_file_only_adds_a_gpu_to_the_worker() -> None:
+def test_the_gpu_file_only_adds_a_gpu_to_the_worker_and_cuda_to_the_image() -> None:
     plain = compose_config("docker-compose.yml")
     on_gpu = compose_config("docker-compose.yml", "docker-compose.gpu.yml", GPU_DEVICE="1")
     worker = on_gpu["services"]["worker"]
     devices = worker.pop("deploy")["resources"]["reservations"].pop("devices")
     assert devices == [{"driver": "nvidia", "device_ids": ["1"], "capabilities": ["gpu"]}]
     assert worker["environment"].pop("NVIDIA_DRIVER_CAPABILITIES") == "compute,utility"  # of the driver's libraries
+    del on_gpu["x-gpu-app"]
+    built = on_gpu["services"]["secrets"]["build"]["args"]
+    assert (built["DEVICE"], built["TORCH_INDEX_URL"]) == ("gpu", "")
+    built["DEVICE"] = "cpu"
+    for service in on_gpu["services"].values():
+        service["image"] = service["image"].replace("gan-train-gpu:", "gan-train:")  # of all that have the same code
     assert on_gpu == plain
 
 
-def test_the_gpu_file_has_no_more_than_a_device() -> None:
+def test_the_gpu_file_has_no_more_than_a_device_and_an_image() -> None:
     """What can be read without Docker's own reading."""
-    worker: dict[str, Any] = GPU["services"]["worker"]
-    assert (set(GPU), set(GPU["services"]), set(worker)) == ({"services"}, {"worker"}, {"deploy", "environment"})
+    services: dict[str, Any] = GPU["services"]
+    worker = services["worker"]
+    image = SERVICES["worker"]["image"]
+    assert set(services) == {name for name, service in SERVICES.items() if service["image"] == image}
+    assert {service["image"] for service in services.values()} == {image.replace("train:", "train-gpu:")}
+    assert services["secrets"]["build"] == {"args": {"DEVICE": "gpu", "TORCH_INDEX_URL": ""}}
+    assert set(worker) == {"image", "deploy", "environment"}
     assert set(worker["deploy"]) == {"resources"} and set(worker["deploy"]["resources"]) == {"reservations"}
     assert set(worker["environment"]) == {"NVIDIA_DRIVER_CAPABILITIES"}
 

@@ -31,9 +31,8 @@ Tree = Any  # arrays, or lists and dicts of them
 
 
 def prepare(setting: Setting, precision: Precision) -> TimeSteps:
-    """Prepare whole scans. On a CPU, XLA takes as many threads as the process may use cores."""
-    if setting.device == "cpu":
-        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: setting.num_threads])
+    """Prepare whole scans. XLA reads the number of its threads from NPROC when it first meets its device."""
+    os.environ["NPROC"] = str(setting.num_threads)
     device = jax.devices("gpu" if setting.device == "cuda" else "cpu")[0]
     data = load_dataset(setting.data_dir)
     with jax.default_device(device):

@@ -37,7 +37,7 @@ test-prefect: setup ## run the tests that start Prefect's server or a worker
 	@$(BIN)/pytest -m prefect --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15 $(ARGS)
 
 test-kill: setup ## kill training 62 times and compare every byte
-	@$(BIN)/pytest -m kill --numprocesses 2 -rP $(ARGS)
+	@$(BIN)/pytest -m kill --numprocesses 2 --dist worksteal -rP $(ARGS)
 
 faults: setup    ## inject faults of each kind, with controls; FAULTS=long make faults ARGS="-k freeze"
 	@$(BIN)/pytest -m faults --numprocesses 2 --dist worksteal --durations 15 $(ARGS)

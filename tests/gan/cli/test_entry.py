@@ -100,6 +100,15 @@ COMMANDS = {
     "champion history": "",
     "champion rollback": "",
     "champion promote": "store/runs/r",
+    "recipe list": "",
+    "recipe check": "tuned",
+    "data import": "folder --name n",
+    "data list": "",
+    "data show": "n",
+    "data validate": "n",
+    "data download": "kmnist",
+    "judge train": "--data n",
+    "judge show": "--data n",
 }
 
 

@@ -16,7 +16,7 @@ from gan.errors import StorageError
 
 CHUNK = 1 << 20
 NO_FSYNC = (errno.EINVAL, errno.EBADF, errno.ENOTSUP, errno.ENOSYS, errno.EROFS)  # of one that syncs no folders
-MAX_SWEPT = 100  # times that sweeps may be faster than a writer
+MAX_SWEPT = 10_000  # times that sweeps may be faster than a writer, also one that rarely gets a processor
 MAX_WRITE_SECONDS = 24 * 3600  # that writing a file takes, where no file can be locked
 LITTLE_BYTES = 1 << 20  # a disk with less free counts as full
 

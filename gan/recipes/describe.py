@@ -18,10 +18,10 @@ OTHERS = {
 
 def describe(name: str) -> str:
     """Return what a field of a config does, and its default, if it is an option."""
-    field = RunConfig.model_fields[name]
-    parts = [str(field.description)]
     if name not in TrainConfig.model_fields:
-        return parts[0]
+        return str(RunConfig.model_fields[name].description)
+    field = TrainConfig.model_fields[name]
+    parts = [str(field.description)]
     if name == "recipe":
         parts.append(f"{recipe_summaries()}.")
     if name in OF_RECIPES:

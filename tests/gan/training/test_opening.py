@@ -18,7 +18,7 @@ from gan.files import atomic_write
 from gan.runs import checkpoint
 from gan.runs.run_dir import RunDir
 from gan.runs.sampling import load_sampler
-from gan.training import runner
+from gan.training import resolving
 from gan.training.runner import Run, open_run
 from tests.support.configs import run_config
 from tests.support.digits import mnist
@@ -185,9 +185,9 @@ def test_auto_precision_is_chosen_when_a_run_begins_and_kept_on_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     auto = CONFIG.model_copy(update={"precision": "auto", "batch_size": 25})
-    monkeypatch.setattr(runner, "choose_precision", lambda kind: "bfloat16")
+    monkeypatch.setattr(resolving, "choose_precision", lambda kind: "bfloat16")
     train(tmp_path / "run", auto, stop_at=1)
-    monkeypatch.setattr(runner, "choose_precision", lambda kind: "float32")  # as on another machine
+    monkeypatch.setattr(resolving, "choose_precision", lambda kind: "float32")  # as on another machine
     assert train(tmp_path / "run", auto, resume=True, stop_at=2).config.precision == "bfloat16"
     assert RunDir(tmp_path / "run").read_config().precision == "bfloat16"
 

@@ -13,7 +13,7 @@ from gan.data.dataset import Dataset
 from gan.data.mnist import FILES
 from gan.engine.state import TrainState
 from gan.errors import ChecksumError
-from gan.evaluation import reference
+from gan.evaluation import judge
 from gan.evaluation.evaluator import NUM_QUICK
 from gan.recipes.draw import draw
 from gan.training import periodic as quick
@@ -101,8 +101,8 @@ def test_an_unknown_data_set_is_not_evaluated_and_that_is_logged_once(caplog: py
 
 
 def test_a_damaged_reference_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reference, "PATH", tmp_path / "reference.safetensors")
-    reference.PATH.write_bytes(b"")
+    monkeypatch.setattr(judge, "PATH", tmp_path / "reference.safetensors")
+    judge.PATH.write_bytes(b"")
     evaluator, state = at_step(1000)
-    with pytest.raises(ChecksumError, match=f"reference.safetensors: SHA-256 is .* expected {reference.SHA256}"):
+    with pytest.raises(ChecksumError, match=f"reference.safetensors: SHA-256 is .* expected {judge.SHA256}"):
         evaluator.evaluate(state)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from gan.config import RunConfig
 from gan.recipes.describe import defaults_table, describe
 
 
@@ -30,3 +31,9 @@ def test_the_table_has_a_row_an_option() -> None:
     assert "| `--lr-decay-to` | 1e-4 | 3e-5 | 3e-4 |" in lines
     assert "| `--on-collapse` | ignore | restart | restart |" in lines
     assert len(lines) == 2 + 14
+
+
+@pytest.mark.parametrize("name", RunConfig.model_fields)
+def test_each_field_of_a_run_is_described(name: str) -> None:
+    text = describe(name)
+    assert text.endswith(".") and "PydanticUndefined" not in text and not text.startswith("None")

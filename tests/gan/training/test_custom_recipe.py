@@ -1,5 +1,6 @@
 """Is a recipe outside of gan/ trained as those in it are: with exact resume, buffers, EMA, R1 and decay?"""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from torch.nn import functional as F
 
 from gan.config import TrainConfig
 from gan.data.batches import Batches
+from gan.engine.cuda_graphs import Capture, GraphSteps
 from gan.engine.custom_networks import CustomEngine
 from gan.engine.factory import engine_for
 from gan.engine.state import TrainState
@@ -19,6 +21,7 @@ from gan.report.page import render
 from gan.runs import checkpoint
 from gan.runs.run_dir import RunDir
 from gan.runs.sampling import load_sampler
+from gan.training import loop
 from gan.training.resolving import resolve_here
 from tests.support.configs import run_config
 from tests.support.custom_recipe import ADDRESS, EXAMPLE, EXAMPLE_FOLDER, IN_D, IN_G, forget, write_package
@@ -187,3 +190,24 @@ def test_the_example_trains_in_both_precisions(tmp_path: Path, monkeypatch: pyte
     assert differing(tmp_path / "parts", tmp_path / "whole") == []
     found = checkpoint.load_newest(tmp_path / "whole")
     assert found and "discriminator.network.head.parametrizations.weight.0._u" in found.tensors
+
+
+def refuse(_steps: object, _rng: object) -> Callable[[], None]:
+    """Fail as a forward pass with .item() does while CUDA captures it: the recipe's error hides CUDA's."""
+    raise RecipeError("its generator failed (RuntimeError: operation not permitted when stream is capturing)")
+
+
+@pytest.mark.parametrize("capture", [lambda steps, _rng: steps, refuse])
+def test_steps_in_cuda_graphs_give_the_same_bytes_also_where_none_can_be_made(
+    tmp_path: Path,
+    asked: TrainConfig,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capture: Capture,
+) -> None:
+    """Without a GPU, a stand-in for CUDA's capture replays the steps themselves."""
+    train(tmp_path / "single", asked)
+    monkeypatch.setattr(loop, "steps_for", lambda *inputs: GraphSteps(*inputs, capture))
+    train(tmp_path / "graphs", asked)
+    assert differing(tmp_path / "graphs", tmp_path / "single") == []
+    assert ("training continues without CUDA graphs: its generator failed" in caplog.text) is (capture is refuse)

@@ -1,6 +1,6 @@
 """Is one run published whole, and no champion lost, where several publish, promote, roll back and prune at once?
 
-50 rounds in a folder and 5 in a bucket; with FAULTS=long 1,000 and 200.
+50 rounds in a folder and 3 in a bucket; with FAULTS=long 1,000 and 200.
 """
 
 import shutil
@@ -22,7 +22,7 @@ from tests.support.fault_form import num
 from tests.support.s3_server import SERVERS, new_address
 
 pytestmark = pytest.mark.faults
-NUM_LOCAL, NUM_S3, NUM_CONTROL = num(50, 1000), num(5, 200), 20
+NUM_LOCAL, NUM_S3, NUM_CONTROL = num(50, 1000), num(3, 200), 10
 
 
 @pytest.fixture(autouse=True)

@@ -37,8 +37,8 @@ class Dataset:
     side: int = 28
     channels: int = 1
     classes: tuple[str, ...] = DIGITS
-    judge_folder: Path | None = None  # of an imported set: where its judge is, once it is trained
     background: tuple[int, int, int] = (0, 0, 0)  # what is around the objects; it fills what moves into the image
+    judge_folder: Path | None = None  # of an imported set: where its judge is, once it is trained
 
     @property
     def is_mnist(self) -> bool:

@@ -97,7 +97,7 @@ def test_a_wrong_clock_makes_no_second_holder(
     assert abs(seconds_off(said)) > 500 or wrong == "contender", said
     time.sleep(EXPIRY_SECONDS + 1)
     second = Process(address, tmp_path / "b", **environment if wrong == "contender" else {})
-    assert second.end().startswith("RunError: run a is being trained by process")
+    assert second.end().startswith("RunInUseError: run a is being trained by process")
     assert first.end() == "still held\n"
     assert Process(address, tmp_path / "b").end().endswith("still held\n")
 
@@ -124,7 +124,7 @@ def test_machines_with_one_boot_id_are_told_apart(tmp_path: Path, address: str) 
     """Neither sees the locks of the other's processes."""
     first = Process(address, tmp_path / "a")
     assert first.line().startswith("held")
-    assert "RunError: run a is being trained" in Process(address, tmp_path / "b").end()
+    assert "RunInUseError: run a is being trained" in Process(address, tmp_path / "b").end()
     assert first.end() == "still held\n"
 
 

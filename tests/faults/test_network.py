@@ -1,6 +1,6 @@
 """Is a run in a bucket whole, and nothing left over, after the network or the store failed anywhere in a publication?
 
-Each kind of fault strikes at every 8th request, and at 8 byte offsets; with FAULTS=long at every request. A process is
+Each kind of fault strikes at every 6th request, and at 8 byte offsets; with FAULTS=long at every request. A process is
 killed between two parts of a file 3 times, with FAULTS=long 50 times.
 """
 
@@ -151,7 +151,7 @@ def test_a_fault_at_a_request_leaves_a_whole_run(
     tmp_path: Path, seaweedfs: S3Server, proxy: QuirkProxy, fault: Quirk
 ) -> None:
     publish(write_files(tmp_path / "first"), StoredRun(open_store(new_address()), "a"))
-    numbers = range(1, len(proxy.requests) + 1, num(8, 1))
+    numbers = range(1, len(proxy.requests) + 1, num(6, 1))
     num_felt = 0
     for number in numbers:
         run_path, store = write_files(tmp_path / str(number)), open_store(new_address())

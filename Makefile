@@ -34,7 +34,7 @@ test: setup      ## run the tests that this machine can run, but for the long on
 	@$(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15 $(ARGS)
 
 test-prefect: setup ## run the tests that start Prefect's server or a worker
-	@$(BIN)/pytest -m prefect --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 15 $(ARGS)
+	@$(BIN)/pytest -m prefect --numprocesses 2 --dist loadscope --no-loadscope-reorder --durations 15 $(ARGS)
 
 test-kill: setup ## kill training 62 times and compare every byte
 	@$(BIN)/pytest -m kill --numprocesses 2 --dist worksteal -rP $(ARGS)

@@ -200,8 +200,8 @@ def test_an_error_that_nobody_has_foreseen_is_one_line_and_a_file(
 @pytest.mark.parametrize(
     ("place", "error"),
     [
-        ("tasks.validate_dataset", EOFError("cut by t0ken")),
-        ("tasks.validate_dataset", StopIteration("t0ken")),
+        ("data_tasks.validate_dataset", EOFError("cut by t0ken")),
+        ("data_tasks.validate_dataset", StopIteration("t0ken")),
         ("gan_train.check_run", KeyError("t0ken")),
     ],
 )

@@ -9,7 +9,7 @@ from typing import Literal
 
 import click
 
-from benchmarks.cases import list_cases, missing_peers
+from benchmarks.cases import Case, list_cases, missing_peers
 from benchmarks.chart import svg
 from benchmarks.costs import measure_costs
 from benchmarks.machine import describe_machine
@@ -37,6 +37,10 @@ WORKFLOW_STEPS = {"cpu": 3000, "cuda": 30_000}
     f"{STEP_FACTORS['cpu']} times as many, on a GPU {STEP_FACTORS['cuda']} times as many. Default {STEPS}.",
 )
 @click.option("--workflow-steps", type=click.IntRange(min=3), help=f"Steps of gan-train. Default {WORKFLOW_STEPS}.")
+@click.option(
+    "--case", "words", multiple=True,
+    help="Time only the cases whose name has this text, and no command. May be given several times.",
+)  # fmt: skip
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: as in training.")
 @click.option("--data-dir", type=click.Path(path_type=Path), default=Path("data"), show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=Path("build/bench"), show_default=True)
@@ -46,6 +50,7 @@ def bench(
     rounds: int,
     steps: int | None,
     workflow_steps: int | None,
+    words: tuple[str, ...],
     threads: int | None,
     data_dir: Path,
     out: Path,
@@ -59,9 +64,12 @@ def bench(
         torchvision_dir = Path(scratch) / "torchvision"
         write_torchvision_files(load_dataset(data_dir), torchvision_dir)
         setting = Setting(device, threads or choose_num_threads(), warm_up_steps, data_dir, torchvision_dir)
-        rows = measure_rates(setting, rounds)
-        click.echo("running gan train, gan-train and their --help", err=True)
-        costs = measure_costs(setting, workflow_steps or WORKFLOW_STEPS[device], rounds, Path(scratch))
+        cases = [case for case in list_cases(device) if not words or any(word in case.name for word in words)]
+        rows = measure_rates(cases, setting, rounds)
+        costs = None
+        if not words:
+            click.echo("running gan train, gan-train and their --help", err=True)
+            costs = measure_costs(setting, workflow_steps or WORKFLOW_STEPS[device], rounds, Path(scratch))
     results = Results(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         command=f"make bench ARGS={shlex.quote(shlex.join(sys.argv[1:]))}" if sys.argv[1:] else "make bench",
@@ -70,15 +78,15 @@ def bench(
         machine=machine,
         rows=rows,
         costs=costs,
-        left_out=left_out(rows, device),
+        left_out=left_out(rows, cases),
     )
     write(results, out)
     click.echo(results.table())
 
 
-def left_out(rows: list[Row], device: str) -> dict[str, str]:
+def left_out(rows: list[Row], cases: list[Case]) -> dict[str, str]:
     """Return the peers without a row by name, and why."""
-    ended = {case.name: "its process ended" for case in list_cases(device)}
+    ended = {case.name: "its process ended" for case in cases}
     return missing_peers() | {name: why for name, why in ended.items() if name not in {row.name for row in rows}}
 
 

@@ -26,23 +26,28 @@ class CaseProcess:
         setting = replace(setting, warm_up_steps=setting.warm_up_steps * factor)
         self.case, self.num_steps = case, WINDOW * setting.warm_up_steps
         spawn = multiprocessing.get_context("spawn")
-        self.first_seconds: float | None = None  # of the first warm-up, in which a compiler does its work
+        self.first_seconds: float | None = None  # of the first warm-up
         self.connection, child_connection = spawn.Pipe()
         self.process = spawn.Process(target=_time_windows, args=(child_connection, case.prepare, setting))
         self.process.start()
         child_connection.close()
 
+    def begin(self) -> None:
+        """Take the first warm-up steps, in which a compiler does its work. Wait until they are done."""
+        self.first_seconds = self._time(self.num_steps // WINDOW)
+
     def time_window(self) -> float:
         """Take the warm-up steps, then the steps of a window. Return the window's steps per second."""
+        self._time(self.num_steps // WINDOW)
+        return self.num_steps / self._time(self.num_steps)
+
+    def _time(self, num_steps: int) -> float:
         try:
-            self.connection.send(self.num_steps)
-            warm_up_seconds: float = self.connection.recv()
+            self.connection.send(num_steps)
             seconds: float = self.connection.recv()
         except (EOFError, BrokenPipeError):
             raise click.ClickException(f"{self.case.name}: its process ended; its error message is above") from None
-        if self.first_seconds is None:
-            self.first_seconds = warm_up_seconds
-        return self.num_steps / seconds
+        return seconds
 
     def stop(self) -> None:
         """End the process."""
@@ -61,7 +66,7 @@ def running(case: Case, setting: Setting) -> Iterator[CaseProcess]:
 
 
 def _time_windows(connection: Connection, prepare: Callable[[Setting], TimeSteps], setting: Setting) -> None:
-    """Receive numbers of steps. Send the seconds of a warm-up, then of the steps. Return when the pipe is closed."""
+    """Receive numbers of steps and send the seconds that they took. Return when the connection is closed."""
     torch.set_num_threads(setting.num_threads)
     torch.set_flush_denormal(True)  # otherwise the published loop takes ten times as long, after D has died
     time_steps = prepare(setting)
@@ -70,5 +75,4 @@ def _time_windows(connection: Connection, prepare: Callable[[Setting], TimeSteps
             num_steps: int = connection.recv()
         except EOFError:
             return
-        connection.send(time_steps(setting.warm_up_steps))
         connection.send(time_steps(num_steps))

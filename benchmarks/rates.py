@@ -8,7 +8,7 @@ from statistics import median
 import click
 from pydantic import BaseModel, ConfigDict
 
-from benchmarks.cases import Case, Group, list_cases
+from benchmarks.cases import Case, Group
 from benchmarks.process import CaseProcess, running
 from benchmarks.timing import WINDOW, Precision, Setting
 
@@ -38,18 +38,18 @@ class Row(BaseModel):
         return max(0.0, (self.first_seconds or 0.0) - self.num_steps / WINDOW / self.rate)
 
 
-def measure_rates(setting: Setting, rounds: int, tell: Callable[[Case, float], None] = lambda *_: None) -> list[Row]:
+def measure_rates(
+    cases: list[Case], setting: Setting, rounds: int, tell: Callable[[Case, float], None] = lambda *_: None
+) -> list[Row]:
     """Time one window of every case in each round, one case after the other, and tell each. A peer may drop out."""
     with ExitStack() as stack:
-        started = [stack.enter_context(running(case, setting)) for case in list_cases(setting.device)]
-        rates: dict[CaseProcess, list[float]] = {process: [] for process in started}
+        started = [stack.enter_context(running(case, setting)) for case in cases]
+        # One after the other: no window is timed, and nothing compiled, while another case is compiled.
+        rates: dict[CaseProcess, list[float]] = {process: [] for process in started if _begins(process)}
         for number in range(rounds):
-            for process in list(rates):
-                rate = _window_of(process)
-                if rate is None:
-                    del rates[process]
-                    continue
-                rates[process].append(rate)
+            for process, case_rates in rates.items():
+                rate = process.time_window()
+                case_rates.append(rate)
                 tell(process.case, rate)
                 name = f"{process.case.name}, {process.case.precision}"
                 click.echo(f"round {number + 1} of {rounds}: {name}: {rate:.1f} steps/s", err=True)
@@ -57,15 +57,17 @@ def measure_rates(setting: Setting, rounds: int, tell: Callable[[Case, float], N
     return [_row(process, case_rates) for process, case_rates in rates.items()]
 
 
-def _window_of(process: CaseProcess) -> float | None:
-    """Return a window's steps per second, or None if it is a peer's and its process has ended."""
+def _begins(process: CaseProcess) -> bool:
+    """Wait until a case has taken its first steps. Return False if it is a peer's and its process has ended."""
     try:
-        return process.time_window()
+        process.begin()
     except click.ClickException as error:
         if process.case.group != "peer":
             raise
         click.echo(f"{error.message}. It is left out.", err=True)
-        return None
+        return False
+    click.echo(f"{process.case.name}, {process.case.precision}: ready", err=True)
+    return True
 
 
 def _row(process: CaseProcess, rates: list[float]) -> Row:

@@ -30,12 +30,13 @@ class Results(BaseModel):
     num_threads: int
     machine: Machine
     rows: list[Row]
-    costs: Costs
+    costs: Costs | None  # None if only some cases were timed
     left_out: dict[str, str] = {}  # peers by name: what was missing
 
-    def best(self, group: Group, precision: Precision) -> Row:
-        """Return the fastest row of a group at a precision."""
-        return max((row for row in self.rows if (row.group, row.precision) == (group, precision)), key=lambda r: r.rate)
+    def best(self, group: Group, precision: Precision) -> Row | None:
+        """Return the fastest row of a group at a precision; None if there is none."""
+        rows = [row for row in self.rows if (row.group, row.precision) == (group, precision)]
+        return max(rows, key=lambda row: row.rate, default=None)
 
     def table(self) -> str:
         """Return the results in Markdown."""
@@ -50,9 +51,9 @@ class Results(BaseModel):
     def _line(self, row: Row) -> str:
         ratios = ["", "", ""]
         if row.group in ("peer", "ours"):
-            loader, memory = self.best("loader", "float32"), self.best("memory", "float32")
-            limit = self.best("limit", row.precision)
-            ratios = [f"{row.rate / loader.rate:.1f}", f"{row.rate / memory.rate:.1f}", f"{row.rate / limit.rate:.0%}"]
+            bases = self.best("loader", "float32"), self.best("memory", "float32"), self.best("limit", row.precision)
+            formats = (".1f", ".1f", ".0%")
+            ratios = [format(row.rate / base.rate, f) if base else "" for base, f in zip(bases, formats, strict=True)]
         spread = f"{min(row.rates):.1f}..{max(row.rates):.1f}"
         return f"| {row.name} | {row.precision} | {row.rate:.1f} | {spread} | " + " | ".join(ratios) + " |"
 
@@ -65,6 +66,8 @@ class Results(BaseModel):
         return compiled + [f"- {name} was left out: {missing}." for name, missing in self.left_out.items()]
 
     def _costs(self) -> list[str]:
+        if self.costs is None:
+            return []
         costs, flow = self.costs, self.costs.workflow
         return [
             f"- Peak memory: `gan train` {costs.gan_train_peak_rss_bytes / 1e6:,.0f} MB, "

@@ -246,6 +246,13 @@ def test_the_table_is_made_from_the_json(results: Results) -> None:
     assert "- JAX was left out: it is missing." in table
 
 
+def test_a_table_of_some_cases_has_no_ratio_to_the_others(results: Results) -> None:
+    ours = [row for row in results.rows if row.group == "ours"]
+    table = results.model_copy(update={"rows": ours, "costs": None}).table()
+    assert "| ours, tuned | float32 | 100.0 | 99.0..103.0 |  |  |  |" in table
+    assert "Peak memory" not in table
+
+
 def test_the_chart_has_a_bar_for_each_case(results: Results) -> None:
     drawing = ElementTree.fromstring(svg(results))
     bars = drawing.findall("{*}rect")

@@ -1,11 +1,13 @@
 """How fast is a step on a GPU, beside what others would take for it?"""
 
+from collections import defaultdict
+from statistics import median
 from typing import get_args
 
 import torch
 
 from benchmarks import compiled_loop
-from benchmarks.cases import Case, missing_peers
+from benchmarks.cases import Case, list_cases, missing_peers
 from benchmarks.gpu_check.settings import NotRunError, Record, Settings
 from benchmarks.published_loop import write_torchvision_files
 from benchmarks.rates import measure_rates
@@ -14,18 +16,20 @@ from gan.data.dataset import load_dataset
 from gan.device import choose_num_threads
 
 ROUNDS = 3
-WINDOW_STEPS = 250  # of the slowest cases; process.py gives the others more
+WINDOW_STEPS = 100  # of the slowest cases; process.py gives the others more
 AUTOTUNE_STEPS = 2000
 
 
 def time_all_cases(settings: Settings, record: Record) -> None:
-    """Time the cases of `make bench` in turn. Record each window, and at the end the medians."""
+    """Time the cases of `make bench` in turn. Record the medians after each window."""
+    rates = defaultdict[str, list[float]](list)
 
     def tell(case: Case, rate: float) -> None:
-        record(f"{case.name}, {case.precision}: last window, steps/s", round(rate, 1))
+        name = f"{case.name}, {case.precision}: median, steps/s"
+        rates[name].append(rate)
+        record(name, round(median(rates[name]), 1))
 
-    for row in measure_rates(setting_for(settings), ROUNDS, tell):
-        record(f"{row.name}, {row.precision}: median, steps/s", round(row.rate, 1))
+    for row in measure_rates(list_cases(settings.device), setting_for(settings), ROUNDS, tell):
         if row.group == "peer":
             record(f"{row.name}, {row.precision}: compiling, s", round(row.compile_seconds, 1))
     for name, missing in missing_peers().items():

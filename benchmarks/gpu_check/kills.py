@@ -12,7 +12,7 @@ from gan.config import TrainConfig
 from gan.data.dataset import load_dataset
 from gan.runs import layout
 from gan.training.runner import open_run
-from tests.support.killing import differing
+from tests.support.killing import differing, promised_bytes
 
 NUM_KILLS = 5
 SNAPSHOT_STEPS = 500
@@ -43,7 +43,7 @@ def kill_and_resume(settings: Settings, record: Record) -> None:
         raise CheckFailedError(f"the last training ended with {code}")
     if different := differing(killed, undisturbed):
         raise CheckFailedError(f"{len(different)} files differ, first {different[0]}")
-    record("result", f"every byte of {num_files(killed)} files is the same")
+    record("result", f"every byte of {len(promised_bytes(killed))} files is the same")
 
 
 def start(run_dir: Path, config: TrainConfig, data_dir: Path) -> subprocess.Popen[bytes]:

@@ -18,7 +18,7 @@ PLAN = (
     ),
     Stage(
         "tests",
-        85,
+        80,
         "Run the tests that are marked gpu: both engines in float64, CUDA graphs, resuming. None may be left out.",
         correctness.run_gpu_tests,
     ),
@@ -31,7 +31,7 @@ PLAN = (
     ),
     Stage(
         "kills",
-        85,
+        80,
         "Kill a training of 12,000 steps five times by SIGKILL and resume it: every byte must be that of a run that "
         "nothing disturbed.",
         kills.kill_and_resume,
@@ -50,7 +50,7 @@ PLAN = (
     ),
     Stage(
         "bench",
-        100,
+        115,
         "Time our recipes beside the tutorial's loop, torch.compile, JAX and the limit of the hardware, three times.",
         speed.time_all_cases,
     ),

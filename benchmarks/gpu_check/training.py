@@ -36,7 +36,7 @@ def train_and_judge(recipe: RecipeName, num_steps: int, settings: Settings, reco
     )  # fmt: skip
     data = load_dataset(settings.data_dir)
     with open_run(settings.scratch / "run", asked, data) as run:
-        record("precision", run.config.precision)
+        record("computed in", run.config.precision)
         record_training(run, record)
     record_memory(settings.device, record)
     distance = judge(settings, data, record)

@@ -146,7 +146,7 @@ def test_one_training_at_a_time_the_other_waits_and_is_told_of(stack: Stack, rec
 
 
 def test_a_failed_nightly_run_is_told(stack: Stack, receiver: Receiver) -> None:
-    run = stack.run("nightly", num_steps=100, device="cuda")
+    run = stack.run("nightly", num_steps=100, data="nothing")
 
     failed = f"gan-train nightly run {run.name} failed: "
     wait_for(lambda: [told for told in receiver.received if told["text"].startswith(failed)], 120, "a notification")

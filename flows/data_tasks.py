@@ -15,7 +15,7 @@ from gan.runs.config_file import data_of
 from gan.sets.catalog import find_set
 from gan.sets.loading import load_set
 from gan.sets.set_manifest import SetManifest
-from gan.sets.set_store import get_set, put_set
+from gan.sets.set_store import get_set, hashes_in, put_set
 from gan.storage.address import open_store
 
 
@@ -49,10 +49,12 @@ def fetch_set(address: str, settings: Settings) -> None:
     try:
         folder = find_set(settings.sets_dir, address)
     except DataError:
-        name, _, sha256 = address.partition("@")
-        if not settings.is_remote or len(sha256) != 64:
+        name, _, sha = address.partition("@")
+        found = hashes_in(open_store(settings.store), name) if settings.is_remote else []
+        named = [sha256 for sha256 in found if sha256.startswith(sha)]
+        if len(named) != 1:
             raise
-        folder = get_set(open_store(settings.store), settings.sets_dir, name, sha256)
+        folder = get_set(open_store(settings.store), settings.sets_dir, name, named[0])
     if settings.is_remote and not SetManifest.read(folder).facts.private:
         put_set(open_store(settings.store), folder)
 

@@ -9,6 +9,7 @@ from prefect.runtime import deployment
 from prefect.states import Cancelled, Failed
 
 from flows.data_tasks import download_mnist, fetch_set, set_of, validate_mnist
+from flows.labels import FLOW
 from flows.logs import enable_info
 from flows.prefect_compat import STOPPED, end_process, signal_of
 from flows.requeue import is_cancelling, label_run, put_back, put_back_later
@@ -41,7 +42,7 @@ DESCRIPTION = (
 
 
 # What is not given here, Prefect takes from its settings: a flow that is tried again would not end with this error.
-@flow(name="gan-train", description=DESCRIPTION, retries=0, persist_result=False, result_serializer="json")
+@flow(name=FLOW, description=DESCRIPTION, retries=0, persist_result=False, result_serializer="json")
 def gan_train(config: Annotated[TrainConfig, RunForm()] = DEFAULTS) -> str | State[Any]:
     """Train a GAN on MNIST and publish the run; return its address.
 

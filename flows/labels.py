@@ -11,6 +11,7 @@ from gan.storage.address import is_remote
 from gan.sync.listing import find_run
 from gan.sync.stored_run import StoredRun
 
+FLOW = "gan-train"  # the name of our flow in Prefect
 STORE = "gan-train.store"
 RUN_ID = "gan-train.run-id"
 PROGRESS = "gan-train.progress"

@@ -32,7 +32,7 @@ from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RET
 from prefect.states import AwaitingRetry, Cancelled, Failed, Running
 
 from flows.api import check_api, wait_for_api
-from flows.labels import RUN_ID, STORE, Ends, progress_of
+from flows.labels import FLOW, RUN_ID, STORE, Ends, progress_of
 from flows.prefect_compat import environment_of, working_dir_of
 from flows.service import log_to_stderr, stop_event
 from flows.settings import store_from_env
@@ -46,7 +46,6 @@ from gan.sync.claims import claim
 from gan.sync.lease import DEFAULT_TIMING, live_holder
 from gan.sync.stored_run import StoredRun
 
-FLOW = "gan-train"
 RECOVER_SECONDS = 10.0
 MAX_CRASHES = 3  # of one flow run without progress; after that it fails
 PATIENCE_SECONDS = {  # a worker that is running ends these states within this time

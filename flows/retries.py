@@ -26,8 +26,9 @@ from gan.errors import (
 from gan.storage.unexpected import unexpected
 
 UNHEALTHY = (TrainingDivergedError, TrainingCollapsedError)
-# Another machine, or a later time, may have what is missing: a network, a store, a device, the run itself.
+# Of a flow run. Another machine, or a later time, may have what is missing: a network, a store, a device, the run.
 PASSING = (DownloadError, StorageError, DeviceError, RunInUseError)
+# Of a task: another attempt in the same process does not help.
 PERMANENT = (DataError, ConfigMismatchError, DeviceError, RecipeError, RunError, CheckpointError, *UNHEALTHY)
 
 Given = ParamSpec("Given")

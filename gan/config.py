@@ -172,8 +172,6 @@ class TrainConfig(BaseModel):
         lines = []
         for name in type(self).model_fields:
             asked, found = getattr(self, name), getattr(run, name)
-            if name == "data" and found and asked and found.startswith(f"{asked}"):
-                continue  # NAME, or NAME and the first digits of its SHA-256
             if name in self.model_fields_set and asked not in (None, "auto", found):
                 lines.append(f"{name}: the run has {found}, asked for {asked}")
         return lines

@@ -1,5 +1,6 @@
 """How are convolutional networks trained? By torch's autograd, asked only for the gradients that are used."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -15,7 +16,7 @@ from gan.recipes.conv_networks import ConvDiscriminator
 class Half(NamedTuple):
     """The fakes or the reals in D, with their autograd graph."""
 
-    pixels: Tensor  # (B, 1, 28, 28)
+    pixels: Tensor  # (B, C, side, side)
     logits: Tensor  # (B,)
 
 
@@ -59,30 +60,44 @@ class AutogradEngine(Engine):
         return torch.cat([fake_logits, real_logits]).detach(), partial(self.backward_d, *halves, inputs.r1_due)
 
     def backward_d(self, fake: Half, real: Half, r1_due: bool, grad_logits: Tensor) -> Tensor:
-        """Update D. Return the gradients (B, 784) of the fakes' logits by their pixels."""
-        (fake_grad,) = torch.autograd.grad(fake.logits, fake.pixels, torch.ones_like(fake.logits), retain_graph=True)
+        """Update D. Return the gradients (B, pixels) of the fakes' logits by their pixels."""
+        (fake_grad,) = self.grads([fake.logits], [fake.pixels], [torch.ones_like(fake.logits)])
+        self.update_d(fake, real, r1_due, grad_logits)
+        return fake_grad.flatten(1)
+
+    def update_d(self, fake: Half, real: Half, r1_due: bool, grad_logits: Tensor) -> None:
+        """Update D, given d_loss's gradients (2B, 1) by the logits."""
         grad_halves = torch.split(grad_logits.squeeze(1), len(fake.logits))
-        grads = torch.autograd.grad((fake.logits, real.logits), self.d_parameters, grad_halves, retain_graph=True)
+        grads = self.grads([fake.logits, real.logits], self.d_parameters, grad_halves)
         torch._foreach_copy_(self.d_adam.grads, grads)
         if r1_due:
             torch._foreach_add_(self.d_weight_grads, self.penalty_grads(real))
         self.d_adam.update_all()
-        return fake_grad.flatten(1)
 
     def penalty_grads(self, real: Half) -> list[Tensor]:
         """Return R1's gradients by D's weights. R1 is the reals' mean squared gradient by pixel, times gamma / 2."""
         with torch.enable_grad():
-            (real_grad,) = torch.autograd.grad(
-                real.logits, real.pixels, torch.ones_like(real.logits), create_graph=True
-            )
+            ones = [torch.ones_like(real.logits)]
+            (real_grad,) = self.grads([real.logits], [real.pixels], ones, create_graph=True)
             weight = self.r1_gamma / 2 * R1_EVERY / len(real.logits)
             penalty = real_grad.to(self.param_dtype).square().sum() * weight
-        return list(torch.autograd.grad(penalty, self.d_weights))
+        return self.grads([penalty], self.d_weights)
+
+    def grads(
+        self,
+        outputs: Sequence[Tensor],
+        inputs: Sequence[Tensor],
+        weights: Sequence[Tensor] | None = None,
+        *,
+        create_graph: bool = False,
+    ) -> list[Tensor]:
+        """Return the gradients of the weighted outputs by the inputs, and keep the graph for more of them."""
+        return list(torch.autograd.grad(outputs, inputs, weights, retain_graph=True, create_graph=create_graph))
 
     def backward_g(self, fake: Tensor, fake_grad: Tensor, grad_logits: Tensor) -> None:
         """Update G, given the logits' gradients (B, 784) by the fakes and g_loss's (B, 1) by the logits."""
         grad = (fake_grad * grad_logits).view_as(fake).to(self.compute_dtype)
-        torch._foreach_copy_(self.g_adam.grads, torch.autograd.grad(fake, self.g_parameters, grad))
+        torch._foreach_copy_(self.g_adam.grads, self.grads([fake], self.g_parameters, [grad]))
         self.g_adam.update_all()
 
     def autocast(self) -> torch.autocast:

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gan.config import RunConfig
 from gan.engine.autograd import AutogradEngine, Half
-from gan.engine.base import R1_EVERY, BackwardD, StepInputs
+from gan.engine.base import BackwardD, StepInputs
 from gan.engine.state import TrainState
 from gan.recipes.base import CustomNetworks
 from gan.recipes.custom.wrapped import call
@@ -54,22 +54,8 @@ class CustomEngine(AutogradEngine):
     ) -> Tensor:
         """Update D. Return the gradients (B, 784) of g_loss by the fakes' pixels."""
         (fake_grad,) = self.grads([fake.logits], [fake.pixels], [g_grad_logits.squeeze(1)])
-        grad_halves = torch.split(grad_logits.squeeze(1), len(fake.logits))
-        grads = self.grads([fake.logits, real.logits], self.d_parameters, grad_halves)
-        torch._foreach_copy_(self.d_adam.grads, grads)
-        if r1_due:
-            torch._foreach_add_(self.d_weight_grads, self.penalty_grads(real))
-        self.d_adam.update_all()
+        self.update_d(fake, real, r1_due, grad_logits)
         return fake_grad.flatten(1)
-
-    def penalty_grads(self, real: Half) -> list[Tensor]:
-        """Return R1's gradients by what it reaches of D. R1 is explained at AutogradEngine."""
-        with torch.enable_grad():
-            ones = [torch.ones_like(real.logits)]
-            (real_grad,) = self.grads([real.logits], [real.pixels], ones, create_graph=True)
-            weight = self.r1_gamma / 2 * R1_EVERY / len(real.logits)
-            penalty = real_grad.to(self.param_dtype).square().sum() * weight
-        return self.grads([penalty], self.d_weights)
 
     def backward_g(self, fake: Tensor, fake_grad: Tensor, grad_logits: Tensor) -> None:
         """Update G, given g_loss's gradients (B, 784) by the fakes."""

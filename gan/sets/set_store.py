@@ -34,6 +34,14 @@ def put_set(store: Store, folder: Path) -> None:
         store.put(f"{prefix}{name}", folder / name, sha256_file(folder / name))
 
 
+def hashes_in(store: Store, name: str) -> list[str]:
+    """Return the SHA-256 of the sets of a name that a store has. Raises StorageError."""
+    check_name(name)
+    prefix = f"{SETS.partition('NAME')[0]}{name}/"
+    keys = (info.key.removeprefix(prefix) for info in store.list(prefix))
+    return sorted(key.partition("/")[0] for key in keys if key.endswith(f"/{MANIFEST}"))
+
+
 def get_set(store: Store, sets_dir: Path, name: str, sha256: str) -> Path:
     """Copy a set from a store, check every byte, and return its folder. A good set that is there stays.
 

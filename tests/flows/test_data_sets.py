@@ -43,8 +43,9 @@ def config(data: str) -> TrainConfig:
     return TrainConfig(recipe="dcgan", data=data, num_steps=2, snapshot_steps=1, batch_size=25, num_threads=1)
 
 
+@pytest.mark.parametrize("named", ["digits", "digits@{sha}"])
 def test_a_machine_without_the_set_copies_it_from_the_bucket(
-    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch, named: str
 ) -> None:
     made = make_set(tmp_path)
     assert run(config("digits")).is_completed()
@@ -52,7 +53,7 @@ def test_a_machine_without_the_set_copies_it_from_the_bucket(
     assert verify(StoredRun(open_store(address), "mine")).problems == []
     monkeypatch.setenv("GAN_SETS_DIR", str(tmp_path / "there"))
     monkeypatch.setenv("GAN_RUN_ID", "second")
-    assert run(config(made.address)).is_completed()
+    assert run(config(named.format(sha=made.sha256))).is_completed()
     assert SetManifest.read(tmp_path / "there/digits" / made.sha256) == made
 
 

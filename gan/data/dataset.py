@@ -38,6 +38,7 @@ class Dataset:
     channels: int = 1
     classes: tuple[str, ...] = DIGITS
     background: tuple[int, int, int] = (0, 0, 0)  # what is around the objects; it fills what moves into the image
+    is_private: bool = False  # no file of a run shows its images
     judge_folder: Path | None = None  # of an imported set: where its judge is, once it is trained
 
     @property

@@ -40,6 +40,7 @@ def load_set(sets_dir: Path, address: str) -> Dataset:
         channels=manifest.channels,
         classes=tuple(manifest.classes),
         background=manifest.form.background,
+        is_private=manifest.facts.private,
         judge_folder=folder / JUDGE,
     )
 

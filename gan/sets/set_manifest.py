@@ -45,7 +45,9 @@ class Facts(Strict):
     license: str | None = Field(None, description="The licence of the images.")
     attribution: str | None = Field(None, description="Who must be named where the images are shown.")
     source: str | None = Field(None, description="Where the images come from.")
-    private: bool = Field(False, description="No page shows its images, and no bucket gets them.")
+    private: bool = Field(
+        False, description="No card, report or file of a run shows its images, and no bucket gets them."
+    )
 
 
 class SetManifest(Strict):

@@ -101,7 +101,7 @@ class Run:
         # A manifest lists what is there; nothing is added to a published run.
         if self.state.step and not self.run_dir.manifest_path.exists():
             put_together(self.run_dir, self.journal, self._history())
-            if self.finished:
+            if self.finished and not self.data.is_private:
                 write_neighbours(self.journal, self.num_steps, self.data.train_images)
 
     def _history(self) -> History:
@@ -315,7 +315,7 @@ def _write_description(run_dir: RunDir, device: Device, data: Dataset) -> None:
             )
     if not run_dir.reals_path.exists():
         reals = with_channels(data.test_images[:NUM_FIXED])
-        atomic_write(run_dir.reals_path, grid_png(reals))
+        atomic_write(run_dir.reals_path, grid_png(torch.zeros_like(reals) if data.is_private else reals))
 
 
 def _begin_journal(run: Run) -> None:

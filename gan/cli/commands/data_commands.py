@@ -67,7 +67,7 @@ def data() -> None:
 @click.option(
     "--source", "origin", metavar="TEXT", callback=_printable, help="Where the images come from, for the card."
 )
-@click.option("--private", is_flag=True, help="Show no image of the set on a page, and copy none into a bucket.")
+@click.option("--private", is_flag=True, help="Show no image on the card or in a run, copy none into a bucket.")
 @SETS_DIR
 def import_(
     source: Path,

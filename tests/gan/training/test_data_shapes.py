@@ -1,6 +1,7 @@
 """Are images of any side and colour, with and without labels, trained, resumed, sampled and reported?"""
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from PIL import Image
 
 from gan.config import DataShape, TrainConfig
 from gan.data.dataset import Dataset
-from gan.errors import DataError
+from gan.errors import ConfigMismatchError, DataError
 from gan.recipes.draw import draw
 from gan.recipes.resolve import resolve
 from gan.report.page import render
@@ -57,6 +58,23 @@ def test_a_run_on_other_images(tmp_path: Path, side: int, channels: int, num_cla
     grid = Image.open(io.BytesIO(RunDir(whole).grid_path(4).read_bytes()))
     assert grid.mode == ("L" if channels == 1 else "RGB")
     assert Image.open(io.BytesIO(RunDir(whole).film_path.read_bytes())).n_frames == 2
+
+
+def test_no_file_of_a_run_shows_the_images_of_a_private_set(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", CONFIG, replace(made_up(32, 3, 0), is_private=True)) as run:
+        list(run.train())
+    made = RunDir(tmp_path / "run")
+    assert np.array(Image.open(io.BytesIO(made.reals_path.read_bytes()))).max() == 0
+    assert not made.neighbours_path.exists()
+    render(made)
+
+
+def test_a_class_that_a_run_does_not_have_is_named(tmp_path: Path) -> None:
+    with open_run(tmp_path / "run", CONFIG, made_up(32, 1, 26)) as run:
+        list(run.train())
+    sampler, config, _ = load_sampler(tmp_path / "run")
+    with pytest.raises(ConfigMismatchError, match="--digit: the run's training images have no 26. They have 0, 1, 2"):
+        draw(sampler, config.latent_dim, 1, seed=0, digit=26)
 
 
 def test_new_pixels_have_the_colour_of_the_background(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from gan.data.download import Progress, first_good, mirrors_from_env
+from gan.data.download import Progress, download_dataset, first_good
 from gan.data.mirrors import Mirror, open_mirror
 from gan.data.web import Limits
 from gan.errors import ChecksumError, DataError, DownloadError
@@ -73,15 +73,11 @@ def _emnist(split: str, classes: Sequence[str]) -> KnownSet:
     )
 
 
+MNIST = "mnist"
 KNOWN = {
-    "mnist": KnownSet(
-        ("https://ossci-datasets.s3.amazonaws.com/mnist", "http://yann.lecun.com/exdb/mnist"),
-        _idx_files(
-            "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-            "d53e105ee54ea40749a09fcbcd1e9432",
-            "9fb629c4189551a2d022fa330f9573f3",
-            "ec29112dd5afa0611ce80d1b7f02629c",
-        ),
+    MNIST: KnownSet(
+        (),  # gan.data.download knows its mirrors and files
+        (),
         tuple(string.digits),
         Facts(source="MNIST", attribution="LeCun, Cortes and Burges: the MNIST database of handwritten digits"),
     ),
@@ -158,9 +154,11 @@ def download_set(
 
 def _fetch_files(folder: Path, name: str, known: KnownSet, mirrors: Sequence[str], progress: Progress) -> None:
     """Put the four files into a folder."""
-    named = list(mirrors) or (mirrors_from_env() if name == "mnist" else [])
+    if name == MNIST:  # known by the SHA-256 of what is in the files, however they were packed
+        download_dataset(folder, mirrors, progress=progress)
+        return
     with ExitStack() as cleanup:
-        sources = {url: open_mirror(url, LIMITS, cleanup) for url in (*named, *known.mirrors)}
+        sources = {url: open_mirror(url, LIMITS, cleanup) for url in (*mirrors, *known.mirrors)}
         advice = f"Check the network and try again, or name a mirror that has the files of {name} with --mirror."
         for file in known.files:
             _, data = first_good(file.name, sources, partial(_read, file=file, progress=progress), advice)
@@ -197,6 +195,8 @@ def _unpack(folder: Path, archive: bytes, members: Sequence[str]) -> None:
 
 def pinned_words(manifest: SetManifest) -> str:
     """Say what vouches for a set that was downloaded."""
+    if manifest.name == MNIST:
+        return "The files have MNIST's SHA-256."
     return (
         f"The files have the MD5 that torchvision lists. The SHA-256 {manifest.sha256} was taken at this first import; "
         f"name the set {manifest.address} to insist on it."

@@ -11,6 +11,7 @@ import pytest
 from torchvision import datasets
 
 from gan.data.dataset import load_dataset
+from gan.data.download import mirrors_from_env
 from gan.data.idx import encode
 from gan.errors import DataError, DownloadError
 from gan.sets import known_sets
@@ -38,7 +39,7 @@ def fashion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_addresses_and_md5_are_those_of_torchvision() -> None:
-    classes = {"mnist": datasets.MNIST, "fashion-mnist": datasets.FashionMNIST, "kmnist": datasets.KMNIST}
+    classes = {"fashion-mnist": datasets.FashionMNIST, "kmnist": datasets.KMNIST}
     for name, known in classes.items():
         assert [(file.name, file.md5) for file in KNOWN[name].files] == known.resources
         assert [f"{url}/" for url in KNOWN[name].mirrors] == known.mirrors
@@ -129,3 +130,10 @@ def test_known_names_are_reserved(name: str) -> None:
 def test_other_names_are_not_known(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="Known are mnist, fashion-mnist, kmnist, emnist-letters, emnist-balanced"):
         download_set(tmp_path, "imagenet")
+
+
+@pytest.mark.mnist
+def test_mnist_is_known_by_what_is_in_its_files(tmp_path: Path) -> None:
+    found = download_set(tmp_path / "sets", "mnist", mirrors_from_env())
+    assert load_set(tmp_path / "sets", "mnist").is_mnist
+    assert known_sets.pinned_words(found.manifest) == "The files have MNIST's SHA-256."

@@ -1,7 +1,7 @@
 """Does a snapshot cost more as a run gets longer? `python -m benchmarks.snapshots [--count 10000]`
 
-The program writes snapshots of 10 steps each into a run directory, as a training does, but trains nothing: the state
-has 10 weights, so that the files which could grow with the run are the largest part. It prints, for each tenth of the
+The program writes snapshots of 10 steps each into a run directory, as a training does, but trains nothing. The state
+has 10 weights. So the files which could grow with the run are the largest part. It prints, for each tenth of the
 snapshots, the bytes that one writes and its CPU time. 10,000 snapshots take about ten minutes.
 """
 

@@ -27,7 +27,7 @@ def main() -> int:
 @click.version_option(__version__)
 @debug_option()
 def gan() -> None:
-    """Train a GAN on MNIST into a run directory that can be resumed and verified."""
+    """Train a GAN on MNIST, or on images of your own, into a run directory that can be resumed and verified."""
 
 
 COMMANDS = (

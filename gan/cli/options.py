@@ -118,8 +118,6 @@ def _click_type(field: FieldInfo) -> click.ParamType[Any]:
         return click.STRING
     if kinds == [bool]:
         return click.BOOL
-    if kinds == [str]:
-        return click.STRING
     bounds = {
         key: getattr(rule, key) for rule in field.metadata for key in ("ge", "gt", "le", "lt") if hasattr(rule, key)
     }

@@ -89,8 +89,8 @@ class CustomNetworks:
     logit for each image, (B,): the higher, the more real. It sees the fakes and the reals of a step one after the
     other, each as a batch of its own.
 
-    A run can be resumed bit for bit only if a step depends on nothing but its inputs and what a checkpoint keeps, which
-    is each network's state_dict: parameters and persistent buffers, such as the running statistics of a batch norm.
+    A run can be resumed bit for bit only if a step depends on nothing but its inputs and what a checkpoint keeps. That
+    is each network's state_dict: parameters and persistent buffers, such as a batch norm's running statistics.
     So, for both modules:
 
     - The first weights may come from torch's global random numbers. They are seeded while the modules are built.

@@ -84,7 +84,7 @@ def resolve(
 
     Raises:
         ValidationError, RecipeError: the recipe does not support what was asked.
-        DataError: it does not support the images of the data set, or they have no labels and it needs them.
+        DataError: it does not support the images of the data set, or --conditional asks for labels that they lack.
     """
     if not shape.num_classes:
         if asked.conditional:

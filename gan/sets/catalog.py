@@ -61,7 +61,11 @@ def find_set(sets_dir: Path, address: str) -> Path:
     found = [folder for folder in named if folder.name.startswith(parts["sha"] or "")]
     choices = "".join(f"\n  {folder.parent.name}@{folder.name}" for folder in found or named)
     if not found:
-        advice = f"There is:{choices}" if choices else f"Import it: `gan data import SOURCE --name {parts['name']}`."
+        advice = (
+            f"There is:{choices}"
+            if choices
+            else f"Import it: `gan data import SOURCE --name {parts['name']}`; known sets: `gan data download`."
+        )
         raise DataError(f"{printable(str(sets_dir))} has no data set {address}. {advice}")
     if len(found) > 1:
         raise DataError(f"{len(found)} data sets have the name {address}. Name one of them:{choices}")

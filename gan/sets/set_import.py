@@ -228,8 +228,9 @@ def _already_there(folder: Path, facts: Facts) -> Imported:
     given = {name: value for name, value in facts.model_dump().items() if value}
     manifest = found.model_copy(update={"facts": found.facts.model_copy(update=given)})
     if manifest != found:
-        atomic_write(folder / MANIFEST, manifest.to_bytes())
+        # The card first: after a kill in between, the next import finds the old manifest and does both again.
         DataCard.read(folder).model_copy(update={"set": manifest}).write(folder)
+        atomic_write(folder / MANIFEST, manifest.to_bytes())
     return Imported(folder, manifest, False)
 
 

@@ -13,7 +13,7 @@ from gan.sets.set_manifest import MANIFEST, SetManifest
 from gan.sets.shards import check_identity
 from gan.storage.base import Store
 
-SETS = "datasets/NAME/SHA-256/"
+SETS = "datasets/"  # NAME/SHA-256/ below it
 
 
 def put_set(store: Store, folder: Path) -> None:
@@ -37,7 +37,7 @@ def put_set(store: Store, folder: Path) -> None:
 def hashes_in(store: Store, name: str) -> list[str]:
     """Return the SHA-256 of the sets of a name that a store has. Raises StorageError."""
     check_name(name)
-    prefix = f"{SETS.partition('NAME')[0]}{name}/"
+    prefix = f"{SETS}{name}/"
     keys = (info.key.removeprefix(prefix) for info in store.list(prefix))
     return sorted(key.partition("/")[0] for key in keys if key.endswith(f"/{MANIFEST}"))
 
@@ -89,4 +89,4 @@ def _copy_card(store: Store, key: str, path: Path) -> None:
 
 
 def _prefix(name: str, sha256: str) -> str:
-    return SETS.replace("NAME", name).replace("SHA-256", sha256)
+    return f"{SETS}{name}/{sha256}/"

@@ -15,16 +15,18 @@ MODEL = click.argument("run", metavar="RUN|CHECKPOINT|champion")
 @MODEL
 @click.option("--count", type=click.IntRange(1, 1_000_000), default=25, show_default=True, help="Number of samples.")
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Seed of the latents.")
-@click.option("--digit", type=click.IntRange(0, 9), help="Draw only this digit. The run must be class-conditional.")
+@click.option(
+    "--digit", type=click.IntRange(0), help="Draw only this class, by its number. The run must be class-conditional."
+)
 @click.option(
     "--out",
     type=PATH,
     required=True,
-    help="Output file. F.png is a sheet of samples; F.npz holds the array `images`, uint8 (N, 28, 28).",
+    help="Output file. F.png is a sheet of samples; F.npz holds `images`, uint8 (N, H, W), or (N, H, W, 3) in colour.",
 )
 @RECIPE_OF_RUN
 def sample(run: str, count: int, seed: int, digit: int | None, out: Path) -> None:
-    """Draw digits from the newest good checkpoint of a run, from one checkpoint, or from a store's champion."""
+    """Draw samples from the newest good checkpoint of a run, from one checkpoint, or from a store's champion."""
     if out.suffix not in (".png", ".npz"):
         raise click.BadParameter(f"{out} must end in .png or .npz", param_hint="--out")
     from gan.files import atomic_write

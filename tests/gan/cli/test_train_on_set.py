@@ -54,7 +54,7 @@ def test_a_dry_run_shows_the_shape_of_the_images(place: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--data", "third"], "data/sets has no data set third. Import it: `gan data import SOURCE --name third`."),
+        (["--data", "third"], "data/sets has no data set third. Import it: `gan data import SOURCE --name third`;"),
         (
             ["--data", "../first"],
             "--data: Value error, expected NAME or NAME@SHA of an imported data set, got '../first'",

@@ -38,7 +38,7 @@ class AutogradEngine(Engine):
         self.d_weight_grads = [g for g, is_one in zip(self.d_adam.grads, is_weight, strict=True) if is_one]
 
     def forward_g(self, inputs: StepInputs) -> tuple[Tensor, BackwardG]:
-        """Return fakes (B, 784) in [-1, 1], and their backward pass."""
+        """Return fakes (B, pixels) in [-1, 1], and their backward pass."""
         with torch.enable_grad(), self.autocast():
             fake: Tensor = self.state.generator(inputs.z)
         return fake.detach().flatten(1), partial(self.backward_g, fake)
@@ -95,7 +95,7 @@ class AutogradEngine(Engine):
         return list(torch.autograd.grad(outputs, inputs, weights, retain_graph=True, create_graph=create_graph))
 
     def backward_g(self, fake: Tensor, fake_grad: Tensor, grad_logits: Tensor) -> None:
-        """Update G, given the logits' gradients (B, 784) by the fakes and g_loss's (B, 1) by the logits."""
+        """Update G, given the logits' gradients (B, pixels) by the fakes and g_loss's (B, 1) by the logits."""
         grad = (fake_grad * grad_logits).view_as(fake).to(self.compute_dtype)
         torch._foreach_copy_(self.g_adam.grads, self.grads([fake], self.g_parameters, [grad]))
         self.g_adam.update_all()

@@ -32,9 +32,9 @@ ZERO_SMALL_EVERY = 50  # steps on a CPU between two searches for moments of Adam
 R1_EVERY = 10  # steps between two gradient penalties, each of which counts for all ten (Karras et al. 2020)
 
 # Update D, given d_loss's gradients (2B, 1) by the logits, and by R1 on steps where it is due.
-# Return each fake's logit's gradients (B, 784) by the fake's pixels, computed with D's weights before the update.
+# Return each fake's logit's gradients (B, pixels) by the fake's pixels, computed with D's weights before the update.
 BackwardD = Callable[[Tensor], Tensor]
-# Update G and its average, given the logits' gradients (B, 784) by the fakes and g_loss's (B, 1) by the logits.
+# Update G and its average, given the logits' gradients (B, pixels) by the fakes and g_loss's (B, 1) by the logits.
 BackwardG = Callable[[Tensor, Tensor], None]
 
 
@@ -105,7 +105,7 @@ class Engine(ABC):
     def step(
         self, real: Real, losses: Tensor, offset: int = 0, rates: Iterable[float | Tensor] | None = None
     ) -> Tensor:
-        """Make one G update and one D update. Return the fakes (B, 1, 28, 28) and write (g_loss, d_loss) to `losses`.
+        """Make one G update and one D update. Return the fakes (B, C, side, side), and write both losses to `losses`.
 
         Call it inside `running`. The caller counts `state.step`. A CUDA graph of several steps passes each step's
         `offset` from it, and `rates` as tensors; by default they are `self.rates(step)`.
@@ -114,12 +114,12 @@ class Engine(ABC):
         learning_rate, ema_weight = rates or self.rates(step)
         inputs = self.draw_inputs(step, real)
         self.start_on_reals(inputs)
-        fake, backward_g = self.forward_g(inputs)  # (B, 784)
+        fake, backward_g = self.forward_g(inputs)  # (B, pixels)
         logits, backward_d = self.forward_d(fake, inputs)  # (2B,)
         g_grad_logits, d_grad_logits = self.compute_losses(logits, losses)  # (B, 1), (2B, 1)
         self.g_adam.begin(learning_rate, ema_weight)
         self.d_adam.begin(learning_rate, ema_weight)
-        fake_grad = backward_d(d_grad_logits)  # (B, 784)
+        fake_grad = backward_d(d_grad_logits)  # (B, pixels)
         if inputs.translations is not None:
             fake_grad = self.translation.backward(fake_grad, inputs.translations[: len(fake)])
         backward_g(fake_grad, g_grad_logits)
@@ -155,17 +155,17 @@ class Engine(ABC):
 
     @abstractmethod
     def forward_g(self, inputs: StepInputs) -> tuple[Tensor, BackwardG]:
-        """Return fakes (B, 784) in [-1, 1], without an autograd graph, and their backward pass."""
+        """Return fakes (B, pixels) in [-1, 1], without an autograd graph, and their backward pass."""
 
     @abstractmethod
     def forward_d(self, fake: Tensor, inputs: StepInputs) -> tuple[Tensor, BackwardD]:
-        """Return the logits (2B,) of fakes (B, 784) and reals, before a rectified head, and their backward pass.
+        """Return the logits (2B,) of fakes (B, pixels) and reals, before a rectified head, and their backward pass.
 
         A class-conditional D sees the reals with their own classes, and the fakes with those that z decides.
         """
 
     def images_for_d(self, fake: Tensor, inputs: StepInputs) -> Tensor:
-        """Return fakes and reals as D sees them, (2B, 784): translated, if augmentation has started."""
+        """Return fakes and reals as D sees them, (2B, pixels): translated, if augmentation has started."""
         images = torch.cat([fake, inputs.real.images.flatten(1)]).to(self.compute_dtype)
         return images if inputs.translations is None else self.translation.apply(images, inputs.translations)
 

@@ -32,7 +32,7 @@ class Steps:
         self.state, self.num_rows = engine.state, len(losses)
 
     def take(self, goal: int) -> Tensor:
-        """Take one step, or several but none after `goal`. Return the last step's fakes (B, 1, 28, 28).
+        """Take one step, or several but none after `goal`. Return the last step's fakes (B, C, side, side).
 
         Changes the state, its step count too. The next call overwrites the fakes.
         """
@@ -62,7 +62,7 @@ class GraphSteps(Steps):
         self.fake = losses.new_empty(0)
 
     def take(self, goal: int) -> Tensor:
-        """Take a graph's steps or one step. Return the last step's fakes (B, 1, 28, 28)."""
+        """Take a graph's steps or one step. Return the last step's fakes (B, C, side, side)."""
         first = self.state.step
         phase = self.engine.config.translates_after(first)
         fills_graph = (

@@ -42,7 +42,7 @@ class CustomEngine(AutogradEngine):
         return logits, partial(self.custom_backward_d, *halves, inputs.r1_due, g_grad_logits)
 
     def half(self, images: Tensor, labels: Tensor) -> Half:
-        """Return images (B, 1, 28, 28), and their logits (B,) in the state's own dtype."""
+        """Return images (B, C, side, side), and their logits (B,) in the state's own dtype."""
         pixels = images.detach().requires_grad_()
         with torch.enable_grad(), self.autocast():
             logits = self.state.discriminator(pixels, labels)
@@ -52,13 +52,13 @@ class CustomEngine(AutogradEngine):
     def custom_backward_d(
         self, fake: Half, real: Half, r1_due: bool, g_grad_logits: Tensor, grad_logits: Tensor
     ) -> Tensor:
-        """Update D. Return the gradients (B, 784) of g_loss by the fakes' pixels."""
+        """Update D. Return the gradients (B, pixels) of g_loss by the fakes' pixels."""
         (fake_grad,) = self.grads([fake.logits], [fake.pixels], [g_grad_logits.squeeze(1)])
         self.update_d(fake, real, r1_due, grad_logits)
         return fake_grad.flatten(1)
 
     def backward_g(self, fake: Tensor, fake_grad: Tensor, grad_logits: Tensor) -> None:
-        """Update G, given g_loss's gradients (B, 784) by the fakes."""
+        """Update G, given g_loss's gradients (B, pixels) by the fakes."""
         grad = fake_grad.view_as(fake).to(fake.dtype)
         torch._foreach_copy_(self.g_adam.grads, self.grads([fake], self.g_parameters, [grad]))
         self.g_adam.update_all()

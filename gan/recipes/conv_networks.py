@@ -42,10 +42,10 @@ class ConvGenerator(Generator):
             nn.LeakyReLU(0.2),
         )
         for before, width in pairwise([widest, *reversed(others)]):
-            self.layers.append(nn.ConvTranspose2d(before, width, 4, stride=2, padding=1, bias=False))  # (B, 32, 14, 14)
+            self.layers.append(nn.ConvTranspose2d(before, width, 4, stride=2, padding=1, bias=False))
             self.layers.append(nn.BatchNorm2d(width))
             self.layers.append(nn.LeakyReLU(0.2))
-        self.layers.append(nn.ConvTranspose2d(WIDTH, sizes.channels, 4, stride=2, padding=1))  # (B, 1, 28, 28)
+        self.layers.append(nn.ConvTranspose2d(WIDTH, sizes.channels, 4, stride=2, padding=1))  # (B, C, side, side)
         self.layers.append(nn.Tanh())
 
     def inputs(self, z: Tensor, labels: Tensor) -> Tensor:
@@ -67,7 +67,9 @@ class ConvDiscriminator(nn.Module):
         smallest = sizes.side >> len(widths)
         self.layers = nn.Sequential()
         for before, width in pairwise([sizes.channels, *widths]):
-            self.layers.append(nn.Conv2d(before, width, 4, stride=2, padding=1))  # (B, 32, 14, 14), (B, 64, 7, 7)
+            self.layers.append(
+                nn.Conv2d(before, width, 4, stride=2, padding=1)
+            )  # (B, 32, 14, 14), (B, 64, 7, 7) of 28x28
             self.layers.append(nn.LeakyReLU(0.2))
         self.layers.append(nn.Flatten())
         self.layers.append(nn.Linear(widths[-1] * smallest * smallest, HIDDEN))

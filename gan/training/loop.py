@@ -22,7 +22,7 @@ class Snapshot:
     """The samples and losses of a training at a multiple of `snapshot_steps` or at its last step."""
 
     step: int
-    images: Tensor  # (25, 1, 28, 28) in [-1, 1], on the CPU
+    images: Tensor  # (25, C, side, side) in [-1, 1], on the CPU
     g_loss: float  # means over the steps since the last snapshot
     d_loss: float
     num_steps: int  # number of steps done in `seconds`

@@ -37,8 +37,8 @@ from flows.prefect_compat import environment_of, working_dir_of
 from flows.service import log_to_stderr, stop_event
 from flows.settings import store_from_env
 from gan.cli.entry import run_program
-from gan.errors import GanError, RunError, RunInUseError
-from gan.runs.run_dir import RunDir
+from gan.errors import GanError, RunError
+from gan.locks import is_locked
 from gan.storage.address import is_remote, open_store
 from gan.storage.local import LocalStore
 from gan.storage.masking import masked
@@ -161,17 +161,19 @@ def _state_id(client: SyncPrefectClient, run: FlowRun) -> object:
 
 
 def is_in_training(run: StoredRun) -> bool:
-    """Return whether a process trains a run: in a bucket its lease says so, in a directory its lock."""
+    """Return whether a process trains a run: in a bucket its lease says so, in a directory its lock.
+
+    Raises RunError where the directory's lock cannot be read.
+    """
     if not isinstance(run.store, LocalStore):
         return live_holder(run) is not None
     path = run.store.root / run.prefix
-    if not path.exists():
-        return False
     try:
-        with RunDir(path).locked():
-            return False
-    except RunInUseError:
-        return True
+        return path.exists() and is_locked(path)
+    except OSError as error:
+        raise RunError(
+            f"{path}: its lock cannot be read ({error.strerror}). Check its permissions and mount."
+        ) from error
 
 
 def _stored_run(client: SyncPrefectClient, run: FlowRun) -> StoredRun:

@@ -1,4 +1,4 @@
-"""How are files written whole, hashed and locked?"""
+"""How are files written whole and hashed?"""
 
 import errno
 import fcntl
@@ -252,32 +252,6 @@ def fsync_dir(path: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-@contextmanager
-def locked(folder: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a folder for the length of the block. The kernel frees it when this process dies.
-
-    Raises:
-        BlockingIOError: another process holds the lock, and `wait` is False.
-        OSError: there is no such folder, or its file system cannot lock folders.
-    """
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)  # to open a pipe would wait for ever
-    try:
-        _lock(handle, folder, wait)
-        yield
-    finally:
-        os.close(handle)
-
-
-def _lock(handle: int, folder: Path, wait: bool) -> None:
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise
-    except OSError as error:
-        said = f"its file system cannot lock a folder: {error.strerror}"
-        raise OSError(error.errno, said, str(folder)) from error
 
 
 @contextmanager

@@ -15,7 +15,8 @@ from gan.data.mirrors import Mirror, fetch, open_mirror
 from gan.data.mnist import FileContent, FileSpec
 from gan.data.web import DEFAULT_LIMITS, Limits
 from gan.errors import ChecksumError, DataError, DownloadError, IdxFormatError, TooLargeError
-from gan.files import atomic_write, locked, storage_error
+from gan.files import atomic_write, storage_error
+from gan.locks import locked
 from gan.storage.masking import masked_url
 
 log = logging.getLogger(__name__)

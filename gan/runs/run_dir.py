@@ -12,8 +12,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from gan.config import RunConfig
 from gan.errors import RunError, RunInUseError, StorageError
 from gan.evaluation.results import QuickEvaluation
-from gan.files import atomic_write, locked, make_folder, storage_error
+from gan.files import atomic_write, make_folder, storage_error
 from gan.health import HealthEvent
+from gan.locks import locked
 from gan.runs import layout
 from gan.runs.config_file import config_bytes, faults_in, parse_config
 from gan.runs.manifest import Best, best_of

@@ -15,7 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from gan.errors import DataError
-from gan.files import fsync_dir, locked, make_folder, storage_error
+from gan.files import fsync_dir, make_folder, storage_error
+from gan.locks import locked
 from gan.sets.set_manifest import MANIFEST, NAME, SetManifest
 from gan.sets.sources.base import printable
 

@@ -13,7 +13,6 @@ from gan.files import (
     atomic_write,
     fsync_dir,
     is_temporary,
-    locked,
     read_chunks,
     remove_temporary,
     sha256_bytes,
@@ -21,6 +20,7 @@ from gan.files import (
     walk,
     write_new,
 )
+from gan.locks import locked
 from gan.storage.base import ObjectInfo, Versioned, check_key, read_verified
 
 

@@ -162,7 +162,7 @@ def _is_locked(path: Path) -> bool | None:
     except OSError:  # the holder is on another machine, of another user, or has released the lease
         return None
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)  # shared: two that ask must not see each other
         return False
     except BlockingIOError:
         return True

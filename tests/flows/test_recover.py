@@ -1,5 +1,6 @@
 """Which flow runs of a deployment are scheduled again, and which are not changed?"""
 
+import fcntl
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -137,6 +138,17 @@ def test_a_run_whose_directory_is_locked_is_not_started_twice(store: str) -> Non
         recover()
         assert state_of(run).name == "Crashed"
     recover()
+    assert state_of(run).name == "AwaitingRetry"
+
+
+def test_another_process_that_looks_whether_a_run_is_trained_is_not_taken_for_its_trainer(store: str) -> None:
+    run = new_run(Running(), Crashed())
+    path = Path(store, "runs", str(run.id))
+    path.mkdir(parents=True)
+    other = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    fcntl.flock(other, fcntl.LOCK_SH)
+    recover()
+    os.close(other)
     assert state_of(run).name == "AwaitingRetry"
 
 

@@ -1,4 +1,4 @@
-"""Are files written completely, hashed and locked, also where the file system lacks something?"""
+"""Are files written completely and hashed, also where the file system lacks something?"""
 
 import errno
 import hashlib
@@ -17,7 +17,6 @@ from gan.files import (
     HashedStream,
     atomic_write,
     check_path,
-    locked,
     sha256_file,
     storage_error,
     temporary_folder,
@@ -159,13 +158,6 @@ def test_a_stream_with_another_hash_raises_after_its_last_chunk() -> None:
     assert read == [b"one ", b"two"]
 
 
-def test_a_locked_folder_cannot_be_locked_again(tmp_path: Path) -> None:
-    with locked(tmp_path), pytest.raises(BlockingIOError), locked(tmp_path, wait=False):
-        pass
-    with locked(tmp_path, wait=False):
-        pass
-
-
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build(tmp_path_factory.mktemp("library"))
@@ -184,7 +176,7 @@ POOR = ("link", "fsync", "link fsync")
 LOCK = """
 import sys
 from pathlib import Path
-from gan.files import locked
+from gan.locks import locked
 with locked(Path(sys.argv[1])):
     pass
 """

@@ -12,13 +12,12 @@ from flows.data_tasks import download_mnist, fetch_set, set_of, validate_mnist
 from flows.labels import FLOW
 from flows.logs import enable_info
 from flows.prefect_compat import STOPPED, end_process, signal_of
-from flows.requeue import is_cancelling, label_run, put_back, put_back_later
+from flows.requeue import check_ours, is_cancelling, label_run, put_back, put_back_later
 from flows.retries import PASSING
 from flows.run_form import RunForm
 from flows.settings import Settings, recipes_from_env
 from flows.tasks import (
     Stopped,
-    check_ours,
     check_run,
     evaluate_gan,
     hold_run,

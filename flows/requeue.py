@@ -15,15 +15,17 @@ import httpx
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
+from prefect.runtime import deployment
 from prefect.runtime import flow_run as this_flow_run
 from prefect.states import AwaitingRetry
 
 from flows.labels import Ends, labels_of_place, progress_of
 from flows.prefect_compat import end_process
 from flows.settings import Settings
-from gan.errors import StorageError
+from gan.errors import StorageError, TakenOverError
 from gan.storage.local import LocalStore
 from gan.storage.masking import masked
+from gan.sync.lease import Lease
 from gan.sync.stored_run import StoredRun
 
 REQUEUE_SECONDS = 20  # the stopping worker takes runs up to 10 s ahead, and must not take this one
@@ -68,6 +70,31 @@ def _progress_here(settings: Settings) -> int:
     with suppress(StorageError):
         return progress_of(StoredRun(LocalStore(settings.run_path.parents[1]), settings.run_id))
     return 0
+
+
+def check_ours(lease: Lease | None) -> None:
+    """Raise TakenOverError unless this process may say how a flow run of a deployment ended.
+
+    A process whose lease has expired may not, if Prefect has another state for the run: another process trains it.
+    """
+    if lease is None or deployment.id is None:
+        return
+    with suppress(StorageError):
+        lease.check()
+        return
+    try:
+        lease.confirm()
+    except StorageError as error:
+        if not _is_here():
+            raise TakenOverError(f"{error} Another process may have taken over the run.") from error
+
+
+def _is_here() -> bool:
+    """Return whether Prefect has nothing newer of this flow run than that it runs in this process."""
+    with _prefect() as client:
+        run = client.read_flow_run(UUID(this_flow_run.id))
+    is_running = run.state is not None and (run.state.is_running() or run.state.is_cancelling())
+    return is_running and run.run_count == this_flow_run.run_count
 
 
 def is_cancelling() -> bool:

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from signal import Signals
 from typing import Any
 
@@ -26,7 +26,6 @@ from gan.device import choose_device
 from gan.errors import (
     GanError,
     StorageError,
-    TakenOverError,
 )
 from gan.evaluation.evaluator import Evaluator
 from gan.recipes.resolve import check
@@ -224,22 +223,6 @@ def promote_champion(settings: Settings, challenger: Challenger, lease: Lease | 
     log.info("%s", decision)
     runs = filter(None, (decision.run_id, decision.champion))
     show_decision(decision, {run_id: stored_name(StoredRun(store, run_id)) for run_id in runs})
-
-
-def check_ours(lease: Lease | None) -> None:
-    """Raise TakenOverError unless no other process can have taken over a run of a deployment.
-
-    A process whose lease has expired must not say how the run ended.
-    """
-    if lease is None or deployment.id is None:
-        return
-    with suppress(StorageError):
-        lease.check()
-        return
-    try:
-        lease.confirm()
-    except StorageError as error:
-        raise TakenOverError(f"{error} Another process may have taken over the run.") from error
 
 
 def check_run(config: TrainConfig, settings: Settings) -> None:

@@ -1,17 +1,20 @@
 """Which state does a flow run get whose run was taken over, or that has met an error that may pass?"""
 
 import shutil
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from uuid import UUID
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import Abort
+from prefect.runtime import flow_run as this_flow_run
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import Running
+from prefect.states import AwaitingRetry, Crashed, Running
 
 from flows.labels import FAILURES, RUN_ID, STORE
 from flows.requeue import MAX_FAILURES, label_run, put_back_later
@@ -47,11 +50,17 @@ def test_the_flow_run_of_a_deployment_whose_run_was_taken_over_gets_no_state(
     assert states_of_ended_run() == ["Pending", "Running"]
 
 
-@pytest.mark.parametrize("ends", [RunError("no"), StorageError("no"), KeyboardInterrupt(), None])
-def test_a_process_whose_lease_has_expired_does_not_say_how_the_run_ended(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, ends: BaseException | None
-) -> None:
+ENDS = [RunError("no"), StorageError("no"), KeyboardInterrupt(), None]
+NAMES = ["Failed", "AwaitingRetry", "AwaitingRetry", "Completed"]  # of the states that follow
+
+
+def end_without_store(monkeypatch: pytest.MonkeyPatch, ends: BaseException | None, *meanwhile: State) -> list[str]:
+    """End a run whose lease could not be renewed, after Prefect got these states; return the states in order."""
+
     def end(*_: object) -> None:
+        with get_client(sync_client=True) as client:
+            for state in meanwhile:
+                client.set_flow_run_state(UUID(this_flow_run.id), state, force=True)
         if ends:
             raise ends
 
@@ -59,7 +68,30 @@ def test_a_process_whose_lease_has_expired_does_not_say_how_the_run_ended(
     monkeypatch.setattr("flows.gan_train.hold_run", lambda *_: Expired())
     monkeypatch.setattr("flows.gan_train.train_gan", lambda *_, **__: SimpleNamespace(result=lambda: None))
     monkeypatch.setattr("flows.gan_train.publish_run", end)
-    assert states_of_ended_run() == ["Pending", "Running"]
+    monkeypatch.setattr("flows.gan_train.evaluate_gan", lambda *_: None)
+    return states_of_ended_run()
+
+
+@pytest.mark.parametrize(("ends", "name"), list(zip(ENDS, NAMES, strict=True)))
+def test_a_process_whose_lease_has_expired_says_how_the_run_ended_while_it_is_the_only_one(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, ends: BaseException | None, name: str
+) -> None:
+    assert end_without_store(monkeypatch, ends) == ["Pending", "Running", name]
+
+
+@pytest.mark.parametrize("ends", ENDS)
+def test_a_process_whose_lease_has_expired_says_nothing_of_a_run_that_others_may_train(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, ends: BaseException | None
+) -> None:
+    assert end_without_store(monkeypatch, ends, Crashed()) == ["Pending", "Running", "Crashed"]
+
+
+@pytest.mark.parametrize("ends", ENDS)
+def test_a_process_whose_lease_has_expired_says_nothing_of_a_run_that_runs_elsewhere(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, ends: BaseException | None
+) -> None:
+    states = ["Pending", "Running", "Crashed", "AwaitingRetry", "Running"]
+    assert end_without_store(monkeypatch, ends, Crashed(), AwaitingRetry(), Running()) == states
 
 
 class Expired:
@@ -153,13 +185,13 @@ def test_a_run_that_is_published_has_no_claims_any_more(finished: Path, monkeypa
 
 def deploy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make the flow believe that a worker runs it."""
-    for module in ("flows.gan_train", "flows.tasks"):
+    for module in ("flows.gan_train", "flows.tasks", "flows.requeue"):
         monkeypatch.setattr(f"{module}.deployment", SimpleNamespace(id="a deployment"))
 
 
 def states_of_ended_run() -> list[str]:
-    """Run the flow, which ends its process, and return the states of its flow run."""
-    with pytest.raises(Abort):
+    """Run the flow, which ends its process where another state than its own stays; return the states of its run."""
+    with suppress(Abort):
         run(TrainConfig())
     with get_client(sync_client=True) as client:
         (newest,) = client.read_flow_runs(sort=FlowRunSort.START_TIME_DESC, limit=1)

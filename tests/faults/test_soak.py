@@ -1,6 +1,6 @@
 """Does a run that is killed again and again, while its network fails and its store restarts, end with the same bytes?
 
-4 snapshots and 2 kills; with FAULTS=long 600 snapshots and a kill every 10 minutes. Memory and descriptors stay flat,
+4 snapshots and 2 kills; with FAULTS=long 93 snapshots and a kill every 10 minutes. Memory and descriptors stay flat,
 and what is trained twice is what was trained since the last snapshot.
 """
 
@@ -25,7 +25,7 @@ from tests.support.s3_server import S3Server, new_address
 from tests.support.tcp_proxy import TcpProxy, proxy_to
 
 pytestmark = pytest.mark.faults
-SNAPSHOT_STEPS = num(25, 250)
+SNAPSHOT_STEPS = num(25, 1000)  # a checkpoint has 31 MB
 CONFIG = TrainConfig(num_steps=num(100, 92_763), snapshot_steps=SNAPSHOT_STEPS, num_threads=1)
 KILL_SECONDS = num(4, 600)
 CUT_SECONDS = num(1, 60)  # between two cuts; each third time the store is away for CUT_SECONDS

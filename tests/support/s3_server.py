@@ -158,7 +158,7 @@ def _weed(server: S3Server, ports: Sequence[int]) -> tuple[list[str], dict[str, 
     options = {f"-{name}": str(port) for name, port in zip(WEED_PORTS, ports, strict=True)} | {
         "-dir": str(server.data_dir), "-ip": "127.0.0.1", "-ip.bind": "127.0.0.1", "-s3.ip.bind": "127.0.0.1",
         "-s3": "true", "-s3.port": str(server.port), "-s3.config": str(config), "-master.telemetry": "false",
-        "-master.volumeSizeLimitMB": "256", "-volume.max": "50", "-s3.autoCreateBucket": "false",
+        "-master.volumeSizeLimitMB": "256", "-volume.max": "100", "-s3.autoCreateBucket": "false",
         # Left out, it refuses each write on a disk that is 99 % full, however many GB the last 1 % are.
         "-volume.minFreeSpace": "200MiB",
     }  # fmt: skip

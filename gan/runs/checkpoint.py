@@ -117,7 +117,31 @@ def load(path: Path) -> Checkpoint:
     Raises:
         CheckpointError: it is missing, damaged, has no sidecar, has another version, or is another kind of file.
     """
-    data = _read_verified(path)
+    return decode(read_verified(path), path)
+
+
+def read_verified(path: Path) -> bytes:
+    """Return the content of a checkpoint's file. Raises CheckpointError unless it has the SHA-256 in its sidecar."""
+    sidecar = sidecar_of(path)
+    try:
+        expected = layout.sha256_in(sidecar.read_bytes())
+        data = path.read_bytes()
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) and not path.exists() and not sidecar.exists():
+            raise CheckpointError(f"{path}: there is no such run or checkpoint. Check the path.") from error
+        raise CheckpointError(
+            f"{path}: cannot be read with its SHA-256 in {sidecar.name} ({error}). Restore both files from a copy."
+        ) from error
+    found = sha256_bytes(data)
+    if found != expected:
+        raise CheckpointError(
+            f"{path}: damaged: SHA-256 expected {expected} by {sidecar.name}, found {found}. Restore it from a copy."
+        )
+    return data
+
+
+def decode(data: bytes, path: Path) -> Checkpoint:
+    """Return what the content of a checkpoint says; `path` is where it was read. Raises CheckpointError as `load`."""
     try:
         metadata = _metadata(data)
         tensors = safetensors.torch.load(data) if metadata.version == VERSION else {}
@@ -311,22 +335,3 @@ def _first_line(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return faults_in(error)
     return next(iter(str(error).splitlines()), type(error).__name__)
-
-
-def _read_verified(path: Path) -> bytes:
-    sidecar = sidecar_of(path)
-    try:
-        expected = layout.sha256_in(sidecar.read_bytes())
-        data = path.read_bytes()
-    except OSError as error:
-        if isinstance(error, FileNotFoundError) and not path.exists() and not sidecar.exists():
-            raise CheckpointError(f"{path}: there is no such run or checkpoint. Check the path.") from error
-        raise CheckpointError(
-            f"{path}: cannot be read with its SHA-256 in {sidecar.name} ({error}). Restore both files from a copy."
-        ) from error
-    found = sha256_bytes(data)
-    if found != expected:
-        raise CheckpointError(
-            f"{path}: damaged: SHA-256 expected {expected} by {sidecar.name}, found {found}. Restore it from a copy."
-        )
-    return data

@@ -42,8 +42,8 @@ def read_initial(path: Path, config: RunConfig) -> InitialWeights:
         if step is None:
             raise CheckpointError(f"{path}: there is no checkpoint yet to begin from. Train the run first.")
         path = checkpoint.path_of(path, step)
-    _check_fits(checkpoint.load(path), config, path)
-    content = path.read_bytes()
+    content = checkpoint.read_verified(path)
+    _check_fits(checkpoint.decode(content, path), config, path)
     return InitialWeights(content, sha256_bytes(content))
 
 

@@ -64,7 +64,7 @@ def test_a_killed_worker_leaves_no_zombie_and_its_run_goes_on(
     stack.finish(following)
 
 
-@pytest.mark.parametrize("seconds", [10, 60, pytest.param(300, marks=pytest.mark.long)])
+@pytest.mark.parametrize("seconds", [60, *(pytest.param(each, marks=pytest.mark.long) for each in (10, 300))])
 def test_prefect_server_may_be_away(stack: Stack, run: FlowRun, undisturbed: dict[str, str], seconds: int) -> None:
     with stack.away("prefect-server", seconds):
         pass
@@ -75,11 +75,10 @@ def test_prefect_server_may_be_away(stack: Stack, run: FlowRun, undisturbed: dic
     wait_for(lambda: stack.trainers() == 0, 30, "no process left")
 
 
-@pytest.mark.parametrize("service", ["minio", "postgres"])
-def test_a_store_or_a_database_may_be_away(
-    stack: Stack, run: FlowRun, undisturbed: dict[str, str], service: str
+def test_the_store_and_the_database_may_be_away_at_once(
+    stack: Stack, run: FlowRun, undisturbed: dict[str, str]
 ) -> None:
-    with stack.away(service, seconds=15):
+    with stack.away("minio", seconds=0), stack.away("postgres", seconds=15):
         pass
 
     stack.finish(run)

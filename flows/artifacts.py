@@ -22,6 +22,7 @@ from prefect.exceptions import PrefectException
 from prefect.runtime import flow_run as this_flow_run
 
 from flows.prefect_compat import create_artifact
+from gan.data.data_note import DataNote
 from gan.registry.promotion import Decision
 from gan.runs.run_dir import RunDir, SnapshotMetrics
 from gan.training.runner import Run
@@ -113,8 +114,22 @@ def show_report(address: str, link: str) -> None:
 
 
 def show_decision(decision: Decision, names: Mapping[str, str]) -> None:
-    """Show the decision, the names of both runs, and the figures of both beside those of real images."""
-    _Live(CHAMPION_KEY).show(decision.rows(), _paragraphs(*map(_text, (decision, *decision.columns(names)))))
+    """Show the decision, the names of both runs, and the figures of both beside those of real images.
+
+    Each data set has an artifact of its own, which says whose images it is about.
+    """
+    lines = [str(decision), *decision.columns(names)]
+    if note := decision.data:
+        lines += [f"data: {note.address}", *(f"{name}: {text}" for name, text in note.rights.items())]
+    _Live(champion_key(decision.data)).show(decision.rows(), _paragraphs(*map(_text, lines)))
+
+
+def champion_key(data: DataNote | None) -> str:
+    """Return the key of the artifact for the champion of a data set. Prefect allows a-z, 0-9 and hyphens in it."""
+    if data is None:
+        return CHAMPION_KEY
+    name = re.sub("[^a-z0-9]+", "-", data.name.lower()).strip("-")
+    return f"{CHAMPION_KEY}-{name}-{data.sha256[:8]}"
 
 
 def _update_until(done: threading.Event, run: Run, backlog: Callable[[], str]) -> None:

@@ -10,12 +10,12 @@ from gan.config import TrainConfig
 from gan.data.dataset import Dataset, load_dataset, validate_dataset
 from gan.data.download import download_dataset
 from gan.data.shared import download_from_store, upload_to_store
-from gan.errors import DataError
+from gan.registry.judging import share_judge
 from gan.runs.config_file import data_of
 from gan.sets.catalog import find_set
 from gan.sets.loading import load_set
 from gan.sets.set_manifest import SetManifest
-from gan.sets.set_store import get_set, hashes_in, put_set
+from gan.sets.set_store import find_or_get, put_set
 from gan.storage.address import open_store
 
 
@@ -45,18 +45,18 @@ def validate_mnist(settings: Settings) -> None:
 @task(cache_policy=NO_CACHE, retries=3, retry_delay_seconds=[2, 10, 30], retry_condition_fn=worth_retrying)
 @without_secrets
 def fetch_set(address: str, settings: Settings) -> None:
-    """Find an imported data set on this machine, or copy it from the bucket. A bucket gets it, unless it is private."""
-    try:
-        folder = find_set(settings.sets_dir, address)
-    except DataError:
-        name, _, sha = address.partition("@")
-        found = hashes_in(open_store(settings.store), name) if settings.is_remote else []
-        named = [sha256 for sha256 in found if sha256.startswith(sha)]
-        if len(named) != 1:
-            raise
-        folder = get_set(open_store(settings.store), settings.sets_dir, name, named[0])
-    if settings.is_remote and not SetManifest.read(folder).facts.private:
-        put_set(open_store(settings.store), folder)
+    """Find an imported data set on this machine, or copy it from the bucket. A bucket gets it, unless it is private.
+
+    So it is with the judge of the set, if there is one.
+    """
+    if not settings.is_remote:
+        find_set(settings.sets_dir, address)
+        return
+    store = open_store(settings.store)
+    folder = find_or_get(store, settings.sets_dir, address)
+    if not SetManifest.read(folder).facts.private:
+        put_set(store, folder)
+        share_judge(store, folder)
 
 
 def set_of(config: TrainConfig, settings: Settings) -> str | None:

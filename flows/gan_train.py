@@ -87,7 +87,7 @@ def _train(config: TrainConfig, settings: Settings, lease: Lease | None) -> str 
         render_report(settings)
         address = publish_run(settings, lease)
         if contender := evaluate_gan(config, settings):
-            promote_champion(settings, contender, lease)
+            promote_champion(config, settings, contender, lease)
         return address
     except TakenOverError:
         raise

@@ -21,19 +21,21 @@ from flows.settings import Settings
 from gan.cli.progress import show_progress
 from gan.cli.signals import stop_on_signals
 from gan.config import TrainConfig
-from gan.data.dataset import Dataset, load_dataset
+from gan.data.dataset import Dataset
 from gan.device import choose_device
 from gan.errors import (
+    DataError,
     GanError,
     StorageError,
 )
 from gan.evaluation.evaluator import Evaluator
 from gan.recipes.resolve import check
 from gan.registry.champion import me
+from gan.registry.judging import evaluator_of, no_judge
 from gan.registry.promotion import Challenger, comparer, measure, promote
 from gan.report import page as report
 from gan.runs import layout
-from gan.runs.config_file import check_recipe
+from gan.runs.config_file import check_recipe, data_of
 from gan.runs.provenance import check_is_of_mnist
 from gan.runs.run_dir import RunDir
 from gan.sets.loading import with_set
@@ -198,27 +200,33 @@ def _show_link(address: str) -> None:
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)
 @without_secrets
 def evaluate_gan(config: TrainConfig, settings: Settings) -> Challenger | None:
-    """Measure the published run. Returns None if the data set is not MNIST: the champion is one of MNIST."""
-    if address := set_of(config, settings):
-        log.info("not compared with a champion: champion.json is of MNIST, and the run of %s", address)
-        return None
-    if not settings.pinned:
+    """Measure the published run by the judge of its data set. Returns None where that has none."""
+    address = _set_of_run(config, settings)
+    if not (settings.pinned or address):
         log.info("not evaluated: the judge knows only MNIST, and --no-pinned-hash accepts other data")
         return None
     with _is_published(settings):
+        evaluator = _evaluator(config, settings)
+        if evaluator is None:
+            log.info("not compared with a champion: %s; then `%s` measures this run",
+                     no_judge(str(address)), settings.command)  # fmt: skip
+            return None
         run = StoredRun(LocalStore(settings.run_path.parents[1]), settings.run_id)  # the copy on this machine
-        return measure(run, _evaluator(settings))
+        return measure(run, evaluator)
 
 
 @task(cache_policy=NO_CACHE, retries=2, retry_delay_seconds=[1, 5], retry_condition_fn=worth_retrying)
 @without_secrets
-def promote_champion(settings: Settings, challenger: Challenger, lease: Lease | None) -> None:
-    """Make the run the store's champion if it is better by more than the noise, and show the comparison."""
+def promote_champion(config: TrainConfig, settings: Settings, challenger: Challenger, lease: Lease | None) -> None:
+    """Make the run the champion of its data set if it is better by more than the noise, and show the comparison."""
     with _is_published(settings):
         if lease:
             lease.check()
         store = open_store(settings.store)
-        compare_with = comparer(store, challenger, _evaluator(settings))
+        evaluator = _evaluator(config, settings)
+        if evaluator is None or evaluator.judge.sha256 != challenger.evaluation.judge:
+            raise DataError("the judge of the data set has changed since the run was measured")
+        compare_with = comparer(store, challenger, evaluator)
         decision = promote(store, challenger, compare_with, f"gan-train, {me()}")
     log.info("%s", decision)
     runs = filter(None, (decision.run_id, decision.champion))
@@ -248,8 +256,14 @@ def _stored_run(settings: Settings) -> StoredRun:
     return StoredRun(open_store(settings.store), settings.run_id)
 
 
-def _evaluator(settings: Settings) -> Evaluator:
-    return Evaluator(load_dataset(settings.data_dir), choose_device("auto").kind)
+def _set_of_run(config: TrainConfig, settings: Settings) -> str | None:
+    """Return the data set as the run names it, with its hash: by now, another one may have the same name."""
+    return data_of(settings.run_path) or config.data
+
+
+def _evaluator(config: TrainConfig, settings: Settings) -> Evaluator | None:
+    of_run = config.model_copy(update={"data": _set_of_run(config, settings)})
+    return evaluator_of(load_data(of_run, settings), choose_device("auto").kind)
 
 
 @contextmanager

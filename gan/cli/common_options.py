@@ -40,6 +40,9 @@ DRY_RUN = click.option("--dry-run", is_flag=True, help="Print the resolved confi
 MNIST_ONLY = "This command measures with MNIST alone: name a directory that has it with --data-dir."
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")
 STORE = click.argument("store", default="store")
+CHAMPION_DATA = click.option(
+    "--data", metavar="NAME[@SHA]", help="The champion of this imported data set. Unless given: MNIST's."
+)
 
 
 def data_words(data_dir: Path, mirrors: Iterable[str], pinned: bool, sets_dir: Path = DEFAULT_SETS_DIR) -> list[str]:

@@ -19,6 +19,17 @@ LEAST_SHARE = 0.05  # of the training images; among 128 samples, a rarer class m
 UNPINNED_HINT = "To use another set of 28x28 images, add `--no-pinned-hash`."
 
 
+class Rights(NamedTuple):
+    """What a person says about the rights in the images; all may be unknown."""
+
+    license: str | None = None
+    source: str | None = None
+    attribution: str | None = None
+
+
+NOT_GIVEN = Rights()
+
+
 @dataclass(frozen=True)
 class Dataset:
     """The images and labels of a data set.
@@ -40,6 +51,7 @@ class Dataset:
     background: tuple[int, int, int] = (0, 0, 0)  # what is around the objects; it fills what moves into the image
     is_private: bool = False  # no file of a run shows its images
     judge_folder: Path | None = None  # of an imported set: where its judge is, once it is trained
+    rights: Rights = NOT_GIVEN
 
     @property
     def is_mnist(self) -> bool:

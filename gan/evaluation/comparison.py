@@ -6,7 +6,6 @@ from torch import Tensor
 
 from gan.evaluation import metrics
 from gan.evaluation.classifier import ClassifierOutputs
-from gan.evaluation.judge import WEIGHTS_SHA256
 from gan.evaluation.metrics import Gaussian
 from gan.evaluation.results import COVERED_SHARE, Comparison
 from gan.seeds import make_rng
@@ -15,8 +14,10 @@ ERROR_RATE = 0.01  # one-sided: how often a challenger that is only equally good
 RESAMPLES = 200
 
 
-def compare(challenger: ClassifierOutputs, champion: ClassifierOutputs, test: Gaussian) -> Comparison:
-    """Compare the classifier's outputs for N samples of each generator, drawn from the same latents.
+def compare(challenger: ClassifierOutputs, champion: ClassifierOutputs, test: Gaussian, judge: str) -> Comparison:
+    """Compare one judge's outputs for N samples of each generator, drawn from the same latents.
+
+    `judge` is the SHA-256 of its weights.
 
     The bootstrap resamples pairs, that is the same indices of both. An effect of a latent on both generators then
     cancels out.
@@ -32,7 +33,7 @@ def compare(challenger: ClassifierOutputs, champion: ClassifierOutputs, test: Ga
     [error] = metrics.bootstrap_errors(difference, len(challenger_features), RESAMPLES, make_rng(0, "comparison"))
     challenger_distance, champion_distance = distance_of(challenger_features), distance_of(champion_features)
     return Comparison(
-        judge=WEIGHTS_SHA256,
+        judge=judge,
         num_samples=len(challenger_features),
         challenger_distance=challenger_distance,
         champion_distance=champion_distance,
@@ -45,4 +46,6 @@ def compare(challenger: ClassifierOutputs, champion: ClassifierOutputs, test: Ga
 
 
 def _classes_covered(outputs: ClassifierOutputs) -> int:
+    if not outputs.probabilities.shape[1]:  # the images have no labels
+        return 0
     return int((metrics.class_shares(outputs.probabilities) > COVERED_SHARE).sum())

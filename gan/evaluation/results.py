@@ -91,7 +91,7 @@ class Comparison(BaseModel):
     error: float = Field(description="Standard error of the difference of the distances, by paired bootstrap.")
     bound: float = Field(description="Challenger's distance minus champion's, plus a noise margin; below 0 is better.")
     error_rate: float = Field(description="How often an equally good challenger has a bound below 0.")
-    challenger_classes: int = Field(description="Number of digits with over 1 % of the samples.")
+    challenger_classes: int = Field(description="Number of classes with over 1 % of the samples; 0 without labels.")
     champion_classes: int
 
     @property
@@ -103,6 +103,8 @@ class Comparison(BaseModel):
         difference = f"{self.challenger_distance - self.champion_distance:+.2f} ± {self.error:.2f}"
         verdict = "better by more than the noise" if self.bound < 0 else "not better by more than the noise"
         classes = f"; classes covered {self.challenger_classes} against {self.champion_classes}"
+        if not (self.challenger_classes or self.champion_classes):  # the images have no labels
+            classes = ""
         return (
             f"distance {self.challenger_distance:.2f} against {self.champion_distance:.2f}, {difference}: "
             f"{verdict} at an error rate of {self.error_rate:.0%}{classes}"

@@ -1,7 +1,8 @@
-"""Which run of a store is the champion, and which ones were before?
+"""Which run of a store is the champion of a data set, and which ones were before?
 
-`champion.json` at the store's root holds the whole history; its last change names the champion. A change is added by
-compare and swap: of two processes that do so at once, the second one reads the history again and sees the first change.
+`champion.json` at the store's root holds the whole history of MNIST's; its last change names the champion. That of an
+imported data set is `champions/SHA-256.json`. A change is added by compare and swap: of two processes that do so at
+once, the second one reads the history again and sees the first change.
 """
 
 import getpass
@@ -16,21 +17,21 @@ from uuid import uuid4
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from gan.data import mnist
+from gan.data.data_note import DataNote
 from gan.errors import ChecksumError, DataError, RunError, StorageError
 from gan.evaluation.results import Comparison, Evaluation
 from gan.files import sha256_file
 from gan.runs import layout
 from gan.runs.manifest import Sha256, check_run_id
 from gan.runs.provenance import check_trained_on
-from gan.storage.address import is_remote, open_store
+from gan.sets.loading import MNIST
 from gan.storage.base import Store
 from gan.storage.conditions import swap
 from gan.sync.cache import checkpoint_copy
 from gan.sync.stored_run import StoredRun
 
-CHAMPION = "champion.json"
-DEFAULT_STORE = "store"
-NAME = "champion"  # after a store's address: its champion
+CHAMPION = "champion.json"  # MNIST's
+CHAMPIONS = "champions/"  # SHA-256.json of each imported data set below it
 
 
 class Change(BaseModel):
@@ -50,6 +51,11 @@ class Change(BaseModel):
     comparison: Comparison | None = Field(
         None, description="With the champion before; null where there was no comparison."
     )
+    data: DataNote | None = Field(
+        None,
+        description="The imported data set, as its card was when the run began; left out where it is MNIST.",
+        exclude_if=lambda value: value is None,
+    )
 
     @property
     def checkpoint(self) -> str:
@@ -61,11 +67,17 @@ class Change(BaseModel):
 
 
 class History(BaseModel):
-    """The content of champion.json: every promotion and every rollback, the oldest first."""
+    """The content of champion.json and of champions/SHA-256.json: every promotion and rollback, the oldest first."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
+    data: str | None = Field(
+        None,
+        pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,63}@[0-9a-f]{64}$",
+        description="The imported data set, NAME@SHA-256; left out where it is MNIST.",
+        exclude_if=lambda value: value is None,
+    )
     history: list[Change] = []
 
     @property
@@ -75,6 +87,8 @@ class History(BaseModel):
         for change in self.history:
             if change.action == "rolled back":
                 del line[-2:]  # the one that was rolled back, and the one that this change names again
+            elif line and (change.run_id, change.sha256) == (line[-1].run_id, line[-1].sha256):
+                del line[-1]  # the champion was measured again, by another judge
             line.append(change)
         return line
 
@@ -96,29 +110,44 @@ class History(BaseModel):
 
 
 class Found(NamedTuple):
-    """The history in a store's champion.json, and the version of that object."""
+    """The history of the champion of a data set in a store, and the version of that object."""
 
     history: History
     version: str | None  # None: there is no such file
 
 
-def read_champion(store: Store) -> Found:
-    """Read champion.json; without one the history is empty.
+def key_of(data: str | None) -> str:
+    """Return under which key a store keeps the champion of a data set, NAME@SHA-256; None: of MNIST."""
+    return CHAMPION if data is None else f"{CHAMPIONS}{data.rpartition('@')[2]}.json"
+
+
+def read_champion(store: Store, data: str | None = None) -> Found:
+    """Read the champion of a data set, NAME@SHA-256; of MNIST where it is None. Without one the history is empty.
 
     Raises:
-        StorageError: the store cannot be read; or the file is damaged, or of another version.
+        StorageError: the store cannot be read; or the file is damaged, or of another version or data set.
     """
-    found = store.read_versioned(CHAMPION)
+    return read_history(store, key_of(data)) or Found(History(data=data), None)
+
+
+def read_history(store: Store, key: str) -> Found | None:
+    """Read the history under a key of a store; None where there is no such object. Raises as `read_champion` does."""
+    found = store.read_versioned(key)
     if found is None:
-        return Found(History(), None)
+        return None
     try:
-        return Found(History.model_validate_json(found.data), found.version)
+        history = History.model_validate_json(found.data)
     except ValidationError as error:
         first = error.errors()[0]
         raise StorageError(
-            f"{CHAMPION} in {store.address} is damaged, or another version of gan-train wrote it: "
+            f"{key} in {store.address} is damaged, or another version of gan-train wrote it: "
             f"{'.'.join(map(str, first['loc']))}: {first['msg']}. Restore it from a copy, or use that version."
         ) from error
+    if key_of(history.data) != key:
+        raise StorageError(
+            f"{key} in {store.address} is damaged: it is of {history.data or 'MNIST'}. Restore it from a copy."
+        )
+    return Found(history, found.version)
 
 
 def append(store: Store, found: Found, change: Change) -> bool:
@@ -127,31 +156,32 @@ def append(store: Store, found: Found, change: Change) -> bool:
     Raises:
         StorageError: the store cannot be written, or does not keep conditions.
     """
-    after = History(history=[*found.history.history, change])
-    if swap(store, CHAMPION, _content(after), found.version, _content(History())) is not None:
+    data = found.history.data
+    after = History(data=data, history=[*found.history.history, change])
+    if swap(store, key_of(data), _content(after), found.version, _content(History(data=data))) is not None:
         return True
     # Another process was first; or the write was done, and its answer was lost.
-    return any(other.id == change.id for other in read_champion(store).history.history)
+    return any(other.id == change.id for other in read_champion(store, data).history.history)
 
 
 def _content(history: History) -> bytes:
     return history.model_dump_json(indent=2).encode() + b"\n"
 
 
-def rollback(store: Store, by: str, reason: str) -> Change:
-    """Make the champion before the present one the champion again, and return the change.
+def rollback(store: Store, by: str, reason: str, data: str | None = None) -> Change:
+    """Make the champion before the present one the champion of a data set again, and return the change.
 
     Raises:
         RunError: there is none, its run was deleted, or another process has changed the champion at the same time.
-        DataError: its run was trained on other data than MNIST, as an older version allowed.
+        DataError: its run was trained on other data, as an older version allowed.
         StorageError: the store cannot be read or written.
     """
-    found = read_champion(store)
+    found = read_champion(store, data)
     line = found.history.line
     if len(line) < 2:
         raise RunError(
-            f"{store.address} has no champion before the present one. "
-            f"`gan champion history {shlex.quote(store.address)}` shows them."
+            f"{store.address} has no champion{_of(data)} before the present one. "
+            f"`gan champion history {_words(store, data)}` shows them."
         )
     before = line[-2]
     if not is_stored(store, before):
@@ -159,22 +189,34 @@ def rollback(store: Store, by: str, reason: str) -> Change:
             f"{before.run_id}, the champion before, was deleted from {store.address}. "
             f"{_promote_by_hand(store)} promotes another run."
         )
-    _check_data(store, before)
+    _check_data(store, before, data)
     update = {"action": "rolled back", "by": by, "reason": reason, "comparison": None}
     change = Change.model_validate({**before.model_dump(exclude={"id", "time"}), **update})
     if not append(store, found, change):
         raise RunError(
             f"another process has just changed the champion of {store.address}. "
-            f"See `gan champion show {shlex.quote(store.address)}`; try again."
+            f"See `gan champion show {_words(store, data)}`; try again."
         )
     return change
 
 
-def _check_data(store: Store, change: Change) -> None:
+def _words(store: Store, data: str | None) -> str:
+    """Return the words after a command that name a champion: its store, and its data set unless that is MNIST."""
+    return shlex.join([store.address, *(["--data", data] if data else [])])
+
+
+def _of(data: str | None) -> str:
+    return f" of {data}" if data else ""
+
+
+def _check_data(store: Store, change: Change, data: str | None) -> None:
     run = StoredRun(store, change.run_id)
     expected = {file.name: file.sha256 for file in mnist.FILES}
+    if data:
+        note = change.data or DataNote.at(data)
+        expected = {note.name: note.sha256}
     try:
-        check_trained_on(expected, run.read(layout.PROVENANCE), run.address)
+        check_trained_on(expected, run.read(layout.PROVENANCE), run.address, data or MNIST)
     except DataError as error:
         raise DataError(f"{error} Promote another run: gan champion promote --force") from error
 
@@ -184,27 +226,12 @@ def is_stored(store: Store, change: Change) -> bool:
     return StoredRun(store, change.run_id).read(layout.MANIFEST) is not None
 
 
-def find_champion(address: str) -> tuple[Store, Change] | None:
-    """Return the store and its champion for the address `champion` (of ./store) or STORE/champion; None for others.
-
-    A path that exists is not such an address.
-
-    Raises:
-        StorageError: the store has no champion, or cannot be read.
-    """
-    parent, _, name = address.rpartition("/")
-    if name != NAME or f"/{parent}".endswith("/runs") or (not is_remote(address) and Path(address).exists()):
-        return None
-    store = open_store(parent or DEFAULT_STORE)
-    return store, champion_of(store)
-
-
-def champion_of(store: Store) -> Change:
-    """Return the champion of a store. Raises StorageError when it has none, or cannot be read."""
-    if current := read_champion(store).history.current:
+def champion_of(store: Store, data: str | None = None) -> Change:
+    """Return the champion of a data set in a store. Raises StorageError when it has none, or cannot be read."""
+    if current := read_champion(store, data).history.current:
         return current
     raise StorageError(
-        f"{store.address} has no champion yet. `gan-train` promotes the first run that it measures; "
+        f"{store.address} has no champion{_of(data)} yet. `gan-train` promotes the first run that it measures; "
         f"{_promote_by_hand(store, force='')} promotes a run by hand."
     )
 

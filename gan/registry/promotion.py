@@ -1,23 +1,25 @@
-"""When does a run replace the champion?"""
+"""When does a run replace the champion of its data set?"""
 
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gan.data.data_note import DataNote
 from gan.errors import StorageError
 from gan.evaluation.classifier import ClassifierOutputs, classify
 from gan.evaluation.comparison import compare
 from gan.evaluation.evaluator import NUM_SAMPLES, Evaluator
-from gan.evaluation.judge import WEIGHTS_SHA256
 from gan.evaluation.results import BETTER, Comparison, Evaluation, Metric
 from gan.files import temporary_folder
 from gan.recipes.draw import draw
 from gan.registry.champion import Change, History, append, is_stored, not_promoted, read_champion
 from gan.runs import layout
 from gan.runs.manifest import Manifest
+from gan.runs.provenance import note_of
 from gan.runs.sampling import load_sampler
 from gan.storage.base import Store
 from gan.sync.fetch import fetch_files
@@ -30,13 +32,14 @@ SEED = 0  # of the latents, the same for every run that is measured
 
 @dataclass(frozen=True)
 class Challenger:
-    """A checkpoint of a published run, and its figures by the present classifier."""
+    """A checkpoint of a published run, and its figures by the present judge of its data set."""
 
     run_id: str
     step: int
     sha256: str  # of the checkpoint
     evaluation: Evaluation
     seen: ClassifierOutputs
+    data: DataNote | None = None  # the imported data set; None: MNIST
 
 
 class ChampionComparison(BaseModel):
@@ -48,7 +51,14 @@ class ChampionComparison(BaseModel):
     champion: Evaluation = Field(description="Of the champion, by the present judge.")
 
 
-Compare = Callable[[Change], ChampionComparison | None]  # None: the champion's run was deleted from the store
+class NotCompared(NamedTuple):
+    """Why a challenger cannot be compared with a champion, and what follows from that."""
+
+    outcome: Literal["promoted", "kept"]
+    reason: str
+
+
+Compare = Callable[[Change], ChampionComparison | NotCompared]
 
 
 class Decision(BaseModel):
@@ -62,6 +72,9 @@ class Decision(BaseModel):
     )
     run_id: str
     step: int
+    data: DataNote | None = Field(
+        None, description="The imported data set; left out where it is MNIST.", exclude_if=lambda value: value is None
+    )
     champion: str | None = Field(description="Run id of the champion before; null where there was none.")
     reason: str
     evaluation: Evaluation = Field(description="Of the run.")
@@ -77,10 +90,11 @@ class Decision(BaseModel):
         return self.model_dump_json(by_alias=True)
 
     def __str__(self) -> str:
+        champion = f"the champion of {self.data.name}" if self.data else "the champion"
         verdict = {
-            "promoted": f"{self.run_id} is the champion now",
-            "kept": f"{self.champion} stays the champion, not {self.run_id}",
-            "unchanged": f"{self.run_id} stays the champion",
+            "promoted": f"{self.run_id} is {champion} now",
+            "kept": f"{self.champion} stays {champion}, not {self.run_id}",
+            "unchanged": f"{self.run_id} stays {champion}",
         }
         return f"{verdict[self.outcome]}: {self.reason}"
 
@@ -106,6 +120,8 @@ class Decision(BaseModel):
                 their = getattr(champion, name, None)
                 theirs = _value(their) if their else NO_FIGURE
                 rows.append(_row(name.replace("_", " "), BETTER[name], _value(metric), theirs, f"{metric.floor:.3f}"))
+        if not self.evaluation.class_shares:  # the images have no labels
+            return rows
         covered, theirs = (str(each.classes_covered) if each else NO_FIGURE for each in (self.evaluation, champion))
         floor = str(len(self.evaluation.class_shares))
         return [*rows, _row("classes covered", BETTER["classes_covered"], covered, theirs, floor)]
@@ -116,7 +132,8 @@ def measure(
 ) -> Challenger:
     """Measure a published run by its best checkpoint; a champion by the checkpoint that was promoted.
 
-    Where the champion has figures by the present classifier, these are used, and not measured again.
+    The evaluator is of the run's data set. Where the champion has figures by its judge, these are used, and not
+    measured again.
 
     Raises:
         StorageError: there is no such published run, or it cannot be read.
@@ -129,12 +146,13 @@ def measure(
     with temporary_folder() as folder:  # not the cache: it would grow with each champion of a worker
         fetch_files(run, manifest, (file for file in manifest.files if file.startswith(name)), folder)
         network, config, step = load_sampler(folder / name)
+    note = note_of(config.data, run.read(layout.PROVENANCE), run.address) if config.data else None
     images = draw(network, config.latent_dim, num_samples, SEED)
     seen = classify(evaluator.classifier, images)
-    known = champion.evaluation if champion and champion.evaluation.judge == WEIGHTS_SHA256 else None
+    known = champion.evaluation if champion and champion.evaluation.judge == evaluator.judge.sha256 else None
     evaluation = known or evaluator.evaluate(images, seen)
     # A copy of a run directory has the manifest of the first one: the address names the run.
-    return Challenger(run.run_id or manifest.run_id, step, manifest.files[name].sha256, evaluation, seen)
+    return Challenger(run.run_id or manifest.run_id, step, manifest.files[name].sha256, evaluation, seen, note)
 
 
 def best_checkpoint(manifest: Manifest) -> str:
@@ -156,13 +174,33 @@ def comparer(store: Store, challenger: Challenger, evaluator: Evaluator) -> Comp
 
 def _compare_with(
     store: Store, challenger: Challenger, evaluator: Evaluator, champion: Change
-) -> ChampionComparison | None:
+) -> ChampionComparison | NotCompared:
     if not is_stored(store, champion):
-        return None
+        return NotCompared("promoted", f"the champion, {champion.run_id}, was deleted from the store")
+    if challenger.data and champion.evaluation.judge != challenger.evaluation.judge:
+        return NotCompared("kept", _two_judges(store, challenger, champion))
     run = StoredRun(store, champion.run_id)
     measured = measure(run, evaluator, champion, challenger.evaluation.num_samples)
-    comparison = compare(challenger.seen, measured.seen, evaluator.reference.features)
+    comparison = compare(challenger.seen, measured.seen, evaluator.reference.features, evaluator.judge.sha256)
     return ChampionComparison(comparison=comparison, champion=measured.evaluation)
+
+
+def _two_judges(store: Store, challenger: Challenger, champion: Change) -> str:
+    """Say why figures of two judges of an imported set are not compared, and what to do.
+
+    MNIST's judge is part of this package: there a new version measures both again. The judge of a set may be another
+    on another machine, and then neither of them is known to be the better one.
+    """
+    again, this = (
+        shlex.join(["gan", "champion", "promote", *force, f"{store.address}/runs/{run_id}"])
+        for force, run_id in ((["--force"], champion.run_id), ([], challenger.run_id))
+    )
+    return (
+        f"the champion was measured by the judge {champion.evaluation.judge}, and this run by the judge "
+        f"{challenger.evaluation.judge}; figures of two judges are not compared. If the judge on this machine is the "
+        f"right one, measure the champion by it, then compare this run: `{again}`, `{this}`. If it is not, remove the "
+        f"folder `judge` beside the set, and use the one of the champion"
+    )
 
 
 def promote(
@@ -174,7 +212,9 @@ def promote(
     force: bool = False,
     reason: str | None = None,
 ) -> Decision:
-    """Make a run the champion if it is better than the present one by more than the noise; return the decision.
+    """Make a run the champion of its data set if it is better than the present one by more than the noise.
+
+    Return the decision.
 
     Where another process changes the champion meanwhile, the run must be better than the new champion. With `force`
     no comparison is made; `reason` then says why.
@@ -184,7 +224,7 @@ def promote(
         ChecksumError: the champion's checkpoint is not the one that was promoted.
     """
     while True:
-        found = read_champion(store)
+        found = read_champion(store, challenger.data.address if challenger.data else None)
         decision = _decide(found.history, challenger, compare_with, force, reason)
         if decision.outcome != "promoted" or append(store, found, _change(decision, challenger, by)):
             return decision
@@ -194,7 +234,9 @@ def _decide(
     history: History, challenger: Challenger, compare_with: Compare, force: bool, reason: str | None
 ) -> Decision:
     current = history.current
-    if current and (current.run_id, current.sha256) == (challenger.run_id, challenger.sha256):
+    same_judge = current is not None and current.evaluation.judge == challenger.evaluation.judge
+    is_current = current is not None and (current.run_id, current.sha256) == (challenger.run_id, challenger.sha256)
+    if is_current and (same_judge or not force):  # by hand, it is measured by another judge
         return _decision("unchanged", challenger, current, "it is the champion already")
     if force:
         return _decision("promoted", challenger, current, f"by hand{f': {reason}' if reason else ''}")
@@ -204,11 +246,9 @@ def _decide(
         before = "it was the champion before and can be again only by hand: gan champion promote --force"
         return _decision("kept", challenger, current, before)
     compared = compare_with(current)
-    if compared is None:
-        return _decision("promoted", challenger, current, f"the champion, {current.run_id}, was deleted from the store")
-    measured_again = ""
-    if current.evaluation.judge != WEIGHTS_SHA256:
-        measured_again = "; both were measured again, since the judge has changed"
+    if isinstance(compared, NotCompared):
+        return _decision(compared.outcome, challenger, current, compared.reason)
+    measured_again = "" if same_judge else "; both were measured again, since the judge has changed"
     outcome: Literal["promoted", "kept"] = "promoted" if compared.comparison.is_better else "kept"
     return _decision(outcome, challenger, current, f"{compared.comparison}{measured_again}", compared)
 
@@ -224,10 +264,11 @@ def _decision(
         outcome=outcome,
         run_id=challenger.run_id,
         step=challenger.step,
+        data=challenger.data,
         champion=current.run_id if current else None,
         reason=reason,
         evaluation=challenger.evaluation,
-        before=current.evaluation if current and current.evaluation.judge == WEIGHTS_SHA256 else None,
+        before=current.evaluation if current and current.evaluation.judge == challenger.evaluation.judge else None,
         compared=compared,
     )
 
@@ -242,6 +283,7 @@ def _change(decision: Decision, challenger: Challenger, by: str) -> Change:
         sha256=challenger.sha256,
         evaluation=challenger.evaluation,
         comparison=decision.compared.comparison if decision.compared else None,
+        data=challenger.data,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from gan.errors import RunError, StorageError
-from gan.registry.champion import CHAMPION, read_champion
+from gan.registry.champions import histories
 from gan.runs import layout
 from gan.runs.run_dir import RunDir
 from gan.storage.base import Store
@@ -52,20 +52,20 @@ def plan(
 
     These runs are kept: the last `keep_last` published ones and all that are newer than the oldest of them, those that
     are younger than `older_than`, those that are being trained or measured, those that are trained but not published,
-    those that may wait for a worker, and, unless `champions`, the present champion and all before it.
+    those that may wait for a worker, and, unless `champions`, the present champion of each data set and all before it.
 
     Raises:
-        StorageError: the store cannot be read; or champion.json is damaged, so that the champions are not known.
+        StorageError: the store cannot be read; or the history of a champion is damaged, so that not all are known.
     """
     runs = sorted(list_runs(store), key=lambda run: run.updated, reverse=True)
-    champion_ids = set() if champions else _champion_ids(store)
+    champion_keys = {} if champions else _champion_keys(store)
     decisions = []
     num_published = 0
     for run in runs:
         if num_published < keep_last:
             reason: str | None = "among the last"
         else:
-            reason = _reason_to_keep(store, run, older_than, champion_ids)
+            reason = _reason_to_keep(store, run, older_than, champion_keys)
         num_published += run.state == "published"
         decisions.append(
             PruneDecision(
@@ -89,14 +89,14 @@ def prune(store: Store, run_id: str, *, champions: bool = False, decided: PruneD
     Raises:
         RunError: a process trains or measures the run, it was written meanwhile, it is trained but not published, or it
             has just become the champion; nothing was deleted.
-        StorageError: the store cannot be read or written, or champion.json is damaged.
+        StorageError: the store cannot be read or written, or the history of a champion is damaged.
     """
     run = StoredRun(store, run_id)
     with hold(run) as lease, _locked(run):
         if found := find_run(run):
             _check_unchanged(run, found, decided)
-        if not champions and run_id in _champion_ids(store):
-            raise RunError(f"{run_id} has just become a champion by {CHAMPION} in {store.address}. It was not deleted.")
+        if not champions and (key := _champion_keys(store).get(run_id)):
+            raise RunError(f"{run_id} has just become a champion by {key} in {store.address}. It was not deleted.")
         for version, names in lease.versions(discarded=True).items():
             for name in sorted(names, key=lambda name: (name != layout.MANIFEST, name != layout.CONFIG)):
                 lease.check()
@@ -117,12 +117,12 @@ def _check_unchanged(run: StoredRun, found: RunInfo, decided: PruneDecision | No
         )
 
 
-def _reason_to_keep(store: Store, run: RunInfo, older_than: timedelta, champion_ids: set[str]) -> str | None:
+def _reason_to_keep(store: Store, run: RunInfo, older_than: timedelta, champion_keys: dict[str, str]) -> str | None:
     age = datetime.now(UTC) - datetime.fromisoformat(run.updated)
     if age < older_than:
         return f"{age.total_seconds() / 86400:.1f} days old"
-    if run.run_id in champion_ids:
-        return f"a champion, by {CHAMPION}"
+    if key := champion_keys.get(run.run_id):
+        return f"a champion, by {key}"
     stored = StoredRun(store, run.run_id)
     try:
         if reason := _reason_in_use(stored, run, age):
@@ -174,9 +174,9 @@ def _locked(run: StoredRun) -> Iterator[None]:
         yield
 
 
-def _champion_ids(store: Store) -> set[str]:
-    """Return the ids of the present champion and of all before it."""
+def _champion_keys(store: Store) -> dict[str, str]:
+    """Return the ids of the champions of all data sets, and of all before them, each with the key that has it."""
     try:
-        return read_champion(store).history.run_ids
+        return {run_id: key for key, history in histories(store).items() for run_id in history.run_ids}
     except StorageError as error:
         raise StorageError(f"{error} Without it the champions are not known, so no run is deleted.") from error

@@ -75,3 +75,14 @@ def data_of(run_path: Path) -> str | None:
         return parse_config((run_path / layout.CONFIG).read_bytes(), str(run_path)).data
     except (OSError, RunError):
         return None
+
+
+def data_in(content: bytes | None) -> str | None:
+    """Return which imported data set a config.json names; None where it names none, is missing or damaged.
+
+    It imports no recipe, and is checked when the set is looked for.
+    """
+    with suppress(RunError):
+        named = parse_fields(content or b"", layout.CONFIG).get("data")
+        return named if isinstance(named, str) else None
+    return None

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from gan import __version__
 from gan.data import mnist
+from gan.data.data_note import DataNote
 from gan.errors import ConfigMismatchError, DataError, RunError
 from gan.runs import layout
 
@@ -34,6 +35,7 @@ class Provenance(BaseModel):
     versions: dict[str, str]
     data: dict[str, str]  # SHA-256 of the raw content, by file name
     numerics: dict[str, str] | None = None  # how the GPU computes, by gan.device; None on a CPU
+    data_set: DataNote | None = None  # as its card was at the beginning; None: MNIST, or a folder's files
 
     @classmethod
     def now(
@@ -43,6 +45,7 @@ class Provenance(BaseModel):
         libraries: Mapping[str, str],
         data: dict[str, str],
         numerics: dict[str, str] | None = None,
+        data_set: DataNote | None = None,
     ) -> Self:
         """Return the provenance of a run that begins now. `libraries` are gan.device's library_versions."""
         return cls(
@@ -53,6 +56,7 @@ class Provenance(BaseModel):
             versions=versions_here(libraries),
             data=data,
             numerics=numerics,
+            data_set=data_set,
         )
 
 
@@ -100,32 +104,54 @@ def git_commit() -> str | None:
     return described.stdout.strip()
 
 
-def check_trained_on(sha256: Mapping[str, str], provenance: bytes | None, run: str) -> None:
-    """Check that a run was trained on MNIST, whose files have these SHA-256 by name: its judge knows nothing else.
+def check_trained_on(sha256: Mapping[str, str], provenance: bytes | None, run: str, data: str = "mnist") -> None:
+    """Check that a run was trained on a data set, whose parts have these SHA-256 by name: its judge knows nothing else.
 
-    `provenance` is the content of the run's provenance.json. Without it, this logs a warning.
+    `provenance` is the content of the run's provenance.json. Without it, this logs a warning. `data` names the set.
 
     Raises:
         DataError: the run was trained on other data.
         RunError: provenance.json is damaged.
     """
+    data = "MNIST" if data == "mnist" else data
     if provenance is None:
-        log.warning("%s has no %s, so it is not known whether it was trained on MNIST; its samples are compared with "
-                    "MNIST", run, layout.PROVENANCE)  # fmt: skip
+        log.warning("%s has no %s, so it is not known whether it was trained on %s; its samples are compared with "
+                    "%s", run, layout.PROVENANCE, data, data)  # fmt: skip
         return
+    found = _parse(provenance, run).data
+    for name, expected in sha256.items():
+        if found.get(name) != expected:
+            knows = "MNIST's digits" if data == "MNIST" else "this data set"
+            raise DataError(
+                f"{run} was not trained on {data}: by its {layout.PROVENANCE}, its {name} has SHA-256 "
+                f"{found.get(name)}, and {data}'s has {expected}. The judge knows only {knows}, so the run "
+                "cannot be measured, and cannot become the champion."
+            )
+
+
+def note_of(address: str | None, provenance: bytes | None, run: str) -> DataNote | None:
+    """Return what a run says about its data set, which its config names by NAME@SHA-256; None: it is no imported one.
+
+    A run of before has only that name. Raises RunError where provenance.json or that name is damaged.
+    """
+    if address is None:
+        return None
+    noted = _parse(provenance, run).data_set if provenance else None
+    if noted and noted.address == address:
+        return noted
     try:
-        found = Provenance.model_validate_json(provenance).data
+        return DataNote.at(address)
+    except ValidationError as error:
+        raise RunError(f"{run}: its config names the data set {address}, expected NAME@SHA-256.") from error
+
+
+def _parse(provenance: bytes, run: str) -> Provenance:
+    try:
+        return Provenance.model_validate_json(provenance)
     except ValidationError as error:
         first = error.errors()[0]
         wrong = f"{'.'.join(map(str, first['loc']))}: {first['msg']}".removeprefix(": ")  # of the whole
         raise RunError(f"{layout.PROVENANCE} of {run}: damaged ({wrong}). Restore it from a copy.") from error
-    for name, expected in sha256.items():
-        if found.get(name) != expected:
-            raise DataError(
-                f"{run} was not trained on MNIST: by its {layout.PROVENANCE}, its {name} has SHA-256 "
-                f"{found.get(name)}, and MNIST's has {expected}. The judge knows only MNIST's digits, so the run "
-                "cannot be measured, and cannot become the champion."
-            )
 
 
 def check_is_of_mnist(run_path: Path) -> None:

@@ -105,8 +105,9 @@ class RunDir:
     def write_provenance(self, provenance: Provenance) -> None:
         """Write what the run is made with."""
         fields = provenance.model_dump(mode="json")
-        if provenance.numerics is None:
-            del fields["numerics"]  # older versions do not know it
+        for name in ("numerics", "data_set"):
+            if fields[name] is None:
+                del fields[name]  # older versions do not know it
         content = json.dumps(fields, indent=2) + "\n"
         atomic_write(self.provenance_path, content.encode())
 

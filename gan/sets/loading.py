@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from gan.config import DataShape, TrainConfig
 from gan.data import idx, mnist
-from gan.data.dataset import DIGITS, Dataset
+from gan.data.dataset import DIGITS, Dataset, Rights
 from gan.errors import DataError
 from gan.files import sha256_bytes
 from gan.sets.catalog import find_set
@@ -42,6 +42,7 @@ def load_set(sets_dir: Path, address: str) -> Dataset:
         background=manifest.form.background,
         is_private=manifest.facts.private,
         judge_folder=folder / JUDGE,
+        rights=Rights(manifest.facts.license, manifest.facts.source, manifest.facts.attribution),
     )
 
 

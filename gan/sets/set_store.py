@@ -8,7 +8,7 @@ from pathlib import Path
 from gan.errors import DataError
 from gan.files import atomic_write, sha256_file, verified
 from gan.sets.card import CARD, PAGE
-from gan.sets.catalog import check_name, new_folder, publish
+from gan.sets.catalog import check_name, find_set, new_folder, publish
 from gan.sets.set_manifest import MANIFEST, SetManifest
 from gan.sets.shards import check_identity
 from gan.storage.base import Store
@@ -27,7 +27,7 @@ def put_set(store: Store, folder: Path) -> None:
     if manifest.facts.private:
         raise DataError(f"{manifest.address} is private: it is not copied into {store.address}.")
     check_identity(folder, manifest)
-    prefix = _prefix(manifest.name, manifest.sha256)
+    prefix = prefix_of(manifest.name, manifest.sha256)
     for name, file in manifest.files.items():
         store.put(f"{prefix}{name}", folder / name, file.sha256)
     for name in (CARD, PAGE, MANIFEST):
@@ -42,6 +42,21 @@ def hashes_in(store: Store, name: str) -> list[str]:
     return sorted(key.partition("/")[0] for key in keys if key.endswith(f"/{MANIFEST}"))
 
 
+def find_or_get(store: Store, sets_dir: Path, address: str) -> Path:
+    """Return the folder of the set that NAME or NAME@SHA names, which may be copied from a store.
+
+    Raises as `find_set` does where neither has one such set, and as `get_set` does.
+    """
+    try:
+        return find_set(sets_dir, address)
+    except DataError:
+        name, _, sha = address.partition("@")
+        named = [sha256 for sha256 in hashes_in(store, name) if sha256.startswith(sha)]
+        if len(named) != 1:
+            raise
+    return get_set(store, sets_dir, name, named[0])
+
+
 def get_set(store: Store, sets_dir: Path, name: str, sha256: str) -> Path:
     """Copy a set from a store, check every byte, and return its folder. A good set that is there stays.
 
@@ -54,7 +69,7 @@ def get_set(store: Store, sets_dir: Path, name: str, sha256: str) -> Path:
     if target.exists():
         check_identity(target, SetManifest.read(target))
         return target
-    prefix = _prefix(name, sha256)
+    prefix = prefix_of(name, sha256)
     where = f"{prefix}{MANIFEST} in {store.address}"
     raw = store.read(f"{prefix}{MANIFEST}")
     if raw is None:
@@ -88,5 +103,6 @@ def _copy_card(store: Store, key: str, path: Path) -> None:
         atomic_write(path, raw)
 
 
-def _prefix(name: str, sha256: str) -> str:
+def prefix_of(name: str, sha256: str) -> str:
+    """Return what the keys of a set's files begin with."""
     return f"{SETS}{name}/{sha256}/"

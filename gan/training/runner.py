@@ -13,6 +13,7 @@ from torch import Tensor
 
 from gan.config import RunConfig, TrainConfig
 from gan.data.batches import Batches
+from gan.data.data_note import DataNote
 from gan.data.dataset import Dataset
 from gan.device import (
     Device,
@@ -305,7 +306,8 @@ def _write_description(run_dir: RunDir, device: Device, data: Dataset) -> None:
     if not run_dir.provenance_path.exists():
         run_id = run_dir.path.resolve().name
         libraries, on_gpu = library_versions(device.kind), numerics() if device.kind == "cuda" else None
-        run_dir.write_provenance(Provenance.now(run_id, device.reason, libraries, data.sha256, on_gpu))
+        note = DataNote.of(data)
+        run_dir.write_provenance(Provenance.now(run_id, device.reason, libraries, data.sha256, on_gpu, note))
     expected = run_dir.read_provenance().data
     for name, found in data.sha256.items():
         if expected.get(name) != found:

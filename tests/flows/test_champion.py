@@ -45,7 +45,7 @@ def store(tmp_path: Path, mnist_dir: Path, evaluator: Evaluator, monkeypatch: py
     monkeypatch.setenv("GAN_STORE", str(tmp_path / "store"))
     monkeypatch.setenv("GAN_DATA_DIR", str(mnist_dir))
     monkeypatch.setattr("flows.tasks.measure", partial(measure, num_samples=300))
-    monkeypatch.setattr("flows.tasks.Evaluator", lambda *_data_and_device: evaluator)
+    monkeypatch.setattr("flows.tasks.evaluator_of", lambda *_data_and_device: evaluator)
     return LocalStore(tmp_path / "store")
 
 

@@ -1,11 +1,22 @@
 """Does a flow run train on an imported data set, also on a machine that has to copy it from the bucket?"""
 
+import json
+import logging
+import re
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, ArtifactFilterKey
+from prefect.client.schemas.objects import State
 
+from flows.artifacts import champion_key
 from gan.config import TrainConfig
+from gan.registry.champion import champion_of, read_champion
+from gan.registry.promotion import measure
 from gan.runs.run_dir import RunDir
 from gan.sets.set_import import import_set, open_source
 from gan.sets.set_manifest import Facts, SetManifest
@@ -15,6 +26,7 @@ from gan.sync.stored_run import StoredRun
 from gan.sync.verification import verify
 from tests.support.digits import digits
 from tests.support.flow_run import run
+from tests.support.judged_set import import_digits, train_judge
 from tests.support.s3_server import S3Server, new_address
 
 pytestmark = pytest.mark.usefixtures("api")
@@ -66,3 +78,56 @@ def test_a_private_set_is_not_copied(tmp_path: Path, address: str) -> None:
 def test_a_set_that_is_nowhere_fails_the_run(address: str) -> None:
     state = run(config("nothing"))
     assert state.is_failed() and "has no data set nothing. Import it" in (state.message or "")
+
+
+def shown(state: State[Any], key: str) -> tuple[str, list[str]]:
+    """Return the description of the flow run's table under a key, and what its rows are of."""
+    wanted = ArtifactFilter(
+        flow_run_id=ArtifactFilterFlowRunId(any_=[state.state_details.flow_run_id]),
+        key=ArtifactFilterKey(any_=[key]),
+    )
+    with get_client(sync_client=True) as client:
+        (artifact,) = client.read_artifacts(artifact_filter=wanted)
+    return artifact.description or "", [row["figure"] for row in json.loads(str(artifact.data))]
+
+
+def tuned(data: str, learning_rate: float = 6e-4) -> TrainConfig:
+    return TrainConfig(
+        data=data, num_steps=4, learning_rate=learning_rate, lr_decay_start=1, ema_decay=0, num_threads=1
+    )
+
+
+def test_a_run_is_promoted_over_the_champion_of_its_own_set(
+    tmp_path: Path, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.tasks.measure", partial(measure, num_samples=300))
+    made, store = import_digits(tmp_path / "here"), open_store(address)
+    train_judge(tmp_path / "here", made.name)
+    assert store.put_new("champion.json", b"of MNIST, and not even read")
+    first = run(tuned(made.name))
+    assert first.is_completed(), first.message
+    description, rows = shown(first, champion_key(champion_of(store, made.address).data))
+    assert description.startswith("mine is the champion of numerals now: it is the first one\n\nrun: tuned, 4 steps, ")
+    assert f"data: numerals\\@{made.sha256}\n\nlicence: CC0\n\nsource: a \\<b\\>box\\</b\\>\n\n" in description
+    assert "distance" in rows
+    # A machine without set and judge takes both from the bucket.
+    monkeypatch.setenv("GAN_SETS_DIR", str(tmp_path / "there"))
+    monkeypatch.setenv("GAN_RUN_ID", "worse")
+    second = run(tuned(made.address, learning_rate=0.1))
+    assert second.is_completed(), second.message
+    kept, _ = shown(second, f"gan-train-champion-numerals-{made.sha256[:8]}")
+    assert kept.startswith("mine stays the champion of numerals, not worse: distance ")
+    [change] = read_champion(store, made.address).history.history
+    assert change.data and change.data.attribution == "A. Painter"
+    assert store.read("champion.json") == b"of MNIST, and not even read"
+
+
+def test_a_run_on_a_set_without_a_judge_is_not_compared(
+    tmp_path: Path, address: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = import_digits(tmp_path / "here")
+    with caplog.at_level(logging.INFO):
+        assert run(tuned(made.name)).is_completed()
+    said = f"not compared with a champion: {made.address} has no judge yet; `gan judge train --data {made.address}`"
+    assert re.search(re.escape(said) + " trains it; then `gan-train --run-id mine .*` measures this run", caplog.text)
+    assert list(open_store(address).list("champion")) == []

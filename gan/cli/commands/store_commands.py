@@ -28,7 +28,7 @@ def runs(store: str, as_json: bool) -> None:
 @STORE
 @click.option("--keep-last", type=click.IntRange(0), required=True, help="Keep this many of the newest published runs.")
 @click.option("--older-than", metavar="AGE", help="Delete only runs that are older: 12h, 30d, 4w.")
-@click.option("--champions", is_flag=True, help="Delete the present champion and earlier ones, too.")
+@click.option("--champions", is_flag=True, help="Delete the present champions and earlier ones, too.")
 @click.option("--dry-run", is_flag=True, help="Show what would be deleted. This is the default; --yes deletes.")
 @click.option("--yes", is_flag=True, help="Delete the runs.")
 @JSON

@@ -14,6 +14,7 @@ from tests.support.real_digits import real_digits
 
 NUM_SAMPLES = 200
 NUM_DIMENSIONS = 8  # the features whose weights vary most: a matrix of all 128 takes twenty times as long
+JUDGE = "1" * 64
 DATA = real_digits()
 
 
@@ -46,7 +47,7 @@ def draw(pool: ClassifierOutputs, rng: torch.Generator) -> ClassifierOutputs:
 def num_better(challenger: ClassifierOutputs, champion: ClassifierOutputs, rounds: int) -> tuple[int, int]:
     """Return how often the challenger was called better, and how often its distance was the lower one."""
     rng = torch.Generator().manual_seed(0)
-    found = [compare(draw(challenger, rng), draw(champion, rng), reference()) for _ in range(rounds)]
+    found = [compare(draw(challenger, rng), draw(champion, rng), reference(), JUDGE) for _ in range(rounds)]
     return sum(each.is_better for each in found), sum(e.challenger_distance < e.champion_distance for e in found)
 
 
@@ -69,7 +70,7 @@ def test_a_generator_with_fewer_classes_is_not_better() -> None:
     but_eights = torch.cat([torch.arange(240), torch.arange(270, 300), torch.arange(30)])
     but_the_last = torch.cat([torch.arange(210), torch.arange(90)])
     found = [
-        compare(ClassifierOutputs(good.features[chosen], good.probabilities[chosen]), noisy, reference())
+        compare(ClassifierOutputs(good.features[chosen], good.probabilities[chosen]), noisy, reference(), JUDGE)
         for chosen in (but_eights, but_the_last)
     ]
     assert [(each.bound < 0, each.challenger_classes, each.champion_classes, each.is_better) for each in found] == [
@@ -79,6 +80,13 @@ def test_a_generator_with_fewer_classes_is_not_better() -> None:
 
 
 def test_a_generator_is_not_better_than_itself() -> None:
-    found = compare(pool(60), pool(60), reference())
+    found = compare(pool(60), pool(60), reference(), JUDGE)
     assert (found.error, found.bound, found.is_better) == (0, 0, False)
-    assert compare(pool(60), pool(120), reference()) == compare(pool(60), pool(120), reference())
+    assert compare(pool(60), pool(120), reference(), JUDGE) == compare(pool(60), pool(120), reference(), JUDGE)
+
+
+def test_without_classes_the_distance_alone_decides() -> None:
+    good, noisy = (each._replace(probabilities=torch.empty(300, 0)) for each in (pool(60), pool(120)))
+    found = compare(good, noisy, reference(), JUDGE)
+    assert found.is_better and (found.challenger_classes, found.champion_classes) == (0, 0)
+    assert found.judge == JUDGE and "classes" not in str(found)

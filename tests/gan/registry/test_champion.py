@@ -14,11 +14,11 @@ from gan.errors import ChecksumError, DataError, RunError, StorageError
 from gan.registry.champion import (
     append,
     champion_checkpoint,
-    find_champion,
     me,
     read_champion,
     rollback,
 )
+from gan.registry.champions import find_champion
 from gan.registry.promotion import promote
 from gan.runs.provenance import Provenance
 from gan.storage.address import open_store

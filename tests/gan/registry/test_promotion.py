@@ -16,6 +16,7 @@ from gan.registry.promotion import (
     Challenger,
     ChampionComparison,
     Decision,
+    NotCompared,
     best_checkpoint,
     comparer,
     measure,
@@ -177,7 +178,7 @@ def test_after_another_promotion_a_run_is_compared_with_the_new_champion(tmp_pat
     middling, quick = challenger_at("middling", 30), challenger_at("quick", 20)
     seen: list[str] = []
 
-    def compare_with(champion: Change) -> ChampionComparison | None:
+    def compare_with(champion: Change) -> ChampionComparison | NotCompared:
         if not seen:
             promote(store, quick, by_figures(quick), "another")
         seen.append(champion.run_id)

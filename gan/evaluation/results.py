@@ -3,6 +3,7 @@
 This module imports no torch, so that commands which only read results start quickly.
 """
 
+from collections.abc import Sequence
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -54,13 +55,27 @@ class Evaluation(BaseModel):
     class_shares: list[float]
 
     def __str__(self) -> str:
+        return self.table()
+
+    def table(self, names: Sequence[str] = ()) -> str:
+        """Return the figures as lines of text. `names` are those of the classes, where they are not their numbers."""
         rows = [f"{'':20}{'samples':>9}  {'+-':>6}  {'real images':>11}"]
         for name in type(self).model_fields:
             if isinstance(metric := getattr(self, name), Metric):
                 label = name.replace("_", " ")
                 rows.append(f"{label:20}{metric.value:9.3f}  {metric.error:6.3f}  {metric.floor:11.3f}")
-        shares = "  ".join(f"{digit}: {share:.1%}" for digit, share in enumerate(self.class_shares))
-        return "\n".join([*rows, f"classes covered: {self.classes_covered} of {len(self.class_shares)}", shares])
+        known = named_shares(self.class_shares, names)
+        shares = "  ".join(f"{name}: {share:.1%}" for name, share in known)
+        return "\n".join([*rows, f"classes covered: {self.classes_covered} of {len(known)}", shares])
+
+
+def named_shares(shares: Sequence[float], names: Sequence[str]) -> list[tuple[str, float]]:
+    """Return each class's share with its name, by label; one without a name is named by its number.
+
+    Where classes have names, there may be shares of numbers that are no class: they are left out.
+    """
+    known = names or [str(number) for number in range(len(shares))]
+    return list(zip(known, shares, strict=False))
 
 
 class QuickEvaluation(BaseModel):

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from itertools import zip_longest
 from typing import Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,7 +14,7 @@ from gan.errors import StorageError
 from gan.evaluation.classifier import ClassifierOutputs, classify
 from gan.evaluation.comparison import compare
 from gan.evaluation.evaluator import NUM_SAMPLES, Evaluator
-from gan.evaluation.results import BETTER, Comparison, Evaluation, Metric
+from gan.evaluation.results import BETTER, Comparison, Evaluation, Metric, named_shares
 from gan.files import temporary_folder
 from gan.recipes.draw import draw
 from gan.registry.champion import Change, History, append, is_stored, not_promoted, read_champion
@@ -27,6 +28,7 @@ from gan.sync.stored_run import StoredRun
 
 SO_FAR = "champion so far"
 NO_FIGURE = "-"  # of a champion that is not there, or was measured by another judge
+MAX_CLASS_ROWS = 50  # of a table in Prefect's UI
 SEED = 0  # of the latents, the same for every run that is measured
 
 
@@ -40,6 +42,7 @@ class Challenger:
     evaluation: Evaluation
     seen: ClassifierOutputs
     data: DataNote | None = None  # the imported data set; None: MNIST
+    real_shares: tuple[float, ...] = ()  # of the classes among the test images, where they have names
 
 
 class ChampionComparison(BaseModel):
@@ -78,6 +81,7 @@ class Decision(BaseModel):
     champion: str | None = Field(description="Run id of the champion before; null where there was none.")
     reason: str
     evaluation: Evaluation = Field(description="Of the run.")
+    real_shares: tuple[float, ...] = Field((), exclude=True, description="Of the classes among real images.")
     before: Evaluation | None = Field(None, exclude=True, description="Of the champion before, by the present judge.")
     compared: ChampionComparison | None = Field(
         None,
@@ -123,8 +127,19 @@ class Decision(BaseModel):
         if not self.evaluation.class_shares:  # the images have no labels
             return rows
         covered, theirs = (str(each.classes_covered) if each else NO_FIGURE for each in (self.evaluation, champion))
-        floor = str(len(self.evaluation.class_shares))
-        return [*rows, _row("classes covered", BETTER["classes_covered"], covered, theirs, floor)]
+        num_classes = str(len(named_shares(self.evaluation.class_shares, self.data.classes if self.data else ())))
+        rows.append(_row("classes covered", BETTER["classes_covered"], covered, theirs, num_classes))
+        return rows + self._class_rows(champion)
+
+    def _class_rows(self, champion: Evaluation | None) -> list[dict[str, str]]:
+        """Return a row for each class that has a name, with its share of the samples and of real images."""
+        names = self.data.classes[:MAX_CLASS_ROWS] if self.data else []
+        shares = [each.class_shares if each else [] for each in (self.evaluation, champion)]
+        columns = zip_longest(*shares, self.real_shares)
+        return [
+            _row(f"class {name}", "as real", *(NO_FIGURE if share is None else f"{share:.1%}" for share in row))
+            for name, row in zip(names, columns, strict=False)
+        ]
 
 
 def measure(
@@ -152,7 +167,19 @@ def measure(
     known = champion.evaluation if champion and champion.evaluation.judge == evaluator.judge.sha256 else None
     evaluation = known or evaluator.evaluate(images, seen)
     # A copy of a run directory has the manifest of the first one: the address names the run.
-    return Challenger(run.run_id or manifest.run_id, step, manifest.files[name].sha256, evaluation, seen, note)
+    return Challenger(
+        run.run_id or manifest.run_id,
+        step,
+        manifest.files[name].sha256,
+        evaluation,
+        seen,
+        note,
+        _real_shares(evaluator, note),
+    )
+
+
+def _real_shares(evaluator: Evaluator, note: DataNote | None) -> tuple[float, ...]:
+    return tuple(evaluator.reference.class_shares.tolist()) if note and note.classes else ()
 
 
 def best_checkpoint(manifest: Manifest) -> str:
@@ -265,6 +292,7 @@ def _decision(
         run_id=challenger.run_id,
         step=challenger.step,
         data=challenger.data,
+        real_shares=challenger.real_shares,
         champion=current.run_id if current else None,
         reason=reason,
         evaluation=challenger.evaluation,

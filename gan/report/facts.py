@@ -8,6 +8,7 @@ import numpy as np
 from PIL import Image
 
 from gan.config import RunConfig
+from gan.data.data_note import DataNote
 from gan.errors import RunError
 from gan.health import HealthEvent
 from gan.report.curves import LossCurves
@@ -15,7 +16,7 @@ from gan.report.film import Frame
 from gan.runs.derived import REMEDY, read_losses
 from gan.runs.journal import Journal
 from gan.runs.manifest import Best
-from gan.runs.provenance import Provenance
+from gan.runs.provenance import Provenance, note_in
 from gan.runs.repair import check_report_files
 from gan.runs.run_dir import RunDir, SnapshotMetrics
 
@@ -29,6 +30,7 @@ class RunFacts:
 
     config: RunConfig
     provenance: Provenance
+    note: DataNote | None  # of the imported data set
     name: str
     metrics: list[SnapshotMetrics]  # one per snapshot
     best: Best | None
@@ -54,10 +56,12 @@ def read_facts(run: RunDir) -> RunFacts:
     metrics = run.read_metrics()
     if not metrics:
         raise RunError(f"{run.metrics_path}: missing or empty, although there are {len(grids)} grids. {REMEDY}")
+    provenance = run.read_provenance()
     picked = np.linspace(0, len(grids) - 1, min(len(grids), MAX_FRAMES)).round().astype(int)
     return RunFacts(
         config=config,
-        provenance=run.read_provenance(),
+        provenance=provenance,
+        note=note_in(provenance, config.data, str(run.path)),
         name=run.read_name(),
         metrics=metrics,
         best=run.best_checkpoint(metrics),

@@ -6,6 +6,7 @@ like every other file. The look and behaviour of the page are in templates/.
 
 import logging
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from gan.files import atomic_write
@@ -21,6 +22,7 @@ from gan.runs.run_dir import RunDir
 
 # What a grid shows. A recipe that is not built in is not imported for its report, so that is not known.
 GRIDS = {"batch": "the first 25 fakes of a batch", "fixed_latents": "the same 25 points of noise"}
+MAX_CLASS_NAMES = 200
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,7 @@ def render(run: RunDir) -> None:
 def html_page(facts: RunFacts) -> str:
     """Return the page. It allows only its own script and style, by their hashes."""
     style, script = source("report.css"), source("report.js")
+    names = facts.note.classes if facts.note else []
     return fill(
         "report.html",
         style=style,
@@ -59,6 +62,8 @@ def html_page(facts: RunFacts) -> str:
         facts=facts,
         config=facts.config,
         provenance=facts.provenance,
+        note=facts.note,
+        class_names=_class_names,
         curves=facts.curves,
         last_frame=facts.frames[-1],
         last_metrics=facts.metrics[-1],
@@ -67,7 +72,7 @@ def html_page(facts: RunFacts) -> str:
         lede=_lede(facts),
         data=_script_data(facts),
         descriptions={name: describe(name) for name in facts.config.model_dump()},
-        quality=quality_section(facts.metrics, facts.best, facts.curves.num_steps),
+        quality=quality_section(facts.metrics, facts.best, facts.curves.num_steps, names),
         neighbours=neighbours_section(facts.neighbours, facts.frames[-1].step),
     )
 
@@ -92,6 +97,14 @@ def device_words(reason: str, num_threads: int) -> str:
     if reason.startswith("cuda"):
         return f"GPU, {name}"
     return f"CPU, {name}, {num_threads} thread{'s' if num_threads > 1 else ''}"
+
+
+def _class_names(names: Sequence[str]) -> str:
+    """Return the names of the classes beside the numbers that charts have."""
+    if not names:
+        return "none is known"
+    more = f" and {len(names) - MAX_CLASS_NAMES:,} more" if len(names) > MAX_CLASS_NAMES else ""
+    return ", ".join(f"{number}: {name}" for number, name in enumerate(names[:MAX_CLASS_NAMES])) + more
 
 
 def _lede(facts: RunFacts) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from gan.evaluation.results import COVERED_SHARE, QuickEvaluation
+from gan.evaluation.results import COVERED_SHARE, QuickEvaluation, named_shares
 from gan.report import svg
 from gan.report.html import fill
 from gan.runs.manifest import Best
@@ -68,17 +68,18 @@ class MetricCurve:
 
 @dataclass(frozen=True)
 class ClassChart:
-    """The shares of the ten digits at one evaluation, as bars in a box 100 wide and BARS_HEIGHT high."""
+    """The shares of the classes at one evaluation, as bars in a box 100 wide and BARS_HEIGHT high."""
 
     step: int
     distance: float
     shares: Sequence[float]
     top: float  # the share at the top of the box
+    names: Sequence[str] = ()  # of the classes, where they are not their numbers
 
     @property
     def description(self) -> str:
         """Return the shares in words, for readers who do not see the bars."""
-        return ", ".join(f"{digit}: {share:.1%}" for digit, share in enumerate(self.shares))
+        return ", ".join(f"{name}: {share:.1%}" for name, share in named_shares(self.shares, self.names))
 
     def y(self, share: float) -> str:
         """Return the y coordinate of a share."""
@@ -93,8 +94,13 @@ class ClassChart:
         return share <= COVERED_SHARE
 
 
-def quality_section(metrics: Sequence[SnapshotMetrics], best: Best | None, num_steps: int) -> Markup:
-    """Return the section on the samples' quality. It is empty if no snapshot was evaluated."""
+def quality_section(
+    metrics: Sequence[SnapshotMetrics], best: Best | None, num_steps: int, names: Sequence[str] = ()
+) -> Markup:
+    """Return the section on the samples' quality. It is empty if no snapshot was evaluated.
+
+    `names` are those of the classes, by label.
+    """
     evaluated = [Evaluated(each.step, each.evaluation) for each in metrics if each.evaluation]
     if not evaluated:
         return Markup()
@@ -106,12 +112,13 @@ def quality_section(metrics: Sequence[SnapshotMetrics], best: Best | None, num_s
         "quality.html",
         last_step=steps[-1],
         last=last,
+        num_classes=len(named_shares(last.class_shares, names)),
         best=best,
         curves={
             "Fréchet distance": MetricCurve(steps, distances, num_steps, floor=last.distance_floor, is_log=True),
             "Classes, total variation": MetricCurve(steps, histogram_distances, num_steps),
         },
-        charts=_class_charts(evaluated),
+        charts=_class_charts(evaluated, names),
     )
 
 
@@ -120,9 +127,9 @@ def neighbours_section(png: bytes | None, last_step: int) -> Markup:
     return Markup() if png is None else fill("neighbours.html", png=png, last_step=last_step)
 
 
-def _class_charts(evaluated: Sequence[Evaluated]) -> list[ClassChart]:
+def _class_charts(evaluated: Sequence[Evaluated], names: Sequence[str]) -> list[ClassChart]:
     """Return a chart for each evaluation, or for MAX_CLASS_CHARTS of them at even distances."""
     indices = np.linspace(0, len(evaluated) - 1, min(len(evaluated), MAX_CLASS_CHARTS)).round().astype(int)
     chosen = [evaluated[index] for index in indices]
     top = max(LEAST_TOP_SHARE, *(max(each.evaluation.class_shares) for each in chosen))
-    return [ClassChart(step, found.distance, found.class_shares, top) for step, found in chosen]
+    return [ClassChart(step, found.distance, found.class_shares, top, names) for step, found in chosen]

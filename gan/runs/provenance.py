@@ -130,13 +130,18 @@ def check_trained_on(sha256: Mapping[str, str], provenance: bytes | None, run: s
 
 
 def note_of(address: str | None, provenance: bytes | None, run: str) -> DataNote | None:
+    """Return what a run says about its data set, by the content of its provenance.json; else as `note_in`."""
+    return note_in(_parse(provenance, run) if provenance else None, address, run)
+
+
+def note_in(provenance: Provenance | None, address: str | None, run: str) -> DataNote | None:
     """Return what a run says about its data set, which its config names by NAME@SHA-256; None: it is no imported one.
 
-    A run of before has only that name. Raises RunError where provenance.json or that name is damaged.
+    A run of before has only that name. Raises RunError where it is damaged.
     """
     if address is None:
         return None
-    noted = _parse(provenance, run).data_set if provenance else None
+    noted = provenance.data_set if provenance else None
     if noted and noted.address == address:
         return noted
     try:

@@ -37,7 +37,7 @@ def show(store: str, data: str | None, as_json: bool) -> None:
         click.echo(f"data {found.data.address}")
         for name, text in found.data.rights.items():
             click.echo(f"{name} {text}")
-    click.echo(found.evaluation)
+    click.echo(found.evaluation.table(found.data.classes if found.data else ()))
 
 
 @champion.command()

@@ -61,6 +61,7 @@ def sample(run: str, count: int, seed: int, digit: str | None, out: Path, data: 
 @JSON
 def evaluate(run: str, data_dir: Path, sets_dir: Path, data: str | None, as_json: bool) -> None:
     """Measure 10,000 samples with the frozen judge, and print each figure beside that of real images."""
+    from gan.data.data_note import DataNote
     from gan.data.dataset import load_dataset
     from gan.data.shared import download_from_store
     from gan.device import choose_device
@@ -84,14 +85,16 @@ def evaluate(run: str, data_dir: Path, sets_dir: Path, data: str | None, as_json
     network, config, step = load_sampler(path)
     if config.data:
         images = load_set(sets_dir, config.data)
+        note = DataNote.of(images)
     else:
         images = load_dataset(data_dir, hint=MNIST_ONLY)
         check_trained_on(images.sha256, provenance_beside(path), run)
+        note = None
     samples = draw(network, config.latent_dim, NUM_SAMPLES, seed=0)
     evaluation = Evaluator(images, choose_device("auto").kind).evaluate(samples)
     if as_json:
         return click.echo(evaluation.model_dump_json())
-    click.echo(f"step {step}, {evaluation.num_samples} samples\n{evaluation}")
+    click.echo(f"step {step}, {evaluation.num_samples} samples\n{evaluation.table(note.classes if note else ())}")
 
 
 def _check_champion(is_champion: bool, data: str | None) -> None:

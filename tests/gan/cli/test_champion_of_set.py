@@ -77,6 +77,7 @@ def test_show_and_history_are_of_the_set(promoted: Path) -> None:
     shown = gan(promoted, "champion", "show", "--data", "numerals").stdout.splitlines()
     assert "promoted  second step 4  by " in shown[0] and shown[1].startswith("judge ")
     assert shown[2].startswith("data numerals@")
+    assert shown[-1].startswith("0: ") and "classes covered: " in shown[-2] and " of 10" in shown[-2]
     assert shown[3:6] == ["licence CC0", "source a <b>box</b>", "attribution A. Painter"]
     as_json = json.loads(gan(promoted, "champion", "show", "--data", "numerals", "--json").stdout)
     assert (as_json["data"]["license"], as_json["data"]["classes"]) == ("CC0", list("0123456789"))

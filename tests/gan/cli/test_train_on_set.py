@@ -1,6 +1,7 @@
 """Does `gan train --data` train on an imported set, and is the set part of the run?"""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from gan.runs.run_dir import RunDir
 from tests.support.command import run_gan as gan
 from tests.support.digits import digits
+from tests.support.pictures import write_folder
 
 OPTIONS = ["--recipe", "dcgan", "--num-steps", "2", "--snapshot-steps", "1", "--batch-size", "25", "--num-threads", "1"]
 
@@ -43,6 +45,24 @@ def test_a_run_names_its_set_and_resumes_with_it(place: Path) -> None:
     assert other.returncode == 2 and f"data: the run has {config.data}, asked for {address(place, 'second')}" in (
         other.stderr
     )
+
+
+def test_a_class_is_sampled_by_its_name(tmp_path: Path) -> None:
+    write_folder(tmp_path / "in", {"cat": 40, "ant": 40, "2": 40})
+    assert gan(tmp_path, "data", "import", "in", "--name", "pets", "--license", "CC0").returncode == 0
+    assert gan(tmp_path, "train", "--run-dir", "run", "--data", "pets", *OPTIONS).returncode == 0
+    shutil.rmtree(tmp_path / "data")  # the run knows the names itself
+    named, numbered = ("ant", "1"), ("cat", "0")
+    for digit in (*named, *numbered, "2"):
+        done = gan(tmp_path, "sample", "run", "--digit", digit, "--out", f"{digit}.png")
+        assert done.returncode == 0, done.stderr
+    drawn = {path.stem: path.read_bytes() for path in tmp_path.glob("*.png")}
+    assert drawn["ant"] == drawn["1"] and drawn["2"] == drawn["0"] != drawn["ant"]
+    for wrong in ("fox", "3", "-1", "\x1b[2J"):
+        refused = gan(tmp_path, "sample", "run", f"--digit={wrong}", "--out", "x.png")
+        assert refused.returncode == 2 and "They have 2, ant, cat" in refused.stderr
+        assert "\x1b" not in refused.stderr
+    assert "licence CC0" in RunDir(tmp_path / "run").report_path.read_text().replace("</th><td>", " ")
 
 
 def test_a_dry_run_shows_the_shape_of_the_images(place: Path) -> None:

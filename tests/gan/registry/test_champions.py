@@ -193,3 +193,20 @@ def test_a_history_names_a_set_or_nothing() -> None:
     assert History().model_dump_json(indent=2) == '{\n  "version": 1,\n  "history": []\n}'
     with pytest.raises(ValueError, match="String should match pattern"):
         History(data="../x@" + "a" * 64)
+
+
+def test_the_table_has_a_row_for_each_class_that_has_a_name(tmp_path: Path) -> None:
+    challenger = replace(challenger_at("first", 30.0), data=PETS, real_shares=(0.6, 0.4))
+    store = LocalStore(tmp_path)
+    promote(store, challenger, by_figures(challenger), "me@here")
+    second = replace(challenger, run_id="second", sha256="2" * 64)
+    rows = promote(store, second, by_figures(second), "me@here").rows()
+    assert [row["figure"] for row in rows[-3:]] == ["classes covered", "class cat", "class dog"]
+    assert rows[-3]["real images"] == "2"
+    assert rows[-1] == {
+        "figure": "class dog", "better": "as real", "run": "10.0%", "champion so far": "10.0%", "real images": "40.0%",
+    }  # fmt: skip
+    first = promote(LocalStore(tmp_path / "other"), challenger, by_figures(challenger), "me@here").rows()
+    assert first[-1]["champion so far"] == "-"
+    without = replace(challenger_at("digits", 30.0))
+    assert len(promote(store, without, by_figures(without), "me@here").rows()) == len(rows) - 2

@@ -1,4 +1,4 @@
-"""How are convolutional networks trained? By torch's autograd, asked only for the gradients that are used."""
+"""How are networks without an engine of their own trained? By torch's autograd, for the gradients that are used."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -10,7 +10,7 @@ from torch import Tensor
 from gan.config import RunConfig
 from gan.engine.base import R1_EVERY, BackwardD, BackwardG, Engine, StepInputs
 from gan.engine.state import TrainState
-from gan.recipes.conv_networks import ConvDiscriminator
+from gan.recipes.mlp_networks import ScoredByClass
 
 
 class Half(NamedTuple):
@@ -21,7 +21,7 @@ class Half(NamedTuple):
 
 
 class AutogradEngine(Engine):
-    """Take steps on `dcgan`.
+    """Take steps on `dcgan`, and on `tuned` where the images are not of MNIST's form.
 
     D sees the fakes and the reals one after the other. So the gradients by the fakes' pixels cost no work on reals.
     """
@@ -46,7 +46,7 @@ class AutogradEngine(Engine):
     def forward_d(self, fake: Tensor, inputs: StepInputs) -> tuple[Tensor, BackwardD]:
         """Return the logits (2B,), and their backward pass. D's head has the state's own dtype."""
         discriminator = self.state.discriminator
-        assert isinstance(discriminator, ConvDiscriminator)
+        assert isinstance(discriminator, ScoredByClass)
         images = self.images_for_d(fake, inputs).view(-1, *self.image_shape)
         fake_pixels, real_pixels = (half.detach().requires_grad_() for half in torch.split(images, len(fake)))
         with torch.enable_grad():

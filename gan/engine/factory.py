@@ -14,8 +14,9 @@ from gan.recipes.resolve import recipe_of
 def engine_for(state: TrainState, config: RunConfig) -> Engine:
     """Return the engine for the config's recipe and the state's device."""
     recipe = recipe_of(config)
-    if isinstance(recipe.networks, CustomNetworks):
+    networks = recipe.networks_for(config.data_shape)
+    if isinstance(networks, CustomNetworks):
         return CustomEngine(state, config)
-    if recipe.engine == "autograd":
+    if recipe.engine == "autograd" or networks is recipe.networks_of_others:
         return AutogradEngine(state, config)
     return CpuEngine(state, config) if state.device.type == "cpu" else GpuEngine(state, config)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, Literal
 
-from gan.config import OnCollapse
+from gan.config import DataShape, OnCollapse
 
 NUM_CLASSES = 10
 
@@ -51,6 +51,25 @@ class MlpNetworks:
 
     batch_norm_eps: float
     leaky_slope: float  # of the discriminator's LeakyReLU; 0 is a ReLU
+
+
+@dataclass(frozen=True)
+class EmbeddedMlpNetworks:
+    """Declare the same linear layers for images of other forms, with inputs of their own for the classes.
+
+    MlpNetworks have them among the pixels and latents, which fits MNIST alone. See gan.recipes.mlp_networks.
+    """
+
+    sides: ClassVar[tuple[int, ...]] = (28, 32, 64)
+    channels: ClassVar[tuple[int, ...]] = (1, 3)
+    max_classes: ClassVar[int] = 1000
+    supports_dropout: ClassVar[bool] = False
+    supports_conditional: ClassVar[bool] = True
+    supports_unconditional: ClassVar[bool] = True
+    class_latents: ClassVar[int] = 0
+
+    batch_norm_eps: float
+    leaky_slope: float
 
 
 @dataclass(frozen=True)
@@ -119,6 +138,15 @@ class CustomNetworks:
     piecewise_linear: bool = False
 
 
+Networks = MlpNetworks | EmbeddedMlpNetworks | ConvNetworks | CustomNetworks
+
+
+def takes(networks: Networks, shape: DataShape) -> bool:
+    """Return whether networks can be built for images of a shape."""
+    is_known = shape.side in networks.sides or not networks.sides
+    return is_known and shape.channels in networks.channels and shape.num_classes <= networks.max_classes
+
+
 @dataclass(frozen=True)
 class CustomLoss:
     """Declare the losses by functions of D's logits. Each returns a mean over its images, a tensor of shape ().
@@ -149,6 +177,14 @@ class Recipe:
     defaults: Defaults
     # The values that some defaults approach as a run gets shorter.
     short_run: Mapping[str, float] = field(default_factory=dict)
+    # What is trained, by the engine autograd, on images that `networks` do not take.
+    networks_of_others: EmbeddedMlpNetworks | None = None
+
+    def networks_for(self, shape: DataShape) -> "Networks":
+        """Return the networks for images of a shape."""
+        if self.networks_of_others is None or takes(self.networks, shape):
+            return self.networks
+        return self.networks_of_others
 
     def defaults_for(self, num_steps: int | None = None) -> dict[str, Any]:
         """Return the default of each option for a run of `num_steps`; None: of the recipe's own length.

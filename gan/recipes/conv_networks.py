@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from gan.recipes.base import Sizes
 from gan.recipes.generator import Generator
+from gan.recipes.mlp_networks import ScoredByClass
 
 WIDTH = 32  # channels at half the side of an image; twice as many at a quarter, and so on
 HIDDEN = 256  # width of the linear layers that see the whole image
@@ -53,10 +54,9 @@ class ConvGenerator(Generator):
         return super().inputs(z, labels) if self.conditional else z
 
 
-class ConvDiscriminator(nn.Module):
+class ConvDiscriminator(ScoredByClass):
     """Convolutions that halve the side, a linear layer that sees the whole image, and an output for each class.
 
-    An image is scored by the output of its class (as in Mescheder et al. 2018). Without classes there is one output.
     There is no batch norm, because R1 considers each image alone.
     """
 
@@ -75,14 +75,3 @@ class ConvDiscriminator(nn.Module):
         self.layers.append(nn.Linear(widths[-1] * smallest * smallest, HIDDEN))
         self.layers.append(nn.LeakyReLU(0.2))
         self.head = nn.Linear(HIDDEN, sizes.classes if sizes.conditional else 1)
-
-    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Return the logits (B,) of images (B, C, side, side) as images of their classes (B,)."""
-        return self.class_logits(self.layers(images), labels)
-
-    def class_logits(self, hidden: Tensor, labels: Tensor) -> Tensor:
-        """Return the logits (B,) for classes (B,), given the output (B, 256) of the layers before the head."""
-        logits: Tensor = self.head(hidden)  # (B, classes)
-        if not self.conditional:
-            return logits.squeeze(1)
-        return logits.gather(1, labels.unsqueeze(1)).squeeze(1)

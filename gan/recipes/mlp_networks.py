@@ -1,12 +1,13 @@
 """What are the networks of linear layers?"""
 
+import math
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan.recipes.base import NUM_CLASSES
+from gan.recipes.base import NUM_CLASSES, Sizes
 from gan.recipes.generator import NUM_PIXELS, Generator
 
 HIDDEN_G = (128, 256, 512, 1024)  # widths of the generator's hidden layers
@@ -23,20 +24,78 @@ class MlpGenerator(Generator):
     def __init__(self, latent_dim: int, bn_eps: float, *, conditional: bool) -> None:
         super().__init__(conditional=conditional)
 
-        def block(num_in: int, num_out: int) -> list[nn.Module]:
-            return [nn.Linear(num_in, num_out), nn.BatchNorm1d(num_out, eps=bn_eps), nn.LeakyReLU(0.2)]
-
-        self.layers = nn.Sequential(
-            nn.Linear(latent_dim, HIDDEN_G[0]),
-            nn.LeakyReLU(0.2),
-            *(layer for widths in pairwise(HIDDEN_G) for layer in block(*widths)),
-            nn.Linear(HIDDEN_G[-1], NUM_PIXELS),
-            nn.Tanh(),
-        )
+        self.layers = generator_layers(latent_dim, NUM_PIXELS, bn_eps)
 
     def inputs(self, z: Tensor, labels: Tensor) -> Tensor:
         """Return what the layers read, (B, latent_dim)."""
         return super().inputs(z[:, :-NUM_CLASSES], labels) if self.conditional else z
+
+
+class EmbeddedMlpGenerator(Generator):
+    """The same layers for images of any form. The class is an input beside the latents: it has a learnt vector.
+
+    That vector, a column of the first layer's weights for each class, is added to what the latents give.
+    """
+
+    def __init__(self, sizes: Sizes, bn_eps: float) -> None:
+        shape = sizes.channels, sizes.side, sizes.side
+        super().__init__(conditional=sizes.conditional, num_classes=sizes.classes, image_shape=shape)
+        num_inputs = sizes.latent_dim + (sizes.classes if sizes.conditional else 0)
+        self.layers = generator_layers(num_inputs, math.prod(shape), bn_eps)
+
+    def inputs(self, z: Tensor, labels: Tensor) -> Tensor:
+        """Return what the layers read: the latents and, where the networks are class-conditional, the classes."""
+        return super().inputs(z, labels) if self.conditional else z
+
+
+def generator_layers(num_inputs: int, num_pixels: int, bn_eps: float) -> nn.Sequential:
+    """Return the layers of a generator, for what it reads (B, num_inputs) and for images (B, num_pixels)."""
+
+    def block(num_in: int, num_out: int) -> list[nn.Module]:
+        return [nn.Linear(num_in, num_out), nn.BatchNorm1d(num_out, eps=bn_eps), nn.LeakyReLU(0.2)]
+
+    return nn.Sequential(
+        nn.Linear(num_inputs, HIDDEN_G[0]),
+        nn.LeakyReLU(0.2),
+        *(layer for widths in pairwise(HIDDEN_G) for layer in block(*widths)),
+        nn.Linear(HIDDEN_G[-1], num_pixels),
+        nn.Tanh(),
+    )
+
+
+class ScoredByClass(nn.Module):
+    """A discriminator with an output for each class: an image is scored by that of its class (Mescheder et al. 2018).
+
+    Without classes there is one output.
+    """
+
+    conditional: bool
+    layers: nn.Sequential
+    head: nn.Linear
+
+    def forward(self, images: Tensor, labels: Tensor) -> Tensor:
+        """Return the logits (B,) of images (B, C, side, side) as images of their classes (B,)."""
+        return self.class_logits(self.layers(images), labels)
+
+    def class_logits(self, hidden: Tensor, labels: Tensor) -> Tensor:
+        """Return the logits (B,) for classes (B,), given the output of the layers before the head."""
+        logits: Tensor = self.head(hidden)  # (B, classes)
+        if not self.conditional:
+            return logits.squeeze(1)
+        return logits.gather(1, labels.unsqueeze(1)).squeeze(1)
+
+
+class EmbeddedMlpDiscriminator(ScoredByClass):
+    """The published layer sizes for images of any form, with an output for each class."""
+
+    def __init__(self, sizes: Sizes, slope: float) -> None:
+        super().__init__()
+        self.conditional = sizes.conditional
+        self.layers = nn.Sequential(nn.Flatten())
+        for num_in, num_out in pairwise((sizes.channels * sizes.side**2, *HIDDEN_D)):
+            self.layers.append(nn.Linear(num_in, num_out))
+            self.layers.append(nn.LeakyReLU(slope))
+        self.head = nn.Linear(HIDDEN_D[-1], sizes.classes if sizes.conditional else 1)
 
 
 class MlpDiscriminator(nn.Module):

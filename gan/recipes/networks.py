@@ -1,27 +1,34 @@
 """Which networks does a run train?"""
 
 from gan.config import RunConfig
-from gan.recipes.base import ConvNetworks, CustomNetworks, MlpNetworks, Sizes
+from gan.recipes.base import ConvNetworks, CustomNetworks, EmbeddedMlpNetworks, MlpNetworks, Sizes
 from gan.recipes.conv_networks import ConvDiscriminator, ConvGenerator
 from gan.recipes.custom.wrapped import CustomDiscriminator, build
 from gan.recipes.generator import Generator
-from gan.recipes.mlp_networks import MlpDiscriminator, MlpGenerator
+from gan.recipes.mlp_networks import (
+    EmbeddedMlpDiscriminator,
+    EmbeddedMlpGenerator,
+    MlpDiscriminator,
+    MlpGenerator,
+)
 from gan.recipes.resolve import recipe_of
 
-Discriminator = MlpDiscriminator | ConvDiscriminator | CustomDiscriminator
+Discriminator = MlpDiscriminator | EmbeddedMlpDiscriminator | ConvDiscriminator | CustomDiscriminator
 
 
 def make_networks(config: RunConfig) -> tuple[Generator, Discriminator]:
     """Build the networks that the recipe declares, on the CPU, with weights from torch's global random numbers."""
-    match recipe_of(config).networks:
+    sizes = sizes_of(config)
+    match recipe_of(config).networks_for(config.data_shape):
         case MlpNetworks(batch_norm_eps, leaky_slope):
             generator: Generator = MlpGenerator(config.latent_dim, batch_norm_eps, conditional=config.conditional)
             return generator, MlpDiscriminator(leaky_slope, conditional=config.conditional)
+        case EmbeddedMlpNetworks(batch_norm_eps, leaky_slope):
+            return EmbeddedMlpGenerator(sizes, batch_norm_eps), EmbeddedMlpDiscriminator(sizes, leaky_slope)
         case ConvNetworks():
-            sizes = sizes_of(config)
             return ConvGenerator(sizes), ConvDiscriminator(sizes)
         case CustomNetworks() as networks:
-            return build(networks, sizes_of(config), config.recipe)
+            return build(networks, sizes, config.recipe)
 
 
 def sizes_of(config: RunConfig) -> Sizes:

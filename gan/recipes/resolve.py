@@ -7,7 +7,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 from gan.config import MNIST_SHAPE, DataShape, RunConfig, TrainConfig
 from gan.errors import DataError, RecipeError
-from gan.recipes.base import Recipe
+from gan.recipes.base import Recipe, takes
 from gan.recipes.custom.fingerprint import fingerprint
 from gan.recipes.custom.importing import load
 from gan.recipes.dcgan import DCGAN
@@ -101,9 +101,10 @@ def resolve(
 
 def check_shape(config: TrainConfig, shape: DataShape) -> None:
     """Raise DataError where a recipe has no networks for the images of a data set."""
-    networks = recipe_of(config).networks
-    is_known = shape.side in networks.sides or not networks.sides
-    if is_known and shape.channels in networks.channels and shape.num_classes <= networks.max_classes:
+    networks = recipe_of(config).networks_for(shape)
+    if takes(networks, shape):
+        if config.dropout and not networks.supports_dropout:
+            raise DataError(f"recipe {config.recipe} has no dropout on these images: leave --dropout out, or give 0.")
         return
     sides = ", ".join(map(str, networks.sides)) or "any"
     colours = " or ".join("grey" if channels == 1 else "RGB" for channels in networks.channels)

@@ -13,13 +13,14 @@ The values were chosen on seed 0. A short run needs others: its learning rate de
 the discriminator memorises real images.
 """
 
-from gan.recipes.base import Defaults, MlpNetworks, Recipe
+from gan.recipes.base import Defaults, EmbeddedMlpNetworks, MlpNetworks, Recipe
 from gan.recipes.published import NUM_STEPS
 
 TUNED = Recipe(
     name="tuned",
     summary="the same layer sizes, repaired, stabilised and class-conditional",
     networks=MlpNetworks(batch_norm_eps=1e-5, leaky_slope=0.2),
+    networks_of_others=EmbeddedMlpNetworks(batch_norm_eps=1e-5, leaky_slope=0.2),
     engine="mlp",
     loss="bce",
     grid="fixed_latents",

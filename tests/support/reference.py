@@ -50,22 +50,26 @@ def tuned_discriminator() -> nn.Sequential:
     )  # fmt: skip
 
 
-def digits_of(z: Tensor) -> Tensor:
-    """Return the digit that each latent decides. The first number of z decides it, as often as MNIST has each digit."""
-    counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
-    edges = [NormalDist().inv_cdf(sum(counts[:digit]) / 60_000) for digit in range(1, 10)]
+def digits_of(z: Tensor, num_classes: int = 10) -> Tensor:
+    """Return the digit that each latent decides. The first number of z decides it, as often as MNIST has each digit.
+
+    Of more classes, each is as frequent as the others.
+    """
+    counts = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949] if num_classes == 10 else [1] * num_classes
+    edges = [NormalDist().inv_cdf(sum(counts[:digit]) / sum(counts)) for digit in range(1, num_classes)]
     return torch.tensor([sum(first >= edge for edge in edges) for first in z[:, 0].tolist()])
 
 
 class AppendClass(nn.Module):
     """Append the digit, one-hot, to the first latents."""
 
-    def __init__(self, num_latents: int) -> None:
+    def __init__(self, num_latents: int, num_classes: int = 10) -> None:
         super().__init__()
-        self.num_latents = num_latents
+        self.num_latents, self.num_classes = num_latents, num_classes
 
     def forward(self, z: Tensor) -> Tensor:
-        return torch.cat([z[:, : self.num_latents], 3 * nn.functional.one_hot(digits_of(z), 10)], 1)
+        one_hot = nn.functional.one_hot(digits_of(z, self.num_classes), self.num_classes)
+        return torch.cat([z[:, : self.num_latents], 3 * one_hot], 1)
 
 
 def dcgan_generator(latent_dim: int) -> nn.Sequential:
@@ -91,6 +95,10 @@ def networks(config: RunConfig) -> tuple[nn.Sequential, nn.Sequential]:
         return dcgan_generator(config.latent_dim), dcgan_discriminator()
     if config.recipe == "published":
         return generator(config.latent_dim, 0.8), published_discriminator()
+    num_classes = config.data_shape.num_classes
+    if num_classes > 10:  # more than the pixels and latents of `tuned` are meant for
+        embedded = AppendClass(config.latent_dim, num_classes), *generator(config.latent_dim + num_classes, 1e-5)
+        return nn.Sequential(*embedded), nn.Sequential(*tuned_discriminator()[:-1], nn.Linear(128, num_classes))
     tuned = generator(config.latent_dim, 1e-5)
     if config.conditional:
         tuned = nn.Sequential(AppendClass(config.latent_dim - 10), *tuned)
@@ -102,6 +110,8 @@ class Reference:
 
     def __init__(self, state: TrainState, config: RunConfig) -> None:
         self.config, self.dropout = config, config.dropout
+        self.num_classes = config.data_shape.num_classes
+        self.has_output_per_class = config.recipe == "dcgan" or self.num_classes > 10
         self.generator, self.discriminator = networks(config)
         self.loss = nn.BCELoss() if config.recipe == "published" else nn.BCEWithLogitsLoss()
         betas = (config.beta1, config.beta2)
@@ -127,7 +137,8 @@ class Reference:
 
         self.g_optimizer.zero_grad()
         fake = self.generator(z)
-        g_loss = self.loss(self._logits(_translated(fake, fake_translations), fake_masks, digits_of(z)), ones)
+        drawn = digits_of(z, self.num_classes)
+        g_loss = self.loss(self._logits(_translated(fake, fake_translations), fake_masks, drawn), ones)
         g_loss.backward()
         self.g_optimizer.step()
 
@@ -135,7 +146,7 @@ class Reference:
         real = _translated(real, real_translations)
         real_loss = self.loss(self._logits(real, real_masks, digits), ones)
         fake = _translated(fake.detach(), fake_translations)
-        fake_loss = self.loss(self._logits(fake, fake_masks, digits_of(z)), zeros)
+        fake_loss = self.loss(self._logits(fake, fake_masks, drawn), zeros)
         d_loss = 0.5 * (real_loss + fake_loss)
         (d_loss + self._penalty(real, real_masks, digits)).backward()
         self.d_optimizer.step()
@@ -175,11 +186,11 @@ class Reference:
         masked_layers = [layer for layer in self.discriminator if isinstance(layer, Masked)]
         for index, layer in enumerate(masked_layers):
             layer.mask = masks[index] if masks else None
-        if self.config.conditional and self.config.recipe != "dcgan":
+        if self.config.conditional and not self.has_output_per_class:
             one_hot = nn.functional.one_hot(digits, 28)[:, None, None]  # (B, 1, 1, 28): in the first row
             images = images + nn.functional.pad(10 * one_hot, (0, 0, 0, 27))
         logits: Tensor = self.discriminator(images)
-        return logits.gather(1, digits[:, None]) if self.config.recipe == "dcgan" else logits
+        return logits.gather(1, digits[:, None]) if self.has_output_per_class else logits
 
 
 def _translated(images: Tensor, translations: list[tuple[int, int]]) -> Tensor:

@@ -7,13 +7,22 @@ has named the same recipe, and the package has the hash that the config says.
 from dataclasses import asdict, fields
 from functools import cache
 from importlib import import_module
+from types import NoneType
 from typing import Any
 
 from pydantic import ValidationError
 
 from gan.config import TrainConfig
 from gan.errors import ConfigMismatchError, GanError, RecipeError
-from gan.recipes.base import ConvNetworks, CustomLoss, CustomNetworks, Defaults, MlpNetworks, Recipe
+from gan.recipes.base import (
+    ConvNetworks,
+    CustomLoss,
+    CustomNetworks,
+    Defaults,
+    EmbeddedMlpNetworks,
+    MlpNetworks,
+    Recipe,
+)
 from gan.recipes.custom.fingerprint import fingerprint
 
 ENGINES = {MlpNetworks: "mlp", ConvNetworks: "autograd", CustomNetworks: "autograd"}
@@ -22,6 +31,7 @@ KINDS: dict[str, tuple[type, ...]] = {
     "summary": (str,),
     "defaults": (Defaults,),
     "networks": tuple(ENGINES),
+    "networks_of_others": (EmbeddedMlpNetworks, NoneType),
 }
 _permitted: set[str] = set()  # of this process: what its command line or GAN_RECIPES names
 

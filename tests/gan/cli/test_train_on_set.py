@@ -79,7 +79,7 @@ def test_a_dry_run_shows_the_shape_of_the_images(place: Path) -> None:
             ["--data", "../first"],
             "--data: Value error, expected NAME or NAME@SHA of an imported data set, got '../first'",
         ),
-        (["--data", "first", "--recipe", "tuned"], "recipe tuned trains on images of side 28, in grey"),
+        (["--data", "first", "--recipe", "published"], "recipe published trains on images of side 28, in grey"),
         (["--data", "second", "--recipe", "dcgan", "--conditional"], "the images have no labels"),
     ],
 )

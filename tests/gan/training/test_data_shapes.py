@@ -10,15 +10,20 @@ import torch
 from PIL import Image
 
 from gan.config import DataShape, TrainConfig
+from gan.data.batches import Batches
 from gan.data.dataset import Dataset
+from gan.engine.state import TrainState
 from gan.errors import ConfigMismatchError, DataError
 from gan.recipes.draw import draw
 from gan.recipes.resolve import resolve
 from gan.report.page import render
 from gan.runs.run_dir import RunDir
 from gan.runs.sampling import load_sampler
+from gan.training.loop import train
 from gan.training.runner import open_run
+from tests.support.digits import digits
 from tests.support.killing import differing
+from tests.support.reference import Reference
 
 WHITE = (255, 255, 255)
 CONFIG = TrainConfig(recipe="dcgan", num_steps=4, snapshot_steps=2, batch_size=25, num_threads=1)
@@ -33,15 +38,21 @@ def made_up(side: int, channels: int, num_classes: int) -> Dataset:
     return Dataset(images, labels, images, labels, {"made-up": "0" * 64}, side, channels, classes, WHITE)
 
 
-@pytest.mark.parametrize(("side", "channels", "num_classes"), [(28, 3, 10), (32, 1, 26), (32, 3, 0), (64, 3, 0)])
-def test_a_run_on_other_images(tmp_path: Path, side: int, channels: int, num_classes: int) -> None:
-    data = made_up(side, channels, num_classes)
+@pytest.mark.parametrize(
+    ("recipe", "side", "channels", "num_classes"),
+    [
+        *(("dcgan", *shape) for shape in ((28, 3, 10), (32, 1, 26), (32, 3, 0), (64, 3, 0))),
+        *(("tuned", *shape) for shape in ((28, 1, 26), (32, 3, 10), (64, 3, 0))),
+    ],
+)
+def test_a_run_on_other_images(tmp_path: Path, recipe: str, side: int, channels: int, num_classes: int) -> None:
+    data, asked = made_up(side, channels, num_classes), CONFIG.model_copy(update={"recipe": recipe})
     stopped, whole = tmp_path / "stopped", tmp_path / "whole"
-    with open_run(stopped, CONFIG, data) as run:
+    with open_run(stopped, asked, data) as run:
         next(run.train())
-    with open_run(stopped, CONFIG, data, resume=True) as run:
+    with open_run(stopped, asked, data, resume=True) as run:
         list(run.train())
-    with open_run(whole, CONFIG, data) as run:
+    with open_run(whole, asked, data) as run:
         list(run.train())
     assert differing(stopped, whole) == []
     config = RunDir(whole).read_config()
@@ -85,8 +96,14 @@ def test_new_pixels_have_the_colour_of_the_background(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("recipe", "shape", "says"),
     [
-        ("tuned", DataShape(32), r"recipe tuned trains on images of side 28, in grey, with at most 10 classes. These "),
-        ("tuned", DataShape(28, 1, 26), "channel and 26 classes. Choose --recipe dcgan"),
+        ("published", DataShape(32), r"recipe published trains on images of side 28, in grey, with at most 10 classes"),
+        ("published", DataShape(28, 1, 26), "channel and 26 classes. Choose --recipe dcgan"),
+        (
+            "tuned",
+            DataShape(48),
+            "recipe tuned trains on images of side 28, 32, 64, in grey or RGB, with at most 1,",
+        ),
+        ("tuned", DataShape(28, 1, 1001), "1,001 classes"),
         ("published", DataShape(28, 3), "3 channels and 10 classes"),
         ("dcgan", DataShape(48), "recipe dcgan trains on images of side 28, 32, 64, in grey or RGB"),
     ],
@@ -94,6 +111,26 @@ def test_new_pixels_have_the_colour_of_the_background(tmp_path: Path) -> None:
 def test_images_for_which_a_recipe_has_no_networks(recipe: str, shape: DataShape, says: str) -> None:
     with pytest.raises(DataError, match=says):
         resolve(TrainConfig(recipe=recipe), seed=0, device="cpu", num_threads=1, shape=shape)
+
+
+def test_tuned_has_no_dropout_where_the_class_is_an_input_of_its_own() -> None:
+    asked = TrainConfig(recipe="tuned", dropout=0.3)
+    resolve(asked, seed=0, device="cpu", num_threads=1)
+    with pytest.raises(DataError, match="recipe tuned has no dropout on these images: leave --dropout out"):
+        resolve(asked, seed=0, device="cpu", num_threads=1, shape=DataShape(32))
+
+
+def test_tuned_on_26_classes_equals_the_plain_reading_over_20_steps_in_float64() -> None:
+    asked = TrainConfig(num_steps=20, snapshot_steps=10, augment_start=0.5, batch_size=25)
+    config = resolve(asked, seed=0, device="cpu", num_threads=1, shape=DataShape(28, 1, 26))
+    state, images = TrainState(config, torch.float64), digits(512)[0]
+    batches = Batches(images, np.arange(512).astype(np.uint8) % 26, config.batch_size, 0, dtype=torch.float64)
+    reference = Reference(state, config)
+    expected = np.array([reference.step(batches(step)) for step in range(1, 21)])
+    list(train(state, config, batches))
+    assert np.ptp(expected[-10:, 1]) > 1e-3
+    np.testing.assert_allclose(state.g_losses, expected[:, 0], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(state.d_losses, expected[:, 1], rtol=0, atol=1e-6)
 
 
 def test_classes_are_refused_for_images_without_labels() -> None:

@@ -21,8 +21,8 @@ class MlpGenerator(Generator):
     Where it is class-conditional, the class replaces the last ten latents: the layers keep their sizes.
     """
 
-    def __init__(self, latent_dim: int, bn_eps: float, *, conditional: bool) -> None:
-        super().__init__(conditional=conditional)
+    def __init__(self, latent_dim: int, bn_eps: float, *, conditional: bool, num_classes: int = NUM_CLASSES) -> None:
+        super().__init__(conditional=conditional, num_classes=num_classes)
 
         self.layers = generator_layers(latent_dim, NUM_PIXELS, bn_eps)
 

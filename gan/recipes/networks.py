@@ -21,8 +21,11 @@ def make_networks(config: RunConfig) -> tuple[Generator, Discriminator]:
     sizes = sizes_of(config)
     match recipe_of(config).networks_for(config.data_shape):
         case MlpNetworks(batch_norm_eps, leaky_slope):
-            generator: Generator = MlpGenerator(config.latent_dim, batch_norm_eps, conditional=config.conditional)
-            return generator, MlpDiscriminator(leaky_slope, conditional=config.conditional)
+            conditional = config.conditional
+            generator: Generator = MlpGenerator(
+                config.latent_dim, batch_norm_eps, conditional=conditional, num_classes=sizes.classes
+            )
+            return generator, MlpDiscriminator(leaky_slope, conditional=conditional)
         case EmbeddedMlpNetworks(batch_norm_eps, leaky_slope):
             return EmbeddedMlpGenerator(sizes, batch_norm_eps), EmbeddedMlpDiscriminator(sizes, leaky_slope)
         case ConvNetworks():

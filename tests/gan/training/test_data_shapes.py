@@ -42,7 +42,8 @@ def made_up(side: int, channels: int, num_classes: int) -> Dataset:
     ("recipe", "side", "channels", "num_classes"),
     [
         *(("dcgan", *shape) for shape in ((28, 3, 10), (32, 1, 26), (32, 3, 0), (64, 3, 0))),
-        *(("tuned", *shape) for shape in ((28, 1, 26), (32, 3, 10), (64, 3, 0))),
+        *(("tuned", *shape) for shape in ((28, 1, 26), (32, 3, 10), (64, 3, 0), (28, 1, 0))),
+        ("published", 28, 1, 0),
     ],
 )
 def test_a_run_on_other_images(tmp_path: Path, recipe: str, side: int, channels: int, num_classes: int) -> None:

@@ -54,7 +54,7 @@ def measure(variant: str, seed: int, num_steps: int, precision: str, data: Datas
 def row(variant: str, evaluations: list[Evaluation]) -> str:
     """Return a variant's row of the table."""
     distances = ", ".join(f"{each.distance.value:.1f}" for each in evaluations)
-    score = mean(each.score.value for each in evaluations)
+    score = mean(each.score.value for each in evaluations if each.score)
     shares = [share for each in evaluations for share in each.class_shares]
     return f"| {variant} | {distances} | {score:.2f} | {min(shares):.1%} to {max(shares):.1%} |"
 

@@ -23,6 +23,7 @@ from prefect.runtime import flow_run as this_flow_run
 
 from flows.prefect_compat import create_artifact
 from gan.data.data_note import DataNote
+from gan.evaluation.results import QuickEvaluation
 from gan.registry.promotion import Decision
 from gan.runs.run_dir import RunDir, SnapshotMetrics
 from gan.training.runner import Run
@@ -183,12 +184,15 @@ def evaluation_table(run_dir: RunDir) -> str:
     if best:
         shown_steps.add(best.step)
     rows = [
-        f"| {step:,} | {found.distance:.2f} | {found.distance_floor:.2f} "
-        f"| {found.classes_covered} of {len(found.class_shares)} |"
+        f"| {step:,} | {found.distance:.2f} | {found.distance_floor:.2f} | {_classes(found)} |"
         for step, found in evaluated
         if step in shown_steps
     ]
     return "\n".join(["| step | Fréchet distance | of real images | classes |", "|---:|---:|---:|---:|", *rows])
+
+
+def _classes(found: QuickEvaluation) -> str:
+    return f"{found.classes_covered} of {len(found.class_shares)}" if found.class_shares else "no labels"
 
 
 def _paragraphs(*texts: str) -> str:

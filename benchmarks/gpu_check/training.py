@@ -75,5 +75,5 @@ def judge(settings: Settings, data: Dataset, record: Record) -> float:
         record(name, round(metric.value, 3))
     record("distance: error", round(found.distance.error, 3))
     record("distance of real images", round(found.distance.floor, 3))
-    record("classes covered", found.classes_covered)
+    record("classes covered", found.classes_covered or 0)
     return found.distance.value

@@ -16,7 +16,19 @@ MAX_SIDE = 32
 CHUNK = 100
 
 
-class Classifier(nn.Module):
+class FeatureNetwork(nn.Module):
+    """A network that judges images by features; gan.evaluation.random_features has the one without classes."""
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return features (B, 128) of images (B, C, side, side) in [-1, 1]."""
+        raise NotImplementedError
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return logits (B, num_classes) of features (B, 128)."""
+        raise NotImplementedError
+
+
+class Classifier(FeatureNetwork):
     """Classify images: four convolutions, then 128 features, then the logits of the classes.
 
     Images of more than 32x32 are first averaged to 32x32.
@@ -52,25 +64,34 @@ class Classifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return logits (B, num_classes) of images (B, C, side, side) in [-1, 1]."""
-        logits: Tensor = self.to_logits(self.features(images))
+        return self.logits(self.features(images))
+
+    def logits(self, features: Tensor) -> Tensor:
+        """Return logits (B, num_classes) of features (B, 128)."""
+        logits: Tensor = self.to_logits(features)
         return logits
 
 
 class ClassifierOutputs(NamedTuple):
-    """What the classifier returns for N images, on the CPU in float64."""
+    """What a network returns for N images, on the CPU in float64."""
 
     features: Tensor  # (N, 128)
-    probabilities: Tensor  # (N, num_classes)
+    probabilities: Tensor  # (N, num_classes); (N, 0) of a network that knows no classes
+
+    @property
+    def has_classes(self) -> bool:
+        """Return whether the network knows classes."""
+        return self.probabilities.shape[1] > 0
 
 
 @torch.no_grad()
-def classify(classifier: Classifier, images: Tensor) -> ClassifierOutputs:
+def classify(classifier: FeatureNetwork, images: Tensor) -> ClassifierOutputs:
     """Return the features and class probabilities of images (N, C, side, side) uint8."""
-    device = classifier.to_logits.weight.device
+    device = next(classifier.parameters()).device
     # The result is allocated first. Small tensors allocated between large blocks would keep the allocator from using
     # these blocks again.
     features = torch.empty(len(images), NUM_FEATURES, device=device)
     for part, out in zip(torch.split(images, CHUNK), torch.split(features, CHUNK), strict=True):
         out.copy_(classifier.features(from_uint8(part.to(device))))
-    probabilities = classifier.to_logits(features).double().softmax(1)
+    probabilities = classifier.logits(features).double().softmax(1)
     return ClassifierOutputs(features.double().cpu(), probabilities.cpu())

@@ -51,7 +51,7 @@ class Evaluator:
         if data.shape != MNIST_SHAPE:
             raise DataError(
                 "samples of this data set cannot be evaluated: it has no judge yet, and MNIST's knows only digits. "
-                "`gan judge train` trains one for images with labels."
+                "`gan judge train` makes one."
             )
         if len(self.test_images) < MIN_IMAGES:
             raise DataError(
@@ -75,15 +75,16 @@ class Evaluator:
         """Measure only the distance and the class histogram of samples (N, C, side, side) uint8."""
         outputs = classify(self.classifier, images)
         measured = self._set_metrics(outputs)
-        shares = metrics.class_shares(outputs.probabilities)
+        shares = class_shares(outputs)
         return QuickEvaluation(
             judge=self.judge.sha256,
+            features=self.judge.features,
             num_samples=len(images),
             distance=measured.distance,
             distance_floor=self.floor(len(images)).distance,
             histogram_distance=measured.histogram_distance,
-            classes_covered=int((shares > COVERED_SHARE).sum()),
-            class_shares=shares.tolist(),
+            classes_covered=num_covered(shares),
+            class_shares=shares,
         )
 
     def evaluate(self, images: Tensor, outputs: ClassifierOutputs | None = None) -> Evaluation:
@@ -93,25 +94,24 @@ class Evaluator:
             outputs: the classifier's outputs for `images`, if the caller has them.
         """
         outputs = outputs or classify(self.classifier, images)
-        measured, errors, floor = self._set_metrics(outputs), self._set_errors(outputs), self.floor(len(images))
+        found = self._set_metric_triples(outputs)
         precision, recall = self._precision_recall_metrics(outputs)
         memorised, neighbour_ratio = self._memorisation(images)
-        shares = metrics.class_shares(outputs.probabilities)
+        shares = class_shares(outputs)
         return Evaluation(
             judge=self.judge.sha256,
+            features=self.judge.features,
             num_samples=len(images),
-            distance=Metric(value=measured.distance, error=errors.distance, floor=floor.distance),
+            distance=found["distance"],
             kernel_distance=self._kernel_metric(outputs),
-            score=Metric(value=measured.score, error=errors.score, floor=floor.score),
-            histogram_distance=Metric(
-                value=measured.histogram_distance, error=errors.histogram_distance, floor=floor.histogram_distance
-            ),
+            score=found.get("score"),
+            histogram_distance=found.get("histogram_distance"),
             precision=precision,
             recall=recall,
             memorised=memorised,
             neighbour_ratio=neighbour_ratio,
-            classes_covered=int((shares > COVERED_SHARE).sum()),
-            class_shares=shares.tolist(),
+            classes_covered=num_covered(shares),
+            class_shares=shares,
         )
 
     def _kernel_metric(self, outputs: ClassifierOutputs) -> Metric | None:
@@ -123,15 +123,15 @@ class Evaluator:
         return Metric(value=value, error=error, floor=metrics.kernel_distance(real, floor, make_rng(0, "kernel"))[0])
 
     def floor(self, count: int) -> SetMetrics:
-        """Return the metrics of `count` training images: no generator can be expected to do better."""
-        floors = self.reference.floors
+        """Return the metrics of `count` training images, or of all: no generator can be expected to do better."""
+        floors, count = self.reference.floors, min(count, len(self.train_images))
         if count not in floors:
             floors[count] = self._set_metrics(self._classify_training(count))
         return floors[count]
 
     def precision_recall_floor(self, count: int) -> PrecisionRecall:
-        """Return precision and recall of `count` training images."""
-        floors = self.reference.precision_recall_floors
+        """Return precision and recall of `count` training images, or of all."""
+        floors, count = self.reference.precision_recall_floors, min(count, len(self.train_images))
         if count not in floors:
             floors[count] = self._precision_recall(self._classify_training(count))
         return floors[count]
@@ -144,9 +144,21 @@ class Evaluator:
         distances = self._nearest_distances(self.test_images)
         return Nearest(float(distances.quantile(CLOSE_SHARE)), float(distances.median()))
 
+    def _set_metric_triples(self, outputs: ClassifierOutputs) -> dict[str, Metric]:
+        """Return each of the set metrics that there are, with its error and its floor."""
+        found = (self._set_metrics(outputs), self._set_errors(outputs), self.floor(len(outputs.features)))
+        triples = zip(*(each.measured for each in found), strict=True)
+        return {
+            name: Metric(value=value, error=error, floor=floor)
+            for name, (value, error, floor) in zip(SetMetrics._fields, triples, strict=False)
+        }
+
     def _set_metrics(self, outputs: ClassifierOutputs) -> SetMetrics:
+        distance = metrics.gaussian_distance(metrics.Gaussian.of(outputs.features), self.reference.features)
+        if not outputs.has_classes:
+            return SetMetrics(distance)
         return SetMetrics(
-            metrics.gaussian_distance(metrics.Gaussian.of(outputs.features), self.reference.features),
+            distance,
             metrics.mnist_score(outputs.probabilities),
             metrics.total_variation(metrics.class_shares(outputs.probabilities), self.reference.class_shares),
         )
@@ -154,8 +166,9 @@ class Evaluator:
     def _set_errors(self, outputs: ClassifierOutputs) -> SetMetrics:
         """Return the standard error of each of the set metrics."""
 
-        def statistics(indices: Tensor) -> SetMetrics:
-            return self._set_metrics(ClassifierOutputs(outputs.features[indices], outputs.probabilities[indices]))
+        def statistics(indices: Tensor) -> tuple[float, ...]:
+            chosen = ClassifierOutputs(outputs.features[indices], outputs.probabilities[indices])
+            return self._set_metrics(chosen).measured
 
         rng = make_rng(0, "bootstrap")
         return SetMetrics(*metrics.bootstrap_errors(statistics, len(outputs.features), RESAMPLES, rng))
@@ -202,10 +215,24 @@ class Evaluator:
         return self._training_outputs[count]
 
 
+def class_shares(outputs: ClassifierOutputs) -> list[float]:
+    """Return the share of each class among N images; an empty list where the network knows no classes."""
+    shares: list[float] = metrics.class_shares(outputs.probabilities).tolist() if outputs.has_classes else []
+    return shares
+
+
+def num_covered(shares: list[float]) -> int | None:
+    """Return how many classes have more than a trace of the images; None where there are no classes."""
+    return sum(share > COVERED_SHARE for share in shares) if shares else None
+
+
 def known_classifier(data: Dataset, device: str) -> Classifier | None:
-    """Return the classifier of a data set's judge, or MNIST's if it knows the classes. Raises ChecksumError."""
+    """Return the classifier of a data set's judge, or MNIST's if it knows the classes. Raises ChecksumError.
+
+    A judge without classes has none.
+    """
     if judge := judge_of(data, device):
-        return judge.classifier
+        return judge.classifier if isinstance(judge.classifier, Classifier) else None
     if data.shape != MNIST_SHAPE:
         return None
     classifier = load_classifier(device)

@@ -1,7 +1,8 @@
-"""How is the judge of a data set trained and frozen?
+"""How is the judge of a data set made and frozen?
 
-The recipe is that of MNIST's judge: 10 epochs of AdamW on images that are rotated, scaled and translated a little.
-Floors, the figures of real training images, are frozen with the classifier, so that they need not be computed again.
+With labels it is a classifier by the recipe of MNIST's judge: 10 epochs of AdamW on images that are rotated, scaled and
+translated a little. Without labels it is a fixed random network, and nothing is trained. Floors, the figures of real
+training images, are frozen with either, so that they need not be computed again.
 """
 
 import logging
@@ -20,9 +21,10 @@ from torch.nn import functional as F
 
 from gan.data.dataset import Dataset
 from gan.errors import DataError
-from gan.evaluation.classifier import Classifier, classify
+from gan.evaluation.classifier import NUM_FEATURES, Classifier, FeatureNetwork, classify
 from gan.evaluation.evaluator import NUM_QUICK, NUM_SAMPLES, Evaluator
 from gan.evaluation.judge import CARD, REFERENCE_NAME, WEIGHTS_NAME, Judge, JudgeCard, load_judge
+from gan.evaluation.random_features import random_features
 from gan.evaluation.reference import Reference
 from gan.files import atomic_write, make_folder, sha256_bytes
 from gan.images import from_uint8, with_channels
@@ -45,19 +47,23 @@ WEIGHTS_PURPOSE, AUGMENTATION_PURPOSE = "judge weights", "judge augmentation"
 LEAST_ACCURACY = 0.8
 LEAST_TEST_IMAGES = 1_000  # 128 features need some times as many images for their covariance
 LEAST_OF_A_CLASS = 10  # test images
+# Without labels: twice the features, or a covariance has hardly more images than numbers. benchmarks/judge_ordering.py
+# shows on 379 test images that distances still order.
+LEAST_UNLABELLED = 2 * NUM_FEATURES
 
 log = logging.getLogger(__name__)
 
 
 def train_judge(data: Dataset, folder: Path, num_epochs: int = EPOCHS) -> JudgeCard:
-    """Train the judge of a data set and write it into a new folder. Return its card.
+    """Make the judge of a data set and write it into a new folder. Return its card.
 
     Raises:
-        DataError: there are too few test images, or the classifier knows too few of them; nothing is written.
+        DataError: there are too few images, or the classifier knows too few of them; nothing is written.
         StorageError: the disk is full or refuses the write.
     """
     if not data.classes:
-        raise DataError("the images have no labels, and a judge learns from labels: it cannot be trained on this set.")
+        _check_unlabelled(data)
+        return _freeze(random_features(with_channels(data.train_images)), data, None, folder)
     _check_test_images(data)
     images, test_images = with_channels(data.train_images), with_channels(data.test_images)
     num_classes = len(data.class_counts)
@@ -139,13 +145,28 @@ def _check_test_images(data: Dataset) -> None:
         )
 
 
-def _freeze(classifier: Classifier, data: Dataset, found: float, folder: Path) -> JudgeCard:
-    """Compute the floors, and write weights, reference and card into a folder, all of them or none."""
+def _check_unlabelled(data: Dataset) -> None:
+    """Raise DataError where the training or the test images are too few for a covariance."""
+    least = min(len(data.train_images), len(data.test_images))
+    if least < LEAST_UNLABELLED:
+        raise DataError(
+            f"the data set has {len(data.train_images):,} training and {len(data.test_images):,} test images. Without "
+            f"labels, a judge needs {LEAST_UNLABELLED} of each: import it with another --test-share, or more images."
+        )
+
+
+def _freeze(classifier: FeatureNetwork, data: Dataset, found: float | None, folder: Path) -> JudgeCard:
+    """Compute the floors, and write weights, reference and card into a folder, all of them or none.
+
+    Args:
+        found: the accuracy of a classifier; None for a network without classes.
+    """
     weights = safetensors.torch.save({name: each.contiguous() for name, each in classifier.state_dict().items()})
     sha256 = sha256_bytes(weights)
     images = with_channels(data.test_images)
     reference = Reference.of(classify(classifier, images))
-    evaluator = Evaluator(data, judge=Judge(sha256, classifier, reference))
+    judge = Judge(sha256, classifier, reference)
+    evaluator = Evaluator(data, judge=judge)
     counts = sorted({min(count, len(data.train_images)) for count in (NUM_QUICK, NUM_SAMPLES)})
     for count in counts:
         evaluator.floor(count)
@@ -153,9 +174,10 @@ def _freeze(classifier: Classifier, data: Dataset, found: float, folder: Path) -
     content = reference._replace(nearest=evaluator.nearest).encode()
     card = JudgeCard(
         data=data.sha256,
+        features=judge.features,
         side=images.shape[-1],
         channels=images.shape[1],
-        num_classes=len(data.class_counts),
+        num_classes=data.shape.num_classes,
         num_train=len(data.train_images),
         num_test=len(images),
         accuracy=found,

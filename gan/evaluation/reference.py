@@ -15,11 +15,19 @@ SHA256 = "cb9170d68297644f5a09bc06addeab0e43219005527442875f41254e5055388f"
 
 
 class SetMetrics(NamedTuple):
-    """The metrics of a set of images that depend only on the classifier's outputs for them."""
+    """The metrics of a set of images that depend only on the classifier's outputs for them.
+
+    Without classes there is only the distance.
+    """
 
     distance: float  # squared Fréchet distance to the test images; lower is better
-    score: float  # 1 to 10; higher is better
-    histogram_distance: float  # 0 to 1, total variation of the classes' shares; lower is better
+    score: float | None = None  # 1 to 10; higher is better
+    histogram_distance: float | None = None  # 0 to 1, total variation of the classes' shares; lower is better
+
+    @property
+    def measured(self) -> tuple[float, ...]:
+        """Return the metrics that there are."""
+        return tuple(value for value in self if value is not None)
 
 
 class Nearest(NamedTuple):
@@ -36,7 +44,7 @@ class Reference(NamedTuple):
     """
 
     features: Gaussian  # of the test images
-    class_shares: Tensor  # (num_classes,), of the test images
+    class_shares: Tensor  # (num_classes,), of the test images; (0,) without classes
     floors: dict[int, SetMetrics]
     precision_recall_floors: dict[int, PrecisionRecall]
     nearest: Nearest | None  # None: not computed yet
@@ -44,7 +52,8 @@ class Reference(NamedTuple):
     @classmethod
     def of(cls, test: ClassifierOutputs) -> Self:
         """Return the reference for the outputs of a data set's test images, without floors and `nearest`."""
-        return cls(Gaussian.of(test.features), class_shares(test.probabilities), {}, {}, None)
+        shares = class_shares(test.probabilities) if test.has_classes else torch.empty(0)
+        return cls(Gaussian.of(test.features), shares, {}, {}, None)
 
     def encode(self) -> bytes:
         """Return the content of a reference's file; `decode` reads it."""
@@ -53,7 +62,7 @@ class Reference(NamedTuple):
             "covariance": self.features.covariance,
             "class_shares": self.class_shares,
             "floor_counts": torch.tensor([*self.floors]),
-            "floors": torch.tensor([*self.floors.values()], dtype=torch.float64),
+            "floors": torch.tensor([each.measured for each in self.floors.values()], dtype=torch.float64),
             "precision_recall_counts": torch.tensor([*self.precision_recall_floors]),
             "precision_recall_floors": torch.tensor([*self.precision_recall_floors.values()], dtype=torch.float64),
             "nearest": torch.tensor(self.nearest or (), dtype=torch.float64),

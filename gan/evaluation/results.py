@@ -4,11 +4,15 @@ This module imports no torch, so that commands which only read results start qui
 """
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 COVERED_SHARE = 0.01  # a class with a smaller share of the samples counts as lost
+
+# Where the features of a judge come from. Without labels it is a random network, and there are no classes.
+FeaturesKind = Literal["classifier", "random"]
+RANDOM_FEATURES = "features of a fixed random network, no labels: distances compare runs on this set only"
 
 # Which values of a metric are better.
 BETTER = {
@@ -24,6 +28,11 @@ BETTER = {
 }
 
 
+def optional_field(default: Any = None, description: str | None = None) -> Any:
+    """Return a field that is written only where it is not the default."""
+    return Field(default, description=description, exclude_if=lambda value: value == default)
+
+
 class Metric(BaseModel):
     """One metric of the samples."""
 
@@ -35,24 +44,28 @@ class Metric(BaseModel):
 
 
 class Evaluation(BaseModel):
-    """The result of `gan evaluate`. Every metric compares samples with MNIST's test images."""
+    """The result of `gan evaluate`. Every metric compares samples with the test images.
+
+    Without labels there are no classes, and the fields about them are left out.
+    """
 
     model_config = ConfigDict(frozen=True)
 
     version: Literal[1] = 1
     judge: str  # SHA-256 of the classifier's weights: metrics of different classifiers are not comparable
+    features: FeaturesKind = optional_field("classifier")
     num_samples: int
     distance: Metric  # squared Fréchet distance of features; lower is better
     # Squared kernel distance (KID), lower is better: where the test images are too few for the one above.
-    kernel_distance: Metric | None = Field(None, exclude_if=lambda value: value is None)
-    score: Metric  # 1 to 10; higher is better
+    kernel_distance: Metric | None = optional_field()
+    score: Metric | None = optional_field()  # 1 to 10; higher is better
     precision: Metric  # share of the samples that lie among the test images
     recall: Metric  # share of the test images that lie among the samples
-    histogram_distance: Metric  # total variation of the classes' shares
+    histogram_distance: Metric | None = optional_field()  # total variation of the classes' shares
     memorised: Metric  # share of samples that are closer to a training image than 99 % of the test images are
     neighbour_ratio: Metric  # median distance to the nearest training image, divided by that of the test images
-    classes_covered: int  # those with over 1 % of the samples
-    class_shares: list[float]
+    classes_covered: int | None = optional_field()  # those with over 1 % of the samples
+    class_shares: list[float] = optional_field([])
 
     def __str__(self) -> str:
         return self.table()
@@ -64,6 +77,8 @@ class Evaluation(BaseModel):
             if isinstance(metric := getattr(self, name), Metric):
                 label = name.replace("_", " ")
                 rows.append(f"{label:20}{metric.value:9.3f}  {metric.error:6.3f}  {metric.floor:11.3f}")
+        if not self.class_shares:
+            return "\n".join([*rows, RANDOM_FEATURES])
         known = named_shares(self.class_shares, names)
         shares = "  ".join(f"{name}: {share:.1%}" for name, share in known)
         return "\n".join([*rows, f"classes covered: {self.classes_covered} of {len(known)}", shares])
@@ -85,12 +100,13 @@ class QuickEvaluation(BaseModel):
 
     version: Literal[1] = 1
     judge: str
+    features: FeaturesKind = optional_field("classifier")
     num_samples: int
     distance: float
     distance_floor: float
-    histogram_distance: float
-    classes_covered: int
-    class_shares: list[float]
+    histogram_distance: float | None = optional_field()
+    classes_covered: int | None = optional_field()
+    class_shares: list[float] = optional_field([])
 
 
 class Comparison(BaseModel):

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from gan.evaluation.results import COVERED_SHARE, QuickEvaluation, named_shares
+from gan.evaluation.results import COVERED_SHARE, RANDOM_FEATURES, QuickEvaluation, named_shares
 from gan.report import svg
 from gan.report.html import fill
 from gan.runs.manifest import Best
@@ -106,19 +106,20 @@ def quality_section(
         return Markup()
     steps = [each.step for each in evaluated]
     distances = [each.evaluation.distance for each in evaluated]
-    histogram_distances = [each.evaluation.histogram_distance for each in evaluated]
     last = evaluated[-1].evaluation
+    curves = {"Fréchet distance": MetricCurve(steps, distances, num_steps, floor=last.distance_floor, is_log=True)}
+    shares_off = [each.evaluation.histogram_distance for each in evaluated]
+    if without_gaps := [value for value in shares_off if value is not None]:  # without labels there are no classes
+        curves["Classes, total variation"] = MetricCurve(steps, without_gaps, num_steps)
     return fill(
         "quality.html",
         last_step=steps[-1],
         last=last,
         num_classes=len(named_shares(last.class_shares, names)),
         best=best,
-        curves={
-            "Fréchet distance": MetricCurve(steps, distances, num_steps, floor=last.distance_floor, is_log=True),
-            "Classes, total variation": MetricCurve(steps, histogram_distances, num_steps),
-        },
+        curves=curves,
         charts=_class_charts(evaluated, names),
+        judge_note=RANDOM_FEATURES if last.features == "random" else "",
     )
 
 
@@ -128,7 +129,10 @@ def neighbours_section(png: bytes | None, last_step: int) -> Markup:
 
 
 def _class_charts(evaluated: Sequence[Evaluated], names: Sequence[str]) -> list[ClassChart]:
-    """Return a chart for each evaluation, or for MAX_CLASS_CHARTS of them at even distances."""
+    """Return a chart for each evaluation, or for MAX_CLASS_CHARTS of them at even distances; none without labels."""
+    evaluated = [each for each in evaluated if each.evaluation.class_shares]
+    if not evaluated:
+        return []
     indices = np.linspace(0, len(evaluated) - 1, min(len(evaluated), MAX_CLASS_CHARTS)).round().astype(int)
     chosen = [evaluated[index] for index in indices]
     top = max(LEAST_TOP_SHARE, *(max(each.evaluation.class_shares) for each in chosen))

@@ -44,7 +44,8 @@ class SnapshotMetrics(BaseModel):
         found = {"steps_per_second": self.steps_per_second}
         if self.evaluation:
             names = ("distance", "distance_floor", "histogram_distance", "classes_covered")
-            found |= {f"judge/{name}": getattr(self.evaluation, name) for name in names}
+            values = {f"judge/{name}": getattr(self.evaluation, name) for name in names}
+            found |= {tag: value for tag, value in values.items() if value is not None}  # without labels no classes
         return found
 
 

@@ -58,7 +58,12 @@ class PeriodicEvaluator:
         return found
 
     def _warn_of_lost_classes(self, step: int, shares: Sequence[float]) -> None:
-        """Log each class that the training images have and the samples lack, once, when the training is old enough."""
+        """Log each class that the training images have and the samples lack, once, when the training is old enough.
+
+        Without labels there are no classes, and no shares.
+        """
+        if not shares:
+            return
         lost = [label for label in self.data.main_classes if shares[label] <= COVERED_SHARE]
         new = [label for label in lost if label not in self._warned_of]
         if step >= CLASSES_FROM and new:

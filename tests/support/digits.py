@@ -1,6 +1,7 @@
 """Which images do tests train on where the real ones are not needed? Digits drawn by Pillow's font."""
 
 import gzip
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,13 @@ def mnist(num_train: int = 256, num_test: int = 64) -> Dataset:
     train_images, train_labels = digits(num_train, 0)
     test_images, test_labels = digits(num_test, 1)
     return Dataset(train_images, train_labels, test_images, test_labels, sha256={"train-images-idx3-ubyte": "0" * 64})
+
+
+def without_labels(data: Dataset) -> Dataset:
+    """Return a data set as one that was imported without labels."""
+    zeros = (np.zeros_like(labels) for labels in (data.train_labels, data.test_labels))
+    train_labels, test_labels = zeros
+    return replace(data, train_labels=train_labels, test_labels=test_labels, classes=(), sha256={"bare": "0" * 64})
 
 
 def _draw(label: int, rng: np.random.Generator) -> np.ndarray:

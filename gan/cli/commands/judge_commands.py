@@ -21,7 +21,8 @@ def judge() -> None:
 def train(address: str, sets_dir: Path) -> None:
     """Train the classifier that judges samples of a data set, and freeze it with the figures of real images.
 
-    The set must have labels. `gan train` and `gan evaluate` then use the judge by themselves.
+    Without labels nothing is trained: a fixed random network gives the features, and there are no classes. `gan train`
+    and `gan evaluate` then use the judge by themselves.
     """
     import logging
 

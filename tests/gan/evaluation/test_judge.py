@@ -1,4 +1,4 @@
-"""Is the judge of another data set trained, frozen and loaded, and refused where it knows too little?"""
+"""Is the judge of another data set made, frozen and loaded, and refused where it knows too little?"""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +14,20 @@ from gan.evaluation.classifier import Classifier
 from gan.evaluation.evaluator import Evaluator
 from gan.evaluation.judge import CARD, load_judge
 from gan.evaluation.judge_training import train_judge
+from gan.evaluation.results import RANDOM_FEATURES
 from gan.images import with_channels
-from tests.support.digits import mnist
+from tests.support.digits import mnist, without_labels
 from tests.support.small_run import flip_bit
 
 
 @pytest.fixture(scope="module")
 def data() -> Dataset:
     return mnist(num_train=1500, num_test=1000)
+
+
+@pytest.fixture(scope="module")
+def unlabelled() -> Dataset:
+    return without_labels(mnist(num_train=600, num_test=300))
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +79,28 @@ def test_labels_that_cannot_be_learnt_are_refused(data: Dataset, tmp_path: Path)
 def test_too_few_test_images_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"has 300 test images, and \d+ of its rarest class. A judge needs 1,000"):
         train_judge(mnist(num_test=300), tmp_path / "judge")
+
+
+def test_without_labels_a_random_network_judges_and_there_are_no_classes(unlabelled: Dataset, tmp_path: Path) -> None:
+    card = train_judge(unlabelled, tmp_path / "judge")
+    assert (card.features, card.num_classes, card.accuracy, card.floor_counts) == ("random", 0, None, [600])
+    assert str(card).startswith(RANDOM_FEATURES)
+    assert train_judge(unlabelled, tmp_path / "again") == card
+    evaluator = Evaluator(unlabelled, judge=load_judge(tmp_path / "judge"))
+    noise = torch.randint(0, 256, (1000, 1, 28, 28), dtype=torch.uint8)
+    found, real = evaluator.evaluate(noise), evaluator.evaluate(with_channels(unlabelled.train_images))
+    assert list(evaluator.reference.floors) == [600]  # of all training images; frozen, so that none has to be computed
+    assert real.distance.value == pytest.approx(real.distance.floor)
+    assert real.distance.value < found.distance.value / 10
+    without = {"score", "histogram_distance", "classes_covered", "class_shares"}
+    assert found.features == "random" and not without & found.model_dump().keys()
+    assert "classes" not in str(found) and str(found).endswith(RANDOM_FEATURES)
+
+
+def test_without_labels_a_few_hundred_images_are_needed(unlabelled: Dataset, tmp_path: Path) -> None:
+    few = replace(unlabelled, test_images=unlabelled.test_images[:255])
+    with pytest.raises(DataError, match="has 600 training and 255 test images. Without labels, a judge needs 256"):
+        train_judge(few, tmp_path / "judge")
 
 
 def test_nothing_is_left_where_the_disk_refuses(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gan.evaluation.results import RANDOM_FEATURES, QuickEvaluation
 from gan.report.page import render
 from gan.report.quality import MAX_CLASS_CHARTS, MetricCurve, neighbours_section, quality_section
 from gan.runs.manifest import Best
@@ -50,6 +51,15 @@ def test_each_evaluation_has_its_classes() -> None:
     assert re.findall(r'class="lost">(\d)', section) == ["7", "7"]
     assert section.count("0: 20.0%, 1: 10.0%") == 2 and section.count("0: 10.0%, 1: 10.0%") == 1
     assert section.count("<rect") == 30 and 'y="0.0" width="8" height="48.0"' in section  # 20 % fill the chart
+
+
+def test_without_labels_the_judge_is_named_and_there_are_no_classes() -> None:
+    fields = evaluation(4000).model_dump(exclude={"histogram_distance", "classes_covered", "class_shares"})
+    found = QuickEvaluation.model_validate({**fields, "features": "random"})
+    g_losses, d_losses = losses(4000)
+    section = quality_section([metrics(4000, g_losses, d_losses, found)], Best(step=4000, distance=100.0), 4000)
+    assert "that of as many real images 2.50." in section and f"Judge: {RANDOM_FEATURES}." in section
+    assert section.count("<figure>") == 1 and "lass" not in re.sub('class="', "", section)
 
 
 def test_of_many_evaluations_some_are_shown_with_the_first_and_the_last() -> None:

@@ -84,6 +84,11 @@ class ClassifierOutputs(NamedTuple):
         return self.probabilities.shape[1] > 0
 
 
+def chunk_for(side: int) -> int:
+    """Return how many images of this side make a pass: fewer large ones, so that a layer takes as much memory."""
+    return max(1, min(CHUNK, CHUNK * MAX_SIDE**2 // side**2))
+
+
 @torch.no_grad()
 def classify(classifier: FeatureNetwork, images: Tensor) -> ClassifierOutputs:
     """Return the features and class probabilities of images (N, C, side, side) uint8."""
@@ -91,7 +96,8 @@ def classify(classifier: FeatureNetwork, images: Tensor) -> ClassifierOutputs:
     # The result is allocated first. Small tensors allocated between large blocks would keep the allocator from using
     # these blocks again.
     features = torch.empty(len(images), NUM_FEATURES, device=device)
-    for part, out in zip(torch.split(images, CHUNK), torch.split(features, CHUNK), strict=True):
+    chunk = chunk_for(images.shape[-1])
+    for part, out in zip(torch.split(images, chunk), torch.split(features, chunk), strict=True):
         out.copy_(classifier.features(from_uint8(part.to(device))))
     probabilities = classifier.logits(features).double().softmax(1)
     return ClassifierOutputs(features.double().cpu(), probabilities.cpu())

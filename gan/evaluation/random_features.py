@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from gan.evaluation.classifier import CHUNK, NUM_FEATURES, FeatureNetwork
+from gan.evaluation.classifier import NUM_FEATURES, FeatureNetwork, chunk_for
 from gan.images import from_uint8
 from gan.seeds import make_rng
 
@@ -67,8 +67,10 @@ def random_features(images: Tensor) -> RandomFeatures:
     for filters in network.filters:
         filters.copy_(_draw_filters(filters, rng))
     network.layout.copy_(torch.randn(network.layout.shape, generator=rng) / math.sqrt(len(network.layout)))
+    network.to(memory_format=torch.channels_last)  # half the time on a CPU
     chosen = images[torch.randperm(len(images), generator=rng)[:NUM_SCALING]]
-    raw = torch.cat([network.raw_features(from_uint8(part)) for part in torch.split(chosen, CHUNK)]).double()
+    parts = torch.split(chosen, chunk_for(images.shape[-1]))
+    raw = torch.cat([network.raw_features(from_uint8(part)) for part in parts]).double()
     network.mean.copy_(raw.mean(0))
     network.spread.copy_(raw.std(0).clamp(min=LEAST_SPREAD))
     return network.eval()

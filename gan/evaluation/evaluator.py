@@ -124,14 +124,18 @@ class Evaluator:
 
     def floor(self, count: int) -> SetMetrics:
         """Return the metrics of `count` training images, or of all: no generator can be expected to do better."""
-        floors, count = self.reference.floors, min(count, len(self.train_images))
+        floors = self.reference.floors
+        if count not in floors:
+            count = min(count, len(self.train_images))
         if count not in floors:
             floors[count] = self._set_metrics(self._classify_training(count))
         return floors[count]
 
     def precision_recall_floor(self, count: int) -> PrecisionRecall:
         """Return precision and recall of `count` training images, or of all."""
-        floors, count = self.reference.precision_recall_floors, min(count, len(self.train_images))
+        floors = self.reference.precision_recall_floors
+        if count not in floors:
+            count = min(count, len(self.train_images))
         if count not in floors:
             floors[count] = self._precision_recall(self._classify_training(count))
         return floors[count]

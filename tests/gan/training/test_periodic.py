@@ -15,11 +15,14 @@ from gan.engine.state import TrainState
 from gan.errors import ChecksumError
 from gan.evaluation import judge
 from gan.evaluation.evaluator import NUM_QUICK
+from gan.evaluation.judge_training import train_judge
 from gan.recipes.draw import draw
+from gan.runs.run_dir import SnapshotMetrics
 from gan.training import periodic as quick
+from gan.training.monitor import Monitor
 from gan.training.periodic import PeriodicEvaluator
 from tests.support.configs import run_config
-from tests.support.digits import mnist
+from tests.support.digits import mnist, without_labels
 
 pytestmark = pytest.mark.usefixtures("small_networks")
 
@@ -98,6 +101,21 @@ def test_an_unknown_data_set_is_not_evaluated_and_that_is_logged_once(caplog: py
         )
         == 1
     )
+
+
+def test_images_without_labels_are_measured_by_their_own_judge_and_no_class_is_missed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(quick, "NUM_QUICK", 200)
+    bare = replace(without_labels(mnist(num_train=300, num_test=300)), judge_folder=tmp_path / "judge")
+    train_judge(bare, tmp_path / "judge")
+    evaluator, state = at_step(10_000, data=bare)
+    found = evaluator.evaluate(state)
+    assert found is not None and found.features == "random" and found.distance > 2 * found.distance_floor
+    assert (found.class_shares, found.classes_covered, caplog.records) == ([], None, [])
+    assert Monitor(run_config(num_steps=10_000), bare, lambda step: 0).classifier is None
+    shown = SnapshotMetrics(step=1, g_loss=1, d_loss=1, steps_per_second=1, seconds=1, time="", evaluation=found)
+    assert shown.scalars().keys() == {"steps_per_second", "judge/distance", "judge/distance_floor"}
 
 
 def test_a_damaged_reference_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ from tests.support.killing import differing
 from tests.support.reference import Reference
 
 WHITE = (255, 255, 255)
+pytestmark = pytest.mark.usefixtures("small_networks")
 CONFIG = TrainConfig(recipe="dcgan", num_steps=4, snapshot_steps=2, batch_size=25, num_threads=1)
 
 
@@ -121,6 +122,7 @@ def test_tuned_has_no_dropout_where_the_class_is_an_input_of_its_own() -> None:
         resolve(asked, seed=0, device="cpu", num_threads=1, shape=DataShape(32))
 
 
+@pytest.mark.usefixtures("full_networks")
 def test_tuned_on_26_classes_equals_the_plain_reading_over_20_steps_in_float64() -> None:
     asked = TrainConfig(num_steps=20, snapshot_steps=10, augment_start=0.5, batch_size=25)
     config = resolve(asked, seed=0, device="cpu", num_threads=1, shape=DataShape(28, 1, 26))

@@ -33,7 +33,8 @@ WARM_UP_STEPS = 1000
 COLLAPSED_STEPS = 1000
 # The classifier finds 1 class in the first samples of tuned, 3 after 500 steps, 7 or more after 1000, 10 after 2000.
 # It is used late, so that a run with a tenth of the learning rate is not called collapsed.
-FEW_CLASSES = 3  # of ten; where the training images have fewer classes, as large a share of them
+FEW_CLASSES = 3  # of ten; where the training images have fewer classes, or more, as large a share of them
+MAX_SURE_CLASSES = 64  # that the 128 samples of a snapshot show at least, of however many classes they are
 CLASSES_FROM = 10_000
 NUM_CLASSES = 10
 MAX_ATTEMPTS = 4
@@ -171,7 +172,7 @@ def _signs(step: int, vitals: Vitals, real_classes: int) -> dict[Kind, Sign]:
         num_steps = WON_STEPS if vitals.slope else NO_GRADIENT_STEPS
         finding = f"the discriminator has won for good: it is always right; {losses}"
         signs["discriminator_won"] = Sign(num_steps, finding)
-    few = FEW_CLASSES * real_classes // NUM_CLASSES
+    few = FEW_CLASSES * min(real_classes, MAX_SURE_CLASSES) // NUM_CLASSES
     diversity = vitals.variance / max(vitals.real_variance, FLAT)
     if step >= WARM_UP_STEPS and diversity < LEAST_DIVERSITY:
         finding = f"collapse: samples vary {diversity:.1%} as much as real images"

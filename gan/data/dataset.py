@@ -16,6 +16,7 @@ from gan.errors import ChecksumError, DataError, IdxFormatError
 
 DIGITS = tuple("0123456789")
 LEAST_SHARE = 0.05  # of the training images; among 128 samples, a rarer class may be missing by chance
+LEAST_RELATIVE_SHARE = 0.5  # of an equal share of the training images, where there are more than ten classes
 UNPINNED_HINT = "To use another set of 28x28 images, add `--no-pinned-hash`."
 
 
@@ -77,9 +78,10 @@ class Dataset:
 
     @property
     def main_classes(self) -> list[int]:
-        """Return the classes that samples must have: those with LEAST_SHARE of the training images or more."""
+        """Return the classes that samples must have: those of which there are enough training images."""
         counts: list[int] = self.class_counts.tolist()
-        return [label for label, count in enumerate(counts) if count and count >= LEAST_SHARE * sum(counts)]
+        least = min(LEAST_SHARE, LEAST_RELATIVE_SHARE / max(1, sum(count > 0 for count in counts)))
+        return [label for label, count in enumerate(counts) if count and count >= least * sum(counts)]
 
 
 class FileCheck(NamedTuple):

@@ -7,7 +7,7 @@ from torch import Tensor
 from gan.evaluation import metrics
 from gan.evaluation.classifier import ClassifierOutputs
 from gan.evaluation.metrics import Gaussian
-from gan.evaluation.results import COVERED_SHARE, Comparison
+from gan.evaluation.results import Comparison, least_share
 from gan.seeds import make_rng
 
 ERROR_RATE = 0.01  # one-sided: how often a challenger that is only equally good may be called better
@@ -46,6 +46,7 @@ def compare(challenger: ClassifierOutputs, champion: ClassifierOutputs, test: Ga
 
 
 def _classes_covered(outputs: ClassifierOutputs) -> int:
-    if not outputs.probabilities.shape[1]:  # the images have no labels
+    num_classes = outputs.probabilities.shape[1]
+    if not num_classes:  # the images have no labels
         return 0
-    return int((metrics.class_shares(outputs.probabilities) > COVERED_SHARE).sum())
+    return int((metrics.class_shares(outputs.probabilities) > least_share(num_classes)).sum())

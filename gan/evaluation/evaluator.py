@@ -14,7 +14,7 @@ from gan.evaluation.classifier import Classifier, ClassifierOutputs, classify
 from gan.evaluation.judge import Judge, judge_of, load_classifier, mnist_judge
 from gan.evaluation.metrics import PrecisionRecall
 from gan.evaluation.reference import Nearest, Reference, SetMetrics
-from gan.evaluation.results import COVERED_SHARE, Evaluation, Metric, QuickEvaluation
+from gan.evaluation.results import Evaluation, Metric, QuickEvaluation, least_share
 from gan.images import with_channels
 from gan.seeds import make_rng
 
@@ -227,7 +227,7 @@ def class_shares(outputs: ClassifierOutputs) -> list[float]:
 
 def num_covered(shares: list[float]) -> int | None:
     """Return how many classes have more than a trace of the images; None where there are no classes."""
-    return sum(share > COVERED_SHARE for share in shares) if shares else None
+    return sum(share > least_share(len(shares)) for share in shares) if shares else None
 
 
 def known_classifier(data: Dataset, device: str) -> Classifier | None:

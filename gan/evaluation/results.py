@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-COVERED_SHARE = 0.01  # a class with a smaller share of the samples counts as lost
+COVERED_SHARE = 0.01  # a class with a smaller share of the samples counts as lost, where there are ten or fewer
 
 # Where the features of a judge come from. Without labels it is a random network, and there are no classes.
 FeaturesKind = Literal["classifier", "random"]
@@ -26,6 +26,11 @@ BETTER = {
     "neighbour_ratio": "near 1",
     "classes_covered": "higher",
 }
+
+
+def least_share(num_classes: int) -> float:
+    """Return the share of the samples up to which a class counts as lost: a tenth of an equal share, at most 1 %."""
+    return min(COVERED_SHARE, 0.1 / num_classes)
 
 
 def optional_field(default: Any = None, description: str | None = None) -> Any:

@@ -47,8 +47,10 @@ def environment() -> Environment:
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     environment.filters |= {
         "base64": to_base64,
+        "coordinate": "{:g}".format,
         "distance": _distance,
         "duration": _duration,
+        "percent": _percent,
         "rounded": _rounded,
         "shell": shlex.quote,
         "thousands": "{:,}".format,
@@ -59,6 +61,10 @@ def environment() -> Environment:
 
 def _distance(value: float) -> str:
     return f"{value:,.0f}" if value >= 1000 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"
 
 
 def _rounded(value: object) -> object:

@@ -8,16 +8,17 @@ from typing import NamedTuple
 import numpy as np
 from markupsafe import Markup
 
-from gan.evaluation.results import COVERED_SHARE, RANDOM_FEATURES, QuickEvaluation, named_shares
+from gan.evaluation.results import RANDOM_FEATURES, QuickEvaluation, least_share, named_shares
 from gan.report import svg
 from gan.report.html import fill
 from gan.runs.manifest import Best
 from gan.runs.run_dir import SnapshotMetrics
 
 MAX_CLASS_CHARTS = 12
-LEAST_TOP_SHARE = 0.2  # of the axis of the class charts, so that equal shares reach half of its height
+LEAST_TOP = 2.0  # of the axis of the class charts, in equal shares: these reach half of its height
 MARGIN = 1.3  # factor of room above and below the distances
-BARS_HEIGHT = 48  # of a class chart, in its own coordinates
+BARS_WIDTH, BARS_HEIGHT = 100, 48  # of a class chart, in its own coordinates
+MAX_NUMBERED = 10  # classes for whose numbers there is room below their bars
 
 
 class Evaluated(NamedTuple):
@@ -68,7 +69,7 @@ class MetricCurve:
 
 @dataclass(frozen=True)
 class ClassChart:
-    """The shares of the classes at one evaluation, as bars in a box 100 wide and BARS_HEIGHT high."""
+    """The shares of the classes at one evaluation, as bars in a box BARS_WIDTH wide and BARS_HEIGHT high."""
 
     step: int
     distance: float
@@ -81,6 +82,21 @@ class ClassChart:
         """Return the shares in words, for readers who do not see the bars."""
         return ", ".join(f"{name}: {share:.1%}" for name, share in named_shares(self.shares, self.names))
 
+    @property
+    def bar_width(self) -> float:
+        """Return the width of a bar and the space beside it."""
+        return BARS_WIDTH / len(self.shares)
+
+    @property
+    def equal_share(self) -> float:
+        """Return the share that each class would have of samples that are equally many."""
+        return 1 / len(self.shares)
+
+    @property
+    def is_numbered(self) -> bool:
+        """Return whether there is room for the numbers of the classes."""
+        return len(self.shares) <= MAX_NUMBERED
+
     def y(self, share: float) -> str:
         """Return the y coordinate of a share."""
         return f"{BARS_HEIGHT * (1 - share / self.top):.1f}"
@@ -91,7 +107,7 @@ class ClassChart:
 
     def is_lost(self, share: float) -> bool:
         """Return whether a class with this share counts as lost."""
-        return share <= COVERED_SHARE
+        return share <= least_share(len(self.shares))
 
 
 def quality_section(
@@ -135,5 +151,5 @@ def _class_charts(evaluated: Sequence[Evaluated], names: Sequence[str]) -> list[
         return []
     indices = np.linspace(0, len(evaluated) - 1, min(len(evaluated), MAX_CLASS_CHARTS)).round().astype(int)
     chosen = [evaluated[index] for index in indices]
-    top = max(LEAST_TOP_SHARE, *(max(each.evaluation.class_shares) for each in chosen))
+    top = max(max(LEAST_TOP / len(each.class_shares), *each.class_shares) for _, each in chosen)
     return [ClassChart(step, found.distance, found.class_shares, top, names) for step, found in chosen]

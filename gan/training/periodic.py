@@ -1,19 +1,19 @@
 """How good are the samples during training, at a cost of at most 2 % of its time?"""
 
 import logging
-from collections.abc import Sequence
 
 from gan.config import RunConfig
 from gan.data.dataset import Dataset
 from gan.engine.state import TrainState
 from gan.errors import ChecksumError, DataError
 from gan.evaluation.evaluator import NUM_QUICK, Evaluator
-from gan.evaluation.results import COVERED_SHARE, QuickEvaluation
+from gan.evaluation.results import QuickEvaluation, least_share
 from gan.health import CLASSES_FROM
 from gan.recipes.draw import draw
 
 EVERY_SNAPSHOTS = 5
 MIN_STEPS = 1_000  # between two evaluations: one takes about as long as 70 steps of a small network
+LEAST_EXPECTED = 10  # samples of a class: where there are fewer, a class may be missing by chance
 SEED = 1  # the same latents each time, and others than `gan evaluate` uses, because these choose the best checkpoint
 
 log = logging.getLogger(__name__)
@@ -54,17 +54,18 @@ class PeriodicEvaluator:
         images = draw(state.sampler.eval(), self.config.latent_dim, NUM_QUICK, SEED)
         state.generator.train()
         found = self._evaluator.evaluate_quick(images)
-        self._warn_of_lost_classes(state.step, found.class_shares)
+        self._warn_of_lost_classes(state.step, found)
         return found
 
-    def _warn_of_lost_classes(self, step: int, shares: Sequence[float]) -> None:
+    def _warn_of_lost_classes(self, step: int, found: QuickEvaluation) -> None:
         """Log each class that the training images have and the samples lack, once, when the training is old enough.
 
-        Without labels there are no classes, and no shares.
+        Without labels there are no classes. Of many classes, some may be missing among so few samples by chance.
         """
-        if not shares:
+        shares = found.class_shares
+        if not shares or found.num_samples < LEAST_EXPECTED * len(shares):
             return
-        lost = [label for label in self.data.main_classes if shares[label] <= COVERED_SHARE]
+        lost = [label for label in self.data.main_classes if shares[label] <= least_share(len(shares))]
         new = [label for label in lost if label not in self._warned_of]
         if step >= CLASSES_FROM and new:
             self._warned_of.update(new)

@@ -12,7 +12,7 @@ from gan.engine.custom_loss import loss_slopes
 from gan.engine.state import TrainState
 from gan.evaluation import metrics
 from gan.evaluation.classifier import Classifier, classify
-from gan.evaluation.results import COVERED_SHARE
+from gan.evaluation.results import least_share
 from gan.health import CLASSES_FROM, NUM_CLASSES, Vitals, stuck_steps
 from gan.images import to_uint8
 from gan.recipes.base import CustomLoss
@@ -85,4 +85,5 @@ def _slopes(logits: Tensor, is_real: Tensor, config: RunConfig) -> Tensor:
 
 def _num_classes(classifier: Classifier, samples: Tensor, classes: Sequence[int]) -> int:
     outputs = classify(classifier, to_uint8(samples))
-    return int((metrics.class_shares(outputs.probabilities)[list(classes)] > COVERED_SHARE).sum())
+    shares = metrics.class_shares(outputs.probabilities)
+    return int((shares[list(classes)] > least_share(len(shares))).sum())

@@ -62,7 +62,17 @@ def test_each_failure_is_diagnosed_at_snapshots_1000_steps_apart(vitals: Vitals,
 
 @pytest.mark.parametrize(
     ("found", "real_classes", "said"),
-    [(1, 1, None), (2, 5, None), (0, 1, "0 of 1 classes"), (1, 5, "1 of 5 classes"), (3, 10, "3 of 10 classes")],
+    [
+        (1, 1, None),
+        (2, 5, None),
+        (0, 1, "0 of 1 classes"),
+        (1, 5, "1 of 5 classes"),
+        (3, 10, "3 of 10 classes"),
+        (8, 26, None),
+        (7, 26, "7 of 26 classes"),
+        (20, 1000, None),
+        (19, 1000, "19 of 1000 classes"),
+    ],
 )
 def test_the_classes_that_the_training_images_lack_are_not_missed(
     found: int, real_classes: int, said: str | None

@@ -53,6 +53,18 @@ def test_each_evaluation_has_its_classes() -> None:
     assert section.count("<rect") == 30 and 'y="0.0" width="8" height="48.0"' in section  # 20 % fill the chart
 
 
+def test_the_bars_of_many_classes_fit_into_the_chart() -> None:
+    (found,) = evaluated(1000, num_steps=1000)
+    assert found.evaluation
+    shares = [0.5, 0.003, *[0.497 / 24] * 24]
+    many = found.model_copy(update={"evaluation": found.evaluation.model_copy(update={"class_shares": shares})})
+    section = quality_section([many], None, 1000)
+    bars = [(float(x), float(width)) for x, width in re.findall(r'<rect x="([\d.]+)" .*?width="([\d.]+)"', section)]
+    assert len(bars) == 26 and all(x >= 0 and x + width <= 100 for x, width in bars)
+    assert "</text>" not in section[section.index("<rect") :]
+    assert "The line is at 3.8 %, an equal share." in section and "1: 0.3%" in section
+
+
 def test_without_labels_the_judge_is_named_and_there_are_no_classes() -> None:
     fields = evaluation(4000).model_dump(exclude={"histogram_distance", "classes_covered", "class_shares"})
     found = QuickEvaluation.model_validate({**fields, "features": "random"})

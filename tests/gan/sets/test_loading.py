@@ -7,7 +7,7 @@ import pytest
 
 from gan.config import TrainConfig
 from gan.data import mnist
-from gan.data.dataset import load_dataset, validate_dataset
+from gan.data.dataset import Dataset, load_dataset, validate_dataset
 from gan.data.mnist import MnistFile
 from gan.errors import DataError
 from gan.sets.loading import check_memory, free_memory, load_set
@@ -67,3 +67,12 @@ def test_a_damaged_set_is_not_loaded(tmp_path: Path) -> None:
     shard.write_bytes(shard.read_bytes()[:-1] + b"x")
     with pytest.raises(DataError, match="SHA-256 expected"):
         load_set(tmp_path / "sets", "mine")
+
+
+@pytest.mark.parametrize("num_classes", [10, 26, 62, 1000])
+def test_samples_must_have_each_of_many_classes_but_none_that_is_rare(num_classes: int) -> None:
+    labels = np.repeat(np.arange(num_classes), 9).astype(np.int64)
+    images = np.zeros((len(labels), 28, 28), np.uint8)
+    names = tuple(map(str, range(num_classes)))
+    data = Dataset(images, labels[:-6], images, labels, {}, classes=names)  # the last class has a third as many
+    assert data.main_classes == list(range(num_classes - 1))

@@ -34,7 +34,8 @@ CONFIG = {"num_steps": 200, "snapshot_steps": 25, "num_threads": 1, "batch_size"
 ROOT = Path(__file__).parents[2]
 STUB = [sys.executable, "-m", "flows.worker_process", "tests.support.stub_worker"]
 PARENT = f"""
-import sys
+import signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup the tests ignore it, and so would their children
 from flows import worker
 worker.WORKER = {STUB}
 worker.wait_for_api = worker._tend = lambda it: it

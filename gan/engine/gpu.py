@@ -43,6 +43,7 @@ class DiscriminatorPass(NamedTuple):
     """What D's forward pass keeps for its backward pass."""
 
     inputs: list[Tensor]  # (2B, in) of each layer
+    head_input: Tensor  # (2B, in), in the parameters' dtype
     masks: list[Tensor]
     r1_due: bool
 
@@ -104,8 +105,9 @@ class GpuEngine(LinearEngine):
             if inputs.masks:
                 hidden.mul_(inputs.masks[index])
             layer_inputs.append(hidden)
-        logits = (layer_inputs[-1].to(self.param_dtype) * self.d_head.weight).sum(1).add_(self.d_head.bias)
-        return logits, partial(self.backward_d, DiscriminatorPass(layer_inputs, inputs.masks, inputs.r1_due))
+        hidden = layer_inputs[-1].to(self.param_dtype)
+        logits = torch.addmv(self.d_head.bias, hidden, self.d_head.weight.squeeze(0))
+        return logits, partial(self.backward_d, DiscriminatorPass(layer_inputs, hidden, inputs.masks, inputs.r1_due))
 
     def backward_d(self, kept: DiscriminatorPass, grad_logits: Tensor) -> Tensor:
         """Update D. Return the gradients (B, 784) of the fakes' logits by their pixels.
@@ -115,11 +117,11 @@ class GpuEngine(LinearEngine):
         """
         logit_grads, fake_grad = self.logit_grads(kept)
         *hidden_grads, (head_weight_grad, head_bias_grad) = self.d_grads
-        factors = grad_logits.to(self.compute_dtype)
+        factors, products = grad_logits.to(self.compute_dtype), LateCopies()
         for grad, layer_input, (weight_grad, bias_grad) in zip(logit_grads, kept.inputs, hidden_grads, strict=False):
-            self.write_grads(grad * factors, layer_input, weight_grad, bias_grad)
-        hidden = kept.inputs[-1].to(self.param_dtype)
-        torch.sum(grad_logits * hidden, 0, keepdim=True, out=head_weight_grad)
+            self.write_grads(grad * factors, layer_input, weight_grad, bias_grad, products)
+        products.copy()
+        torch.mm(grad_logits.t(), kept.head_input, out=head_weight_grad)
         torch.sum(grad_logits, 0, out=head_bias_grad)
         if kept.r1_due:
             for (weight_grad, _), penalty_grad in zip(self.d_grads, self.penalty_grads(kept, logit_grads), strict=True):
@@ -164,8 +166,12 @@ class GpuEngine(LinearEngine):
         """Update G, given the logits' gradients (B, 784) by the fakes and g_loss's (B, 1) by the logits."""
         grad = aten.tanh_backward((fake_grad * grad_logits).to(self.compute_dtype), kept.fake)
         norm_grads: list[Tensor] = []
+        products, of_norms = LateCopies(), LateCopies()
         for index in reversed(range(len(self.g_layers))):
-            self.write_block_grads(index, kept.inputs[index], grad, norm_grads)
+            weight_grad, bias_grad, *norm_targets = self.g_grads[index]
+            # A norm subtracts the bias before it again: that bias's gradient stays 0. Autograd's is a rounding error.
+            self.write_grads(grad, kept.inputs[index], weight_grad, None if norm_targets else bias_grad, products)
+            of_norms.add(norm_targets, norm_grads)
             if index == 0:
                 break
             grad = torch.mm(grad, self.g_layers[index].weight)
@@ -176,24 +182,41 @@ class GpuEngine(LinearEngine):
                 grad, *norm_grads = aten.native_batch_norm_backward(
                     grad, raw, norm.weight, None, None, mean, inv_std, True, norm.eps, [True] * 3
                 )
+        products.copy()
+        of_norms.copy()
         self.g_adam.update_all()
 
-    def write_block_grads(self, index: int, layer_input: Tensor, grad: Tensor, norm_grads: list[Tensor]) -> None:
-        """Write a block's gradients, given g_loss's by its linear output (B, out) and by its norm's parameters."""
-        weight_grad, bias_grad, *norm_targets = self.g_grads[index]
-        # A norm subtracts the bias before it again. So that bias's gradient stays 0; autograd's is a rounding error.
-        self.write_grads(grad, layer_input, weight_grad, None if norm_grads else bias_grad)
-        if norm_grads:
-            torch._foreach_copy_(norm_targets, norm_grads)
+    def write_grads(
+        self, grad: Tensor, layer_input: Tensor, weight_grad: Tensor, bias_grad: Tensor | None, products: "LateCopies"
+    ) -> None:
+        """Write the gradients by a layer's weight (out, in) and bias (out,), given those by its output (B, out).
 
-    def write_grads(self, grad: Tensor, layer_input: Tensor, weight_grad: Tensor, bias_grad: Tensor | None) -> None:
-        """Write the gradients by a layer's weight (out, in) and bias (out,), given those by its output (B, out)."""
+        A product of another dtype than the weight's is added to `products`, which copies it later.
+        """
         if self.compute_dtype == self.param_dtype:
             torch.mm(grad.t(), layer_input, out=weight_grad)
         else:
-            weight_grad.copy_(torch.mm(grad.t(), layer_input))
+            products.add([weight_grad], [torch.mm(grad.t(), layer_input)])
         if bias_grad is not None:
             torch.sum(grad, 0, dtype=self.param_dtype, out=bias_grad)
+
+
+class LateCopies:
+    """Gradients that are copied to where Adam reads them, all by one kernel. Those of a kind have one dtype."""
+
+    def __init__(self) -> None:
+        self.targets: list[Tensor] = []
+        self.grads: list[Tensor] = []
+
+    def add(self, targets: list[Tensor], grads: list[Tensor]) -> None:
+        """Keep gradients for `copy`."""
+        self.targets += targets
+        self.grads += grads
+
+    def copy(self) -> None:
+        """Copy all gradients that were added."""
+        if self.grads:
+            torch._foreach_copy_(self.targets, self.grads)
 
 
 def linears_of(blocks: list[Block]) -> list[Linear]:

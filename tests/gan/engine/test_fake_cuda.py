@@ -27,7 +27,7 @@ it into OPERATIONS and torch's version into LOOKED_AT. Also try whether dcgan's 
 """
 # The operations of captured steps that launch a kernel. In each group, why they give the same bits every time.
 OPERATIONS = {
-    "products: cuBLAS, one stream": {"addmm.default", "mm.default", "mm.out", "mv.out"},
+    "products: cuBLAS, one stream": {"addmm.default", "addmv.default", "mm.default", "mm.out", "mv.out"},
     "random: of the generator that the graph registers": {"randint.generator", "randn.generator", "random_.from"},
     "reads by index: no two threads add to one number": {"bucketize.Tensor", "gather.default", "index_select.default"},
     "sums, in a fixed order": {

@@ -76,12 +76,14 @@ def fill_in(page: Page, title: str, value: int) -> None:
     form_field(page, title).get_by_role("spinbutton").fill(str(value))
 
 
-def start_run(page: Page, url: str, name: str, *, num_steps: int, snapshot_steps: int) -> None:
-    """Start a run by the form and go to its page."""
+def start_run(page: Page, url: str, name: str, *, num_steps: int, snapshot_steps: int, data: str = "") -> None:
+    """Start a run by the form and go to its page. `data` is an imported data set."""
     open_run_form(page, url)
     page.get_by_role("textbox", name="Run Name").fill(name)
     fill_in(page, "Num Steps", num_steps)
     fill_in(page, "Snapshot Steps", snapshot_steps)
+    if data:
+        form_field(page, "Data").get_by_role("textbox").fill(data)
     page.get_by_role("button", name="Submit").click()
     page.get_by_role("link", name="View run").click()
     expect(page.get_by_role("tab", name="Subflow Runs")).to_be_visible()  # the page before shows other runs' states

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from tests.e2e.browser import (
     WINDOW,
@@ -237,5 +238,9 @@ def test_a_run_on_an_imported_set_has_a_champion_beside_that_of_mnist(page: Page
     keys = [each["Key"] for each in found]
     assert len(keys) == 2 and "champion.json" in keys
     (sha256,) = [match[1] for key in keys if (match := re.fullmatch("champions/([0-9a-f]{64}).json", key))]
-    shown = open_artifact(page, "on-discs", f"gan-train-champion-discs-{sha256[:8]}")
-    expect(shown).to_contain_text("attribution: nobody but chance")
+    key = f"gan-train-champion-discs-{sha256[:8]}"
+    page.get_by_role("tab", name="Artifacts").click()
+    expect(page.get_by_role("tabpanel", name="Artifacts").get_by_role("link", name=key)).to_be_visible()
+    with stack.prefect() as client:
+        (shown,) = client.read_artifacts(artifact_filter=ArtifactFilter(key=ArtifactFilterKey(any_=[key])))
+    assert "attribution: nobody but chance" in (shown.description or "")

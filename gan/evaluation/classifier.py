@@ -1,5 +1,6 @@
 """Which network classifies the images of a data set, and which features does it give?"""
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -16,16 +17,16 @@ MAX_SIDE = 32
 CHUNK = 100
 
 
-class FeatureNetwork(nn.Module):
+class FeatureNetwork(nn.Module, ABC):
     """A network that judges images by features; gan.evaluation.random_features has the one without classes."""
 
+    @abstractmethod
     def features(self, images: Tensor) -> Tensor:
         """Return features (B, 128) of images (B, C, side, side) in [-1, 1]."""
-        raise NotImplementedError
 
+    @abstractmethod
     def logits(self, features: Tensor) -> Tensor:
         """Return logits (B, num_classes) of features (B, 128)."""
-        raise NotImplementedError
 
 
 class Classifier(FeatureNetwork):

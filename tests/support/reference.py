@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from gan.config import RunConfig
-from gan.data.batches import Real
+from gan.data.batches import Batches, Real
 from gan.engine.adam import Moments
 from gan.engine.base import R1_EVERY
 from gan.engine.state import TrainState
 from gan.recipes.mlp_networks import dropout_masks
+from gan.training.loop import train
 
 
 class Masked(nn.Module):
@@ -191,6 +192,17 @@ class Reference:
             images = images + nn.functional.pad(10 * one_hot, (0, 0, 0, 27))
         logits: Tensor = self.discriminator(images)
         return logits.gather(1, digits[:, None]) if self.has_output_per_class else logits
+
+
+def check_equal(state: TrainState, config: RunConfig, batches: Batches) -> Reference:
+    """Take all steps of a config by the engine and by the reference, whose losses must agree; return the reference."""
+    reference = Reference(state, config)
+    expected = np.array([reference.step(batches(step)) for step in range(1, config.num_steps + 1)])
+    list(train(state, config, batches))
+    assert np.ptp(expected[-10:, 1]) > 1e-3
+    np.testing.assert_allclose(state.g_losses, expected[:, 0], rtol=0, atol=1e-6)
+    np.testing.assert_allclose(state.d_losses, expected[:, 1], rtol=0, atol=1e-6)
+    return reference
 
 
 def _translated(images: Tensor, translations: list[tuple[int, int]]) -> Tensor:

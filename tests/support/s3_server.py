@@ -20,6 +20,9 @@ import botocore.session
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
+from gan.storage.address import open_store
+from gan.storage.base import Store
+
 REGION = "eu-test-1"
 BUCKET = "gan"
 ADMIN = ("admin-key", "admin-secret-that-no-message-may-show")
@@ -114,6 +117,16 @@ def s3(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> S3Ser
     server: S3Server = request.getfixturevalue(request.param)
     server.use(monkeypatch)
     return server
+
+
+@pytest.fixture(params=["local", "seaweedfs"])
+def folder_or_bucket(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Return an empty store in a folder, and then one in a bucket."""
+    if request.param == "local":
+        return open_store(tmp_path / "store")
+    server: S3Server = request.getfixturevalue(request.param)
+    server.use(monkeypatch)
+    return open_store(new_address())
 
 
 def new_address() -> str:

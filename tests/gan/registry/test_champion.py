@@ -1,7 +1,6 @@
 """Is champion.json changed by one process at a time, is its history complete, and are the promoted bytes served?"""
 
 import hashlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -27,7 +26,7 @@ from gan.storage.local import LocalStore
 from gan.sync.stored_run import StoredRun
 from tests.support.challengers import by_figures, challenger_at
 from tests.support.publishing import publish
-from tests.support.s3_server import SERVERS, S3Server, new_address
+from tests.support.s3_server import SERVERS, new_address
 from tests.support.small_run import CHECKPOINTS, FILES, write_run
 
 
@@ -172,20 +171,15 @@ def test_a_run_id_that_leaves_the_store_is_refused(store: Store) -> None:
         read_champion(store)
 
 
-@pytest.fixture(params=["local", "s3"])
-def served(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
+@pytest.fixture
+def served(folder_or_bucket: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Publish a run, and make it the champion; the store may be a bucket."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    if request.param == "local":
-        store = open_store(tmp_path / "store")
-    else:
-        server: S3Server = request.getfixturevalue("seaweedfs")
-        server.use(monkeypatch)
-        store = open_store(new_address())
+    store = folder_or_bucket
     publish(write_run(tmp_path / "run"), StoredRun(store, "a"))
     published = replace(challenger_at("a", 9.0), sha256=hashlib.sha256(FILES[CHECKPOINTS[1]]).hexdigest())
     promote(store, published, by_figures(published), "me@here")
-    yield store
+    return store
 
 
 def test_the_champion_is_found_by_the_address_of_its_store(served: Store) -> None:

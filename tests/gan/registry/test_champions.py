@@ -13,24 +13,18 @@ from gan.registry.champions import data_of_champion, find_champion, histories
 from gan.registry.promotion import Decision, comparer, promote
 from gan.registry.prune import plan, prune
 from gan.runs.provenance import Provenance
-from gan.storage.address import open_store
 from gan.storage.base import Store
 from gan.storage.local import LocalStore
 from tests.support.challengers import by_figures, challenger_at
-from tests.support.s3_server import S3Server, new_address
 
 PETS = DataNote(name="pets", sha256="a" * 64, classes=["cat", "dog"], license="CC0", attribution="A. Painter")
 CARS = DataNote(name="cars", sha256="b" * 64)
 OTHER_PETS = DataNote(name="pets", sha256="c" * 64)
 
 
-@pytest.fixture(params=["local", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    if request.param == "local":
-        return LocalStore(tmp_path / "store")
-    server: S3Server = request.getfixturevalue("seaweedfs")
-    server.use(monkeypatch)
-    return open_store(new_address())
+@pytest.fixture
+def store(folder_or_bucket: Store) -> Store:
+    return folder_or_bucket
 
 
 def add(store: Store, run_id: str, distance: float, data: DataNote | None = None, judge: str = "") -> Decision:

@@ -10,7 +10,6 @@ from gan.sets.set_store import get_set, put_set
 from gan.storage.address import open_store
 from gan.storage.base import Store
 from tests.support.pictures import imported, write_folder
-from tests.support.s3_server import S3Server, new_address
 from tests.support.small_run import tree
 
 
@@ -19,13 +18,9 @@ def found(tmp_path: Path) -> Imported:
     return imported(write_folder(tmp_path / "in", {"a": 10, "b": 10}), tmp_path / "sets")
 
 
-@pytest.fixture(params=["folder", "bucket"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    if request.param == "folder":
-        return open_store(tmp_path / "store")
-    server: S3Server = request.getfixturevalue("seaweedfs")
-    server.use(monkeypatch)
-    return open_store(new_address())
+@pytest.fixture
+def store(folder_or_bucket: Store) -> Store:
+    return folder_or_bucket
 
 
 def test_a_set_is_the_same_on_the_other_machine(store: Store, found: Imported, tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ from gan.runs.manifest import Best
 from gan.runs.run_dir import RunDir
 from gan.storage.address import open_store
 from gan.storage.base import ObjectInfo, Store
-from gan.storage.local import LocalStore
 from gan.sync.lease import hold
 from gan.sync.stored_run import StoredRun
 from gan.sync.uploader import uploading
@@ -38,13 +37,9 @@ pytestmark = pytest.mark.usefixtures("small_networks")
 DATA = mnist()
 
 
-@pytest.fixture(params=["local", "seaweedfs"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    if request.param == "local":
-        return LocalStore(tmp_path / "store")
-    server: S3Server = request.getfixturevalue(request.param)
-    server.use(monkeypatch)
-    return open_store(new_address())
+@pytest.fixture
+def store(folder_or_bucket: Store) -> Store:
+    return folder_or_bucket
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@
 
 import shutil
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from random import Random
@@ -22,7 +23,8 @@ from tests.support.fault_form import num
 from tests.support.s3_server import SERVERS, new_address
 
 pytestmark = pytest.mark.faults
-NUM_LOCAL, NUM_S3, NUM_CONTROL = num(50, 1000), num(3, 200), 10
+NUM_LOCAL, NUM_S3 = num(50, 1000), num(3, 200)
+NUM_CONTROL = 100  # at most: a control ends at the first round that shows the fault
 
 
 @pytest.fixture(autouse=True)
@@ -74,14 +76,14 @@ def test_without_the_lease_damaged_runs_are_seen(tmp_path: Path, monkeypatch: py
     for name in ("acquire", "check", "_renew", "_release"):
         monkeypatch.setattr(Lease, name, lambda lease: None)
     monkeypatch.setattr(Lease, "_write", lambda lease, me: None)
-    found = [each for each in rounds(NUM_CONTROL, in_folders(tmp_path), tmp_path) if each]
-    assert found
+    assert any(rounds(NUM_CONTROL, in_folders(tmp_path), tmp_path))
 
 
 def test_without_compare_and_swap_lost_champions_are_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def write(store: LocalStore, key: str, data: bytes, version: str | None, idle: bytes) -> str:
+        time.sleep(0.1)  # longer than the actors begin apart, so that several have read the same version
         return atomic_write(store.root / key, data)
 
     monkeypatch.setattr(champion, "swap", write)
-    found = [str(each) for each in rounds(NUM_CONTROL, in_folders(tmp_path), tmp_path) if each]
-    assert any("changes of the champion were lost" in each for each in found)
+    found = rounds(NUM_CONTROL, in_folders(tmp_path), tmp_path)
+    assert any("changes of the champion were lost" in str(each) for each in found)

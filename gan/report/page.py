@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from gan.files import atomic_write
+from gan.html import csp_hash, to_base64
 from gan.recipes.describe import describe
 from gan.recipes.resolve import RECIPES
 from gan.report.facts import RunFacts, read_facts
 from gan.report.film import HOLD_MS, film_gif, frame_ms, frame_png
-from gan.report.html import csp_hash, fill, source, to_base64
-from gan.report.quality import neighbours_section, quality_section
+from gan.report.quality import TEMPLATES, neighbours_section, quality_section
 from gan.runs import layout
 from gan.runs.journal import Journal
 from gan.runs.run_dir import RunDir
@@ -51,9 +51,9 @@ def render(run: RunDir) -> None:
 
 def html_page(facts: RunFacts) -> str:
     """Return the page. It allows only its own script and style, by their hashes."""
-    style, script = source("report.css"), source("report.js")
+    style, script = TEMPLATES.source("report.css"), TEMPLATES.source("report.js")
     names = facts.note.classes if facts.note else []
-    return fill(
+    return TEMPLATES.fill(
         "report.html",
         style=style,
         style_hash=csp_hash(style),

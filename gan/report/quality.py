@@ -3,17 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from markupsafe import Markup
 
 from gan.evaluation.results import RANDOM_FEATURES, QuickEvaluation, least_share, named_shares
+from gan.html import Templates
 from gan.report import svg
-from gan.report.html import fill
 from gan.runs.manifest import Best
 from gan.runs.run_dir import SnapshotMetrics
 
+TEMPLATES = Templates(Path(__file__).with_name("templates"))
 MAX_CLASS_CHARTS = 12
 LEAST_TOP = 2.0  # of the axis of the class charts, in equal shares: these reach half of its height
 MARGIN = 1.3  # factor of room above and below the distances
@@ -127,7 +129,7 @@ def quality_section(
     shares_off = [each.evaluation.histogram_distance for each in evaluated]
     if without_gaps := [value for value in shares_off if value is not None]:  # without labels there are no classes
         curves["Classes, total variation"] = MetricCurve(steps, without_gaps, num_steps)
-    return fill(
+    return TEMPLATES.fill(
         "quality.html",
         last_step=steps[-1],
         last=last,
@@ -141,7 +143,7 @@ def quality_section(
 
 def neighbours_section(png: bytes | None, last_step: int) -> Markup:
     """Return the section that shows neighbours.png. It is empty if there is none."""
-    return Markup() if png is None else fill("neighbours.html", png=png, last_step=last_step)
+    return Markup() if png is None else TEMPLATES.fill("neighbours.html", png=png, last_step=last_step)
 
 
 def _class_charts(evaluated: Sequence[Evaluated], names: Sequence[str]) -> list[ClassChart]:

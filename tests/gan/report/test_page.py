@@ -22,8 +22,7 @@ from gan.health import HealthEvent
 from gan.images import grid_png
 from gan.report.facts import MAX_FRAMES
 from gan.report.film import FILM_BYTES
-from gan.report.html import environment
-from gan.report.page import device_words, render
+from gan.report.page import TEMPLATES, device_words, render
 from gan.runs.run_dir import RunDir
 from tests.support.sample_run import random_images, write_sample_run
 
@@ -187,7 +186,7 @@ def test_a_run_id_is_quoted_for_the_shell(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("value", ["</script>", "<!--<script>", "]]>", "&lt;", "é\u2028\U0001f600"])
 def test_json_in_a_page_cannot_leave_its_element(value: str) -> None:
-    text = environment().from_string("{{ data|tojson }}").render(data={"value": value})
+    text = TEMPLATES.environment.from_string("{{ data|tojson }}").render(data={"value": value})
     assert json.loads(text) == {"value": value}
     assert not set(text) & set("<>&") and text.isascii()
 

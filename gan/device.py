@@ -5,12 +5,12 @@ import os
 import platform
 import re
 import warnings
-from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Literal, NamedTuple
 
 import torch
 
+from gan.control_groups import max_cores
 from gan.errors import DeviceError
 
 MAX_THREADS = 8  # the matrices of a step are too small for more
@@ -122,42 +122,7 @@ def _driver(root: Path) -> str:
 def choose_num_threads() -> int:
     """Return how many cores this process may use, by its affinity and its control groups, but at most MAX_THREADS."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, MAX_THREADS, _cgroup_cores()))
-
-
-def _cgroup_cores(root: Path = Path("/")) -> int:
-    """Return the smallest CPU limit of this process's control groups, rounded up. MAX_THREADS if there is none."""
-    return min(_quota(folder) for folder in _cgroup_folders(root))
-
-
-def _cgroup_folders(root: Path) -> Iterator[Path]:
-    """Yield the folder of each control group that may limit the CPU of this process: its own, and all above it.
-
-    In a container the path of the own group may be that of the host. Then only the container's top folder exists.
-    """
-    top = root / "sys/fs/cgroup"
-    yield top
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except (OSError, ValueError):  # ValueError: a name that is not UTF-8
-        return
-    for line in lines:  # NUMBER:CONTROLLERS:/PATH; version 2 names no controllers
-        _, controllers, path = (*line.split(":", 2), "", "")[:3]
-        if not controllers or "cpu" in controllers.split(","):
-            own = PurePosixPath(path.lstrip("/"))
-            mounts = {top / "cpu", top / controllers} if controllers else {top}
-            yield from (mount / group for mount in mounts for group in (own, *own.parents))
-
-
-def _quota(folder: Path) -> int:
-    """Return the CPU limit of one control group, rounded up. MAX_THREADS if there is none."""
-    version_1 = ("cpu.cfs_quota_us", "cpu.cfs_period_us")
-    try:
-        names = ("cpu.max",) if (folder / "cpu.max").exists() else version_1
-        quota, period = (int(word) for name in names for word in (folder / name).read_text().split())
-    except (OSError, ValueError):  # no such group, or "max"
-        return MAX_THREADS
-    return max(1, -(-quota // period)) if quota > 0 and period > 0 else MAX_THREADS  # version 1 writes -1 for none
+    return max(1, min(cores, MAX_THREADS, max_cores() or MAX_THREADS))
 
 
 def choose_precision(kind: Literal["cpu", "cuda"]) -> Literal["float32", "bfloat16"]:

@@ -1,12 +1,12 @@
 """Which arrays does a data set hold, and do they fit into memory?"""
 
-import os
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gan.config import DataShape, TrainConfig
+from gan.control_groups import free_memory
 from gan.data import idx, mnist
 from gan.data.dataset import DIGITS, Dataset, Rights
 from gan.errors import DataError
@@ -72,16 +72,6 @@ def check_memory(manifest: SetManifest, free: int) -> None:
             f"{manifest.address}: {num_images:,} images of {manifest.form.num_bytes:,} bytes need {needed:,} bytes of "
             f"memory, and {free:,} are free. Use a machine with more memory, or import fewer or smaller images."
         )
-
-
-def free_memory() -> int:
-    """Return how many bytes of memory this machine can still give, without those that files only cache."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        fields = {line.split()[0]: int(line.split()[1]) for line in lines if line}
-        return fields["MemAvailable:"] * 1024
-    except (OSError, KeyError, ValueError):  # no Linux
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def _read_split(

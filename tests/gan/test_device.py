@@ -84,59 +84,8 @@ def test_the_libraries_of_a_gpu_are_named(tmp_path: Path, content: str | None, d
 
 
 def test_threads_are_at_most_the_usable_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "_cgroup_cores", lambda: 1)
+    monkeypatch.setattr(device, "max_cores", lambda: 1)
     assert choose_num_threads() == 1
-
-
-GROUPS = {  # name -> (/proc/self/cgroup, files of the control groups, cores)
-    "version 2, container": ("0::/\n", {"cpu.max": "150000 100000\n"}, 2),
-    "version 2, own group": (
-        "0::/user.slice/train.scope\n",
-        {"user.slice/cpu.max": "max 100000\n", "user.slice/train.scope/cpu.max": "200000 100000\n"},
-        2,
-    ),
-    "version 2, group above": (
-        "0::/batch/job\n",
-        {"batch/cpu.max": "300000 100000\n", "batch/job/cpu.max": "max 100000\n"},
-        3,
-    ),
-    "version 1, container": (
-        "3:cpuset:/\n2:cpu,cpuacct:/docker/0123\n0::/docker/0123\n",
-        {"cpu/cpu.cfs_quota_us": "100000\n", "cpu/cpu.cfs_period_us": "50000\n"},
-        2,
-    ),
-    "version 1, own group": (
-        "1:cpu:/job\n",
-        {
-            "cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n",
-            "cpu/job/cpu.cfs_quota_us": "1000\n", "cpu/job/cpu.cfs_period_us": "100000\n",
-        },
-        1,
-    ),
-    "version 1, no link": (
-        "4:cpu,cpuacct:/\n",
-        {"cpu,cpuacct/cpu.cfs_quota_us": "100000\n", "cpu,cpuacct/cpu.cfs_period_us": "100000\n"},
-        1,
-    ),
-    "a group of other controllers": (
-        "1:memory:/job\n",
-        {"cpu/job/cpu.cfs_quota_us": "100000\n", "cpu/job/cpu.cfs_period_us": "100000\n"},
-        device.MAX_THREADS,
-    ),
-    "no limit": ("1:cpu:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "0\n"}, device.MAX_THREADS),
-    "lines of another form": ("\n0\n0::/a\n", {"a/cpu.max": "200000 100000\n"}, 2),
-    "no groups": ("", {}, device.MAX_THREADS),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("name", GROUPS)
-def test_the_quota_of_each_control_group_counts(tmp_path: Path, name: str) -> None:
-    own, files, cores = GROUPS[name]
-    files = {f"sys/fs/cgroup/{path}": text for path, text in files.items()} | {"proc/self/cgroup": own}
-    for path, text in files.items():
-        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / path).write_text(text)
-    assert device._cgroup_cores(tmp_path) == cores
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from gan.config import TrainConfig
+from gan.control_groups import free_memory
 from gan.data import mnist
 from gan.data.dataset import Dataset, load_dataset, validate_dataset
 from gan.data.mnist import MnistFile
 from gan.errors import DataError
-from gan.sets.loading import check_memory, free_memory, load_set
+from gan.sets.loading import check_memory, load_set
 from gan.training.runner import open_run
 from tests.support.digits import write_mnist
 from tests.support.pictures import imported, noise, write_folder

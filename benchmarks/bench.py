@@ -64,7 +64,7 @@ def bench(
         torchvision_dir = Path(scratch) / "torchvision"
         write_torchvision_files(load_dataset(data_dir), torchvision_dir)
         setting = Setting(device, threads or choose_num_threads(), warm_up_steps, data_dir, torchvision_dir)
-        cases = [case for case in list_cases(device) if not words or any(word in case.name for word in words)]
+        cases = [case for case in list_cases(device) if is_asked(case.name, words)]
         rows = measure_rates(cases, setting, rounds)
         costs = None
         if not words:
@@ -78,16 +78,22 @@ def bench(
         machine=machine,
         rows=rows,
         costs=costs,
-        left_out=left_out(rows, cases),
+        left_out=left_out(rows, cases, words),
     )
     write(results, out)
     click.echo(results.table())
 
 
-def left_out(rows: list[Row], cases: list[Case]) -> dict[str, str]:
-    """Return the peers without a row by name, and why."""
+def is_asked(name: str, words: tuple[str, ...]) -> bool:
+    """Return whether a case is to be timed: all are, unless --case gives words."""
+    return not words or any(word in name for word in words)
+
+
+def left_out(rows: list[Row], cases: list[Case], words: tuple[str, ...]) -> dict[str, str]:
+    """Return the cases without a row by name, and why."""
+    missing = {name: why for name, why in missing_peers().items() if is_asked(name, words)}
     ended = {case.name: "its process ended" for case in cases}
-    return missing_peers() | {name: why for name, why in ended.items() if name not in {row.name for row in rows}}
+    return missing | {name: why for name, why in ended.items() if name not in {row.name for row in rows}}
 
 
 def write(results: Results, out: Path) -> None:

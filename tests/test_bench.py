@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from benchmarks import cases, compiled_loop, usage
+from benchmarks import bench, cases, compiled_loop, usage
 from benchmarks.cases import list_cases
 from benchmarks.chart import svg
 from benchmarks.costs import Costs, Workflow
@@ -178,6 +178,8 @@ def test_a_peer_that_is_not_installed_is_left_out_with_the_command_that_installs
     missing = cases.missing_peers()
     assert missing["JAX"].endswith(": pip install --no-deps --require-hashes -r requirements-bench.lock")
     assert missing["torch.compile"] == "a C++ compiler: apt install g++"
+    assert bench.left_out([], [], ()) == missing
+    assert bench.left_out([], [], ("ours",)) == {}  # nobody asked for a peer
 
 
 def test_the_memory_of_a_command_is_measured_without_that_of_its_parent() -> None:

@@ -132,7 +132,7 @@ class CustomNetworks:
     generator: Callable[[Sizes], Any]
     discriminator: Callable[[Sizes], Any]
     supports_conditional: bool = True
-    supports_unconditional: bool = True
+    supports_unconditional: bool = True  # images with labels; those without are trained without classes in any case
     # Whether D is linear in pieces: linear layers, convolutions, ReLU, LeakyReLU, without a norm. R1 then has no
     # gradient by what has one dimension, which are biases, and leaves it out.
     piecewise_linear: bool = False

@@ -159,8 +159,8 @@ def _reason_trained(stored: StoredRun, run: RunInfo) -> str | None:
 
 
 def _has_config(stored: StoredRun) -> bool:
-    attempts = stored.attempts().values()
-    return stored.read(layout.CONFIG) is not None or any(layout.CONFIG in names for names in attempts)
+    by_holder = stored.by_holder().values()
+    return stored.read(layout.CONFIG) is not None or any(layout.CONFIG in names for names in by_holder)
 
 
 @contextmanager

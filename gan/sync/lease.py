@@ -73,7 +73,7 @@ class Lease:
         What was discarded when the run began anew is left out unless asked for. The names are not checked.
         """
         first = 0 if discarded else self._me.first_number
-        found = {self.run: {info.key for info in self.run.files()}, **self.run.attempts()}
+        found = {self.run: {info.key for info in self.run.files()}, **self.run.by_holder()}
         return {run: names for run, names in found.items() if names and run.number >= first}
 
     @property

@@ -71,8 +71,8 @@ def complete(lease: Lease) -> Manifest:
     manifest = run.manifest()
     if manifest is None:
         manifest = _copy_committed(lease)
-    for attempt, names in run.attempts().items():
-        _delete(lease, attempt, names, "nothing needs them")
+    for written, names in run.by_holder().items():
+        _delete(lease, written, names, "nothing needs them")
     run.sweep()
     return manifest
 
@@ -159,7 +159,7 @@ def _delete(lease: Lease, run: StoredRun, names: Iterable[str], otherwise: str) 
             lease.check()
             run.delete(name)
     except StorageError as error:
-        log.warning("files of earlier attempts stay below %s; %s: %s", run.where(), otherwise, error)
+        log.warning("files of earlier holders stay below %s; %s: %s", run.where(), otherwise, error)
 
 
 def _promised(manifest: Manifest) -> Manifest:

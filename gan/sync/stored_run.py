@@ -59,7 +59,7 @@ class StoredRun:
         """Return the run as the holder with this token writes it."""
         return replace(self, token=token)
 
-    def attempts(self) -> dict["StoredRun", set[str]]:
+    def by_holder(self) -> dict["StoredRun", set[str]]:
         """Return the run as each of its holders has written it, with the names of the files. They are not checked."""
         found: dict[StoredRun, set[str]] = defaultdict(set)
         prefix = f"{ATTEMPTS}{self.run_id}/"

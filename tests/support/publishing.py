@@ -37,7 +37,7 @@ def fetch_run(run: StoredRun, run_path: Path, *, from_scratch: bool = False) -> 
 
 def newest_version(run: StoredRun) -> StoredRun:
     """Return the run as its last holder has written it."""
-    return max(run.attempts(), key=lambda version: version.number, default=run)
+    return max(run.by_holder(), key=lambda version: version.number, default=run)
 
 
 def files_of(run: StoredRun) -> dict[str, bytes]:

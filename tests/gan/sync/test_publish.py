@@ -149,8 +149,8 @@ def test_killed_while_publishing_then_completed(elsewhere: Path, store: LocalSto
             if number < num_files - 1:
                 process.say()
         process.kill()
-    (attempt,) = StoredRun(store, "a").attempts().values()
-    assert (sorted(attempt), published(store)) == (NAMES[:num_files], {})
+    (names,) = StoredRun(store, "a").by_holder().values()
+    assert (sorted(names), published(store)) == (NAMES[:num_files], {})
     assert sorted(tree(elsewhere)) == NAMES
     publish(elsewhere, StoredRun(store, "a"))
     assert published(store) == tree(elsewhere)
@@ -181,8 +181,8 @@ def test_a_full_disk_does_not_change_the_run_and_leaves_the_store_unfinished(
     with Forked(publish_with_files_of_at_most, 1_000_000, elsewhere, store.root) as process:
         assert "step-002000.safetensors: cannot be written (File too large)" in process.hear()
     assert tree(elsewhere) == before
-    (attempt,) = StoredRun(store, "a").attempts().values()
-    assert (sorted(attempt), published(store)) == (NAMES[: NAMES.index("checkpoints/step-002000.safetensors")], {})
+    (names,) = StoredRun(store, "a").by_holder().values()
+    assert (sorted(names), published(store)) == (NAMES[: NAMES.index("checkpoints/step-002000.safetensors")], {})
     publish(elsewhere, StoredRun(store, "a"))
     assert published(store) == tree(elsewhere)
 

@@ -94,4 +94,4 @@ def test_a_run_is_published_without_the_right_to_delete(
         run.store.put_new("runs/a/grids/step-000900.png", b"of an earlier attempt")
         assert publish(run_path, run) == run.manifest()
         assert [problem.problem for problem in verify(run).problems] == ["unlisted"]
-    assert "files of earlier attempts stay below runs/a/ in" in caplog.text
+    assert "files of earlier holders stay below runs/a/ in" in caplog.text

@@ -9,7 +9,7 @@ from typing import Literal
 
 import click
 
-from benchmarks.cases import Case, list_cases, missing_peers
+from benchmarks.cases import Case, list_cases, missing_peers, peer_cases
 from benchmarks.chart import svg
 from benchmarks.costs import measure_costs
 from benchmarks.machine import describe_machine
@@ -39,7 +39,7 @@ WORKFLOW_STEPS = {"cpu": 3000, "cuda": 30_000}
 @click.option("--workflow-steps", type=click.IntRange(min=3), help=f"Steps of gan-train. Default {WORKFLOW_STEPS}.")
 @click.option(
     "--case", "words", multiple=True,
-    help="Time only the cases whose name has this text, and no command. May be given several times.",
+    help="Time only the cases that have this text in NAME, PRECISION, and no command. May be given several times.",
 )  # fmt: skip
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads. Default: as in training.")
 @click.option("--data-dir", type=click.Path(path_type=Path), default=Path("data"), show_default=True)
@@ -64,7 +64,7 @@ def bench(
         torchvision_dir = Path(scratch) / "torchvision"
         write_torchvision_files(load_dataset(data_dir), torchvision_dir)
         setting = Setting(device, threads or choose_num_threads(), warm_up_steps, data_dir, torchvision_dir)
-        cases = [case for case in list_cases(device) if is_asked(case.name, words)]
+        cases = [case for case in list_cases(device) if is_asked(case, words)]
         rows = measure_rates(cases, setting, rounds)
         costs = None
         if not words:
@@ -84,14 +84,15 @@ def bench(
     click.echo(results.table())
 
 
-def is_asked(name: str, words: tuple[str, ...]) -> bool:
+def is_asked(case: Case, words: tuple[str, ...]) -> bool:
     """Return whether a case is to be timed: all are, unless --case gives words."""
-    return not words or any(word in name for word in words)
+    return not words or any(word in f"{case.name}, {case.precision}" for word in words)
 
 
 def left_out(rows: list[Row], cases: list[Case], words: tuple[str, ...]) -> dict[str, str]:
     """Return the cases without a row by name, and why."""
-    missing = {name: why for name, why in missing_peers().items() if is_asked(name, words)}
+    asked = {case.name for case in peer_cases() if is_asked(case, words)}
+    missing = {name: why for name, why in missing_peers().items() if name in asked}
     ended = {case.name: "its process ended" for case in cases}
     return missing | {name: why for name, why in ended.items() if name not in {row.name for row in rows}}
 

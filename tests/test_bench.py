@@ -179,6 +179,7 @@ def test_a_peer_that_is_not_installed_is_left_out_with_the_command_that_installs
     assert missing["JAX"].endswith(": pip install --no-deps --require-hashes -r requirements-bench.lock")
     assert missing["torch.compile"] == "a C++ compiler: apt install g++"
     assert bench.left_out([], [], ()) == missing
+    assert bench.left_out([], [], ("JAX, float32",)).keys() == {"JAX"}
     assert bench.left_out([], [], ("ours",)) == {}  # nobody asked for a peer
 
 

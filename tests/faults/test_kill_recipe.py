@@ -13,6 +13,7 @@ from gan.training.runner import open_run
 from tests.support.custom_recipe import EXAMPLE, EXAMPLE_FOLDER, environment
 from tests.support.custom_recipe import fresh as fresh
 from tests.support.digits import write_mnist
+from tests.support.fault_form import num
 from tests.support.killing import differing, kill_until_done
 
 GAN = Path(sys.executable).with_name("gan")
@@ -20,7 +21,7 @@ OPTIONS = ["--num-steps", "24", "--snapshot-steps", "4", "--batch-size", "25", "
 
 
 @pytest.mark.usefixtures("fresh")
-@pytest.mark.parametrize(("num_kills", "max_delay"), [(2, 8.0), pytest.param(10, 16.0, marks=pytest.mark.kill)])
+@pytest.mark.parametrize(("num_kills", "max_delay"), [(2, 8.0), pytest.param(num(4, 10), 16.0, marks=pytest.mark.kill)])
 def test_a_killed_run_of_the_example_ends_with_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_kills: int, max_delay: float
 ) -> None:

@@ -65,6 +65,7 @@ def _needs() -> dict[str, tuple[bool, str]]:
 ROOT = Path(__file__).parents[1]
 # Marker -> what runs it. The first marker of a test counts.
 LONG = {"kill": "make test-kill", "faults": "make faults", "e2e": "make e2e", "prefect": "make test-prefect"}
+FOLDERS = {"e2e": ROOT / "tests/e2e", "faults": ROOT / "tests/faults"}  # where all tests of a marker are
 left_out: dict[str, int] = {}
 REFUSED = pytest.StashKey[str]()  # why a test fails that GAN_TEST_GPU=1 does not let be left out
 
@@ -86,6 +87,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> LoadScopeSch
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Take --long."""
     parser.addoption("--long", action="store_true", help="with -m e2e: run the tests that wait for minutes, too")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Import no other tests where `-m` selects those of one folder: that would take half a minute."""
+    folder = FOLDERS.get(config.option.markexpr)
+    is_elsewhere = folder and collection_path.name.startswith("test_") and folder not in collection_path.parents
+    return True if is_elsewhere else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -23,6 +23,7 @@ FILL = 0.72  # of the side, by the font's size
 MISSING = "\U0010fffe"  # no font has it, so its picture is that of every letter that is missing
 SUFFIXES = (".ttf", ".otf", ".pfb")
 DOCS = Path("/usr/share/doc")
+MAX_LICENSE = 40  # letters of a licence's name
 
 
 def letter_picture(font: ImageFont.FreeTypeFont, letter: str, side: int) -> Image.Image:
@@ -66,10 +67,11 @@ def packages_by_file() -> dict[str, str]:
 
 
 def licenses_of(package: str) -> list[str]:
-    """Return the licences that a package's copyright file names."""
+    """Return the licences that a package's copyright file names; a line that is longer than a name is none."""
     path = DOCS / package / "copyright"
     text = path.read_text(errors="replace") if path.exists() else ""
-    return sorted(set(re.findall(r"^License:[ \t]*(\S+)", text, re.MULTILINE))) or ["in its copyright file"]
+    found = re.findall(rf"^License:[ \t]*(\S.{{0,{MAX_LICENSE}}})$", text, re.MULTILINE)
+    return sorted({name.strip() for name in found}) or ["in its copyright file"]
 
 
 def render(folder: Path, out: Path) -> Counter[str]:
@@ -90,7 +92,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("fonts", type=Path, help="folder of fonts")
     parser.add_argument("out", type=Path, help="new folder of the images")
     options = parser.parse_args(arguments)
+    if options.out.exists():
+        parser.error(f"{options.out} exists. Name a new folder, so that its images are of these fonts alone.")
     packages = render(options.fonts, options.out)
+    if not packages:
+        parser.error(f"{options.fonts} has no font with all letters, a to z and A to Z.")
     licenses: Counter[str] = Counter()
     lines = []
     for name, count in sorted(packages.items()):

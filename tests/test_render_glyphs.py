@@ -1,4 +1,7 @@
-"""Are all letters of a font rendered, once, and those of no other file?"""
+"""Are all letters of a font rendered?
+
+A font that is there twice counts once. A file that is no font is left out.
+"""
 
 from pathlib import Path
 
@@ -37,5 +40,19 @@ def test_the_licences_of_a_package_are_those_of_its_copyright_file(
 ) -> None:
     monkeypatch.setattr("benchmarks.render_glyphs.DOCS", tmp_path)
     (tmp_path / "fonts-x").mkdir()
-    (tmp_path / "fonts-x/copyright").write_text("License: OFL-1.1\n text\n\nFiles: debian/*\nLicense: GPL-2+\n")
-    assert licenses_of("fonts-x") == ["GPL-2+", "OFL-1.1"]
+    text = "License: MIT or OFL-1.1\n text\nLicense: GPL-2+\nLicense: " + "a sentence, " * 9
+    (tmp_path / "fonts-x/copyright").write_text(text)
+    assert licenses_of("fonts-x") == ["GPL-2+", "MIT or OFL-1.1"]
+
+
+def test_a_folder_that_exists_and_one_without_fonts_are_refused(
+    fonts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, out, said in (
+        (fonts, fonts, "Name a new folder"),
+        (tmp_path / "none", tmp_path / "new", "has no font"),
+    ):
+        with pytest.raises(SystemExit):
+            main([str(folder), str(out)])
+        assert said in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()

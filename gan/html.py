@@ -1,4 +1,7 @@
-"""How does a page of HTML get its values? No value can bring markup or a script of its own."""
+"""How does a page of HTML get its values?
+
+Each value is escaped, so that it cannot bring markup or a script of its own.
+"""
 
 import base64
 import functools

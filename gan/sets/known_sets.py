@@ -189,7 +189,8 @@ def _unpack(folder: Path, archive: bytes, members: Sequence[str]) -> None:
                 if len(data) > MAX_IDX_BYTES:
                     raise DataError(f"{member} of the archive has more than {MAX_IDX_BYTES:,} bytes.")
                 atomic_write(folder / f"{name}.gz", data)
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, NotImplementedError, RuntimeError) as error:
+    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError) as error:
+        # RuntimeError: a member has a password, or is compressed in a way that zipfile does not know.
         raise DataError(f"the archive cannot be unpacked ({error}). Name another mirror with --mirror.") from error
 
 

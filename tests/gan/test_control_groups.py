@@ -1,4 +1,7 @@
-"""Do the limits of a container count, in cores and in memory, wherever its control groups say them?"""
+"""Do the limits of a container count, in cores and in memory?
+
+Version 1 and version 2 of Linux's control groups have them in other files.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -122,6 +122,11 @@ def s3(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> S3Ser
 @pytest.fixture(params=["local", "seaweedfs"])
 def folder_or_bucket(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     """Return an empty store in a folder, and then one in a bucket."""
+    return new_store(request, tmp_path, monkeypatch)
+
+
+def new_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """Return the empty store that a fixture's parameter names: local, or a server."""
     if request.param == "local":
         return open_store(tmp_path / "store")
     server: S3Server = request.getfixturevalue(request.param)

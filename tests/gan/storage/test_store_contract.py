@@ -10,9 +10,8 @@ from threading import Barrier
 import pytest
 
 from gan.errors import StorageError
-from gan.storage.address import open_store
 from gan.storage.base import Store, check_key
-from tests.support.s3_server import SERVERS, S3Server, new_address
+from tests.support.s3_server import SERVERS, new_store
 
 KEY = "runs/a/grids/step-001000.png"
 MANIFEST = "runs/a/manifest.json"
@@ -25,11 +24,7 @@ def sha256(content: bytes) -> str:
 
 @pytest.fixture(params=["local", *SERVERS])
 def store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
-    if request.param == "local":
-        return open_store(tmp_path / "store")
-    server: S3Server = request.getfixturevalue(request.param)
-    server.use(monkeypatch)
-    return open_store(new_address())
+    return new_store(request, tmp_path, monkeypatch)
 
 
 @pytest.fixture

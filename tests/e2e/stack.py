@@ -24,7 +24,8 @@ from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary
 from tests.support.s3_server import free_ports
 
 ROOT = Path(__file__).parents[2]
-PROJECT = "gan-train-e2e"
+NUMBER = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))  # each process of the tests has a stack
+PROJECT = f"gan-train-e2e-{NUMBER}"
 SERVICES = ("postgres", "prefect-server", "minio", "worker", "tensorboard")
 BUCKET = "gan"
 START_SECONDS = 300
@@ -37,9 +38,11 @@ class Stack:
     def __init__(self, mirror: str, notify_url: str) -> None:
         names = ("PREFECT_PORT", "MINIO_PORT", "MINIO_CONSOLE_PORT", "TENSORBOARD_PORT", "METRICS_PORT")
         self.ports = dict(zip(names, free_ports(len(names)), strict=True))
+        cores = sorted(os.sched_getaffinity(0))
         self.environment = os.environ | {name: str(port) for name, port in self.ports.items()} | {
             "COMPOSE_PROJECT_NAME": PROJECT, "GAN_MNIST_MIRRORS": mirror, "GAN_NOTIFY_URL": notify_url,
             "GAN_NOTIFY_LATE_SECONDS": "10", "COMPOSE_FILE": "docker-compose.yml:tests/e2e/quick.yml",
+            "WORKER_CORE": str(cores[NUMBER % len(cores)]),
         }  # fmt: skip
         self._credentials: dict[str, str] = {}
 
@@ -86,15 +89,15 @@ class Stack:
 
     def container(self, service: str) -> str:
         """Return the id of a service's container."""
-        return self.compose("ps", "-aq", service).strip()
+        return docker("inspect", "--format", "{{.Id}}", name_of(service)).strip()
 
     def kill(self, service: str) -> None:
         """Kill a service's container as a crash would: no restart policy brings it back."""
-        docker("kill", self.container(service))
+        docker("kill", name_of(service))
 
     def start(self, service: str) -> None:
         """Start a killed container again."""
-        docker("start", self.container(service))
+        docker("start", name_of(service))
 
     @contextmanager
     def away(self, service: str, seconds: float) -> Iterator[None]:
@@ -107,8 +110,8 @@ class Stack:
             self.start(service)
 
     def exec(self, service: str, *words: str) -> str:
-        """Run a command in a service's container."""
-        return self.compose("exec", "-T", service, *words)
+        """Run a command in a service's container, by docker itself: compose takes a second of a core to start."""
+        return docker("exec", name_of(service), *words)
 
     @contextmanager
     def prefect(self) -> Iterator[SyncPrefectClient]:
@@ -150,11 +153,9 @@ class Stack:
 
     def steps(self, run: FlowRun) -> int:
         """Return the step of a run's last snapshot; 0 where it has none."""
-        program = f"import pathlib; p = pathlib.Path('/work/store/runs/{run.id}/metrics.jsonl'); " + (
-            "print(p.read_text().splitlines()[-1] if p.exists() and p.read_text() else '{\"step\": 0}')"
-        )
-        step: int = json.loads(self.exec("worker", "python", "-c", program))["step"]
-        return step
+        metrics = f"/work/store/runs/{run.id}/metrics.jsonl"
+        last = self.exec("worker", "sh", "-c", f"if [ -e {metrics} ]; then tail -n 1 {metrics}; fi")
+        return int(json.loads(last)["step"]) if last else 0
 
     def wait_for_step(self, run: FlowRun, step: int, seconds: float = 300) -> None:
         """Wait until a run has a snapshot of this step."""
@@ -199,9 +200,16 @@ class Stack:
         return commands.count("-m prefect.engine")
 
 
+def name_of(service: str) -> str:
+    """Return how compose calls a service's container."""
+    return f"{PROJECT}-{service}-1"
+
+
 def docker(*words: str) -> str:
-    """Run docker and return what it prints."""
-    return subprocess.run(["docker", *words], check=True, capture_output=True, text=True).stdout
+    """Run docker and return what it prints on standard output."""
+    done = subprocess.run(["docker", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"docker {' '.join(words)}:\n{done.stdout}\n{done.stderr}"
+    return done.stdout
 
 
 def is_in_layers(image: str, secrets: list[bytes]) -> bool:
@@ -226,7 +234,7 @@ def wait_for(condition: Callable[[], Any], seconds: float, what: str) -> Any:
                 return found
         except (httpx.HTTPError, AssertionError) as error:
             trouble = repr(error)
-        time.sleep(0.5)
+        time.sleep(1)
     raise AssertionError(f"not after {seconds} s: {what} {trouble}")
 
 

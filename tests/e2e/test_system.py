@@ -21,7 +21,7 @@ from tests.e2e.stack import BUCKET, FINAL, PROJECT, ROOT, SERVICES, Receiver, St
 pytestmark = pytest.mark.e2e
 
 IMAGES = tuple(f"{name}:{PROJECT}" for name in ("gan-train", "gan-train-minio", "gan-train-tensorboard"))
-SHORT = {"num_steps": 900, "snapshot_steps": 300}
+SHORT = {"num_steps": 600, "snapshot_steps": 200}
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_a_run_from_the_command_line_is_in_the_bucket_to_the_byte(stack: Stack, 
     verdict = stack.gan("verify", stack.address(run))
 
     assert verdict.returncode == 0, verdict.stdout + verdict.stderr
-    assert set(stack.manifest(run)) >= {"losses.npz", "grids/step-000300.png", "checkpoints/step-000900.safetensors"}
+    assert set(stack.manifest(run)) >= {"losses.npz", "grids/step-000200.png", "checkpoints/step-000600.safetensors"}
 
 
 @pytest.mark.clone
@@ -97,7 +97,7 @@ def test_tensorboard_shows_both_losses_and_every_grid(stack: Stack, run: FlowRun
     assert {"g_loss", "d_loss"} <= set(has("scalars")[name])
     query: dict[str, str | int] = {"run": name, "tag": "samples", "sample": 0}
     grids = httpx.get(f"{stack.tensorboard_url}/data/plugin/images/images", params=query).json()
-    assert [grid["step"] for grid in grids] == [300, 600, 900]
+    assert [grid["step"] for grid in grids] == [200, 400, 600]
 
 
 def test_the_report_link_opens_without_credentials(stack: Stack, run: FlowRun) -> None:
@@ -110,7 +110,7 @@ def test_the_report_link_opens_without_credentials(stack: Stack, run: FlowRun) -
     for link in (re.search(r"\((http[^)]+)\)", str(shown.data))[1], made_anew):  # type: ignore[index]
         page = httpx.get(link)
         assert (page.status_code, page.headers["content-type"]) == (200, "text/html")
-        assert "900" in page.text
+        assert "600" in page.text
 
 
 def test_a_scheduled_run_takes_its_seed_from_its_time(stack: Stack) -> None:
@@ -131,7 +131,7 @@ def test_a_scheduled_run_takes_its_seed_from_its_time(stack: Stack) -> None:
 
 
 def test_one_training_at_a_time_the_other_waits_and_is_told_of(stack: Stack, receiver: Receiver) -> None:
-    first, second = stack.run(num_steps=1500), stack.run("nightly", num_steps=300, snapshot_steps=300)
+    first, second = stack.run(num_steps=600), stack.run("nightly", num_steps=300, snapshot_steps=300)
     most = 0
     while stack.read(second).state_type not in FINAL:
         most = max(most, stack.trainers())

@@ -22,6 +22,7 @@ from tests.e2e.browser import (
     start_run,
     visit,
 )
+from tests.e2e.discs import SETS_DIR, import_discs
 from tests.e2e.stack import BUCKET, Stack, wait_for
 
 pytestmark = [pytest.mark.e2e, pytest.mark.browser]
@@ -29,17 +30,6 @@ pytestmark = [pytest.mark.e2e, pytest.mark.browser]
 RUN = "from-the-browser"
 TRAINED_MS = 300_000
 CANCELLED_MS = 30_000
-SETS_DIR = "/work/data/sets"  # where a run of the worker looks for a set
-DRAW_DISCS = """
-import numpy as np
-from PIL import Image
-from pathlib import Path
-rng, y, x = np.random.default_rng(0), *np.mgrid[:28, :28]
-Path("/work/discs").mkdir()
-for number in range(900):
-    inside = (x - rng.integers(8, 20)) ** 2 + (y - rng.integers(8, 20)) ** 2 < rng.integers(9, 50)
-    Image.fromarray((inside[..., None] * rng.integers(60, 256, 3)).astype(np.uint8)).save(f"/work/discs/{number}.png")
-"""
 
 
 @pytest.fixture(scope="module")
@@ -227,9 +217,7 @@ def test_tensorboard_shows_both_losses_and_the_grids(page: Page, stack: Stack, c
 
 
 def test_a_run_on_an_imported_set_has_a_champion_beside_that_of_mnist(page: Page, stack: Stack, completed: str) -> None:
-    stack.exec("worker", "python", "-c", DRAW_DISCS)
-    options = ["--name", "discs", "--channels", "3", "--test-share", "0.3", "--attribution", "nobody but chance"]
-    stack.exec("worker", "gan", "data", "import", "/work/discs", *options, "--sets-dir", SETS_DIR)
+    import_discs(stack, "discs", "--channels", "3", "--test-share", "0.3", "--attribution", "nobody but chance")
     stack.exec("worker", "gan", "judge", "train", "--data", "discs", "--sets-dir", SETS_DIR)
     start_run(page, stack.prefect_url, "on-discs", num_steps=100, snapshot_steps=50, data="discs")
     expect(run_state(page, "Completed")).to_be_visible(timeout=TRAINED_MS)

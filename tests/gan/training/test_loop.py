@@ -21,6 +21,7 @@ from gan.errors import TrainingDivergedError
 from gan.recipes.resolve import resolve
 from gan.training.loop import train
 from tests.support.digits import digits
+from tests.support.fault_form import num
 from tests.support.reference import Reference, check_equal
 
 LIVE_SEED = 0  # a seed whose published networks both live on these digits; on most D, or G for want of a gradient, dies
@@ -45,7 +46,7 @@ def take(engine: Engine, batches: Batches, losses: torch.Tensor) -> None:
             engine.state.step += 1
 
 
-@pytest.mark.parametrize("num_steps", [20, pytest.param(500, marks=pytest.mark.kill)])
+@pytest.mark.parametrize("num_steps", [20, pytest.param(num(200, 500), marks=pytest.mark.kill)])
 @pytest.mark.parametrize("recipe", ["published", "tuned"])
 def test_losses_equal_the_plain_reading_in_float64(recipe: str, num_steps: int) -> None:
     # At tuned's own rate rounding differences grow as in any chaos, by some 30 times every 50 steps.
@@ -243,7 +244,7 @@ def test_stopping_keeps_every_step() -> None:
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("recipe", ["published", "tuned", "dcgan"])
-@pytest.mark.parametrize("num_steps", [12, pytest.param(60, marks=pytest.mark.kill)])
+@pytest.mark.parametrize("num_steps", [12, pytest.param(num(24, 60), marks=pytest.mark.kill)])
 def test_a_state_saved_as_tensors_continues_with_the_same_bits(recipe: str, precision: str, num_steps: int) -> None:
     state, config, batches = begin(recipe, num_steps=num_steps, precision=precision, **small(num_steps))
     training = train(state, config, batches)
@@ -254,7 +255,7 @@ def test_a_state_saved_as_tensors_continues_with_the_same_bits(recipe: str, prec
     assert all(torch.equal(ours, copied.tensors()[name]) for name, ours in state.tensors().items())
 
 
-@pytest.mark.parametrize("num_steps", [12, pytest.param(60, marks=pytest.mark.kill)])
+@pytest.mark.parametrize("num_steps", [12, pytest.param(num(24, 60), marks=pytest.mark.kill)])
 @pytest.mark.parametrize("recipe", ["published", "tuned"])
 def test_in_bfloat16_two_threads_come_to_the_bits_of_one(recipe: str, num_steps: int) -> None:
     """Each operation is one thread's; which one takes an update is left to chance."""

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.e2e
 
 CONFIG: dict[str, Any] = {"data": "faults", "num_steps": 600, "snapshot_steps": 75, "seed": 7}
 BEGUN = 150  # steps, when the trouble comes
+FOLLOWING = CONFIG | {"num_steps": 75}  # a run that needs the slot of another one
 HEARTBEATS_SECONDS = 90  # that are missed before a run counts as killed
 
 
@@ -60,12 +61,12 @@ def test_a_killed_worker_leaves_no_zombie_and_its_run_goes_on(
     saved = stack.steps(run)
 
     wait_for(lambda: "Crashed" in stack.states(run), HEARTBEATS_SECONDS + 40, "Crashed")
-    following = stack.run(data="nothing")  # it fails as soon as it has the slot, which the dead must not hold
+    following = stack.run(**FOLLOWING)  # no slot is held by the dead
     stack.finish(run)
 
     assert stack.manifest(run) == undisturbed
     assert f"training steps {saved + 1} to" in stack.logs("worker")
-    stack.wait_for_state(following, "FAILED")
+    stack.finish(following)
 
 
 @pytest.mark.parametrize("seconds", [60, *(pytest.param(each, marks=pytest.mark.long) for each in (10, 300))])
@@ -100,5 +101,5 @@ def test_a_cancelled_run_stops_at_once_and_keeps_its_checkpoint(stack: Stack, ru
     wait_for(lambda: stack.trainers() == 0, 30, "no process left")
     kept = stack.exec("worker", "ls", f"/work/store/runs/{run.id}/checkpoints")
     assert "safetensors" in kept
-    stack.wait_for_state(stack.run(data="nothing"), "FAILED")  # it had the slot
+    stack.finish(stack.run(**FOLLOWING))
     assert stack.states(run)[-1] == "Cancelled"

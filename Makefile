@@ -42,7 +42,7 @@ test-kill: setup ## kill training 22 times and compare every byte; 62 times by F
 faults: setup    ## inject faults of each kind, with controls; FAULTS=long make faults ARGS="-k freeze"
 	@$(BIN)/pytest -m faults --numprocesses 2 --dist worksteal --durations 15 $(ARGS)
 
-e2e: setup       ## build and start the stack, use it and hurt it; long outages by ARGS=--long
+e2e: setup       ## build and start two stacks, use them and hurt them; long outages by ARGS=--long
 	@$(BIN)/pytest -m e2e --numprocesses 2 --dist loadfile --no-loadscope-reorder --durations 25 $(ARGS)
 
 bench: setup     ## compare the speed with the published loop and the limit of the hardware; a GPU by ARGS="--device cuda"

@@ -4,9 +4,11 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 ARGS   ?=
+PIP     = $(BIN)/pip install --quiet --disable-pip-version-check --no-deps
+UV      = $(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --no-deps
 COMMIT  = $(shell git describe --always --abbrev=40 --dirty --exclude='*' 2>/dev/null)
 COMPOSE = GAN_GIT_COMMIT=$(COMMIT) docker compose -f docker-compose.yml $(if $(GPU),-f docker-compose.gpu.yml)
-COMPILE = uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-header --python-version 3.11
 
 .PHONY: help setup train test test-prefect test-kill faults e2e bench gpu-check lint format lock build up down credentials backup restore clean
 .DEFAULT_GOAL := help
@@ -22,8 +24,11 @@ $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "the venv module is missing: apt install python3-venv (Debian, Ubuntu)" >&2; exit 1; }
 	@echo "installing requirements.lock into $(VENV) (about 6 GB unpacked)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements.lock
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@awk '/^[a-z]/ { wanted = /^uv==/ } wanted' requirements.lock >$(VENV)/uv.lock
+	@$(PIP) --require-hashes -r $(VENV)/uv.lock
+	@$(UV) --require-hashes -r requirements.lock || \
+	  { echo "uv does not know the index of pip's settings, so pip installs" >&2; $(PIP) --require-hashes -r requirements.lock; }
+	@$(PIP) --no-build-isolation -e .
 	@$(BIN)/python -m benchmarks.compile_kernels
 	@touch $@
 
@@ -63,7 +68,7 @@ format: setup    ## put the code into ruff's form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lock:            ## compile the four lock files anew from pyproject.toml (needs uv)
+lock:            ## compile the four lock files anew from pyproject.toml, after make setup
 	@$(COMPILE) --extra dev --extra stack --output-file requirements.lock pyproject.toml
 	@$(COMPILE) --no-annotate --constraint requirements.lock --extra stack --output-file requirements-app.lock pyproject.toml
 	@echo tensorboard | $(COMPILE) --no-annotate --constraint requirements.lock --output-file requirements-tensorboard.lock -

@@ -9,6 +9,8 @@ FROM ${PYTHON_IMAGE} AS base
 RUN groupadd --gid 1000 gan && useradd --uid 1000 --gid 1000 --no-create-home --home-dir /tmp gan && \
     install -d -o gan -g gan /work
 ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
+# Settings of uv during the build. The root file system will be read-only, so it compiles now.
+ARG VIRTUAL_ENV=/opt/venv UV_COMPILE_BYTECODE=1 UV_CACHE_DIR=/root/.cache/uv UV_LINK_MODE=copy
 
 
 # MinIO no longer publishes images or binaries, so the server is built from its last commit.
@@ -34,11 +36,19 @@ ENTRYPOINT ["minio"]
 CMD ["server", "/data", "--console-address", ":9001"]
 
 
+# Installs packages into the other images, and is in none of them.
+FROM base AS uv
+RUN --mount=type=bind,source=requirements.lock,target=/tmp/requirements.lock \
+    awk '/^[a-z]/ {wanted = /^uv==/} wanted' /tmp/requirements.lock >/tmp/uv.lock && \
+    pip --disable-pip-version-check install --quiet --no-cache-dir --no-deps --require-hashes --target /opt/uv -r /tmp/uv.lock
+
+
 FROM base AS tensorboard
-RUN --mount=type=bind,source=requirements-tensorboard.lock,target=/tmp/requirements.lock \
-    --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
+    --mount=type=bind,source=requirements-tensorboard.lock,target=/tmp/requirements.lock \
+    --mount=type=cache,target=/root/.cache/uv \
     python3 -m venv --without-pip /opt/venv && \
-    pip --python /opt/venv/bin/python --disable-pip-version-check install --quiet --no-deps --require-hashes -r /tmp/requirements.lock
+    /opt/uv/bin/uv pip install --quiet --no-deps --require-hashes -r /tmp/requirements.lock
 LABEL org.opencontainers.image.title="gan-train-tensorboard" \
       org.opencontainers.image.description="TensorBoard for the runs of the gan-train stack" \
       org.opencontainers.image.licenses="Apache-2.0"
@@ -56,8 +66,9 @@ CMD ["--logdir", "/work/store/runs", "--bind_all", "--port", "6006", "--samples_
 FROM base AS packages
 ARG DEVICE
 ARG TORCH_INDEX_URL=
-RUN --mount=type=bind,source=requirements-app.lock,target=/tmp/requirements.lock \
-    --mount=type=cache,target=/root/.cache/pip \
+RUN --mount=type=bind,from=uv,source=/opt/uv,target=/opt/uv \
+    --mount=type=bind,source=requirements-app.lock,target=/tmp/requirements.lock \
+    --mount=type=cache,target=/root/.cache/uv \
     python3 -m venv --without-pip /opt/venv && \
     case "$DEVICE${TORCH_INDEX_URL:+ by index}" in \
       cpu) skip='triton|cuda-|nvidia-' keep='nvidia-cuda-(runtime|cupti)==' ;; \
@@ -67,12 +78,11 @@ RUN --mount=type=bind,source=requirements-app.lock,target=/tmp/requirements.lock
     esac && \
     awk -v skip="^($skip)" -v keep="^($keep)" '/^[a-z]/ {skipped = $0 ~ skip && $0 !~ keep} !skipped' \
       /tmp/requirements.lock >/tmp/chosen.lock && \
-    pip --python /opt/venv/bin/python --disable-pip-version-check install --quiet --no-deps --require-hashes -r /tmp/chosen.lock && \
+    /opt/uv/bin/uv pip install --quiet --no-deps --require-hashes -r /tmp/chosen.lock && \
     rm /tmp/chosen.lock && \
     if [ -n "$TORCH_INDEX_URL" ]; then \
       grep -oE '^(torch|torchvision)==[0-9.]+' /tmp/requirements.lock >/tmp/torch.txt && \
-      pip --python /opt/venv/bin/python --disable-pip-version-check install --quiet --no-deps \
-        --index-url "$TORCH_INDEX_URL" -r /tmp/torch.txt && rm /tmp/torch.txt; \
+      /opt/uv/bin/uv pip install --quiet --no-deps --index-url "$TORCH_INDEX_URL" -r /tmp/torch.txt && rm /tmp/torch.txt; \
     fi && \
     packages=$(/opt/venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))') && \
     # Prefect's UI sends analytics before it reads the setting that forbids it. Without this key it cannot.

@@ -16,6 +16,7 @@ from prefect.client.schemas.schedules import IntervalSchedule
 from websockets.sync.client import connect
 
 from stack import backup
+from tests.e2e.discs import import_discs
 from tests.e2e.stack import BUCKET, FINAL, PROJECT, ROOT, SERVICES, Receiver, Stack, docker, is_in_layers, wait_for
 
 pytestmark = pytest.mark.e2e
@@ -131,7 +132,9 @@ def test_a_scheduled_run_takes_its_seed_from_its_time(stack: Stack) -> None:
 
 
 def test_one_training_at_a_time_the_other_waits_and_is_told_of(stack: Stack, receiver: Receiver) -> None:
-    first, second = stack.run(num_steps=600), stack.run("nightly", num_steps=300, snapshot_steps=300)
+    import_discs(stack, "waiting")
+    discs = {"data": "waiting", "snapshot_steps": 300}  # without a judge: to measure a run takes longer than to train it
+    first, second = stack.run(**discs, num_steps=600), stack.run("nightly", **discs, num_steps=300)
     most = 0
     while stack.read(second).state_type not in FINAL:
         most = max(most, stack.trainers())

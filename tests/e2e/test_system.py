@@ -133,7 +133,7 @@ def test_a_scheduled_run_takes_its_seed_from_its_time(stack: Stack) -> None:
 
 def test_one_training_at_a_time_the_other_waits_and_is_told_of(stack: Stack, receiver: Receiver) -> None:
     import_discs(stack, "waiting")
-    discs = {"data": "waiting", "snapshot_steps": 300}  # without a judge: to measure a run takes longer than to train it
+    discs = {"data": "waiting", "snapshot_steps": 300}  # no judge: to measure a run takes longer than to train it
     first, second = stack.run(**discs, num_steps=600), stack.run("nightly", **discs, num_steps=300)
     most = 0
     while stack.read(second).state_type not in FINAL:

@@ -27,7 +27,7 @@ $(READY): requirements.lock pyproject.toml
 	@awk '/^[a-z]/ { wanted = /^uv==/ } wanted' requirements.lock >$(VENV)/uv.lock
 	@$(PIP) --require-hashes -r $(VENV)/uv.lock
 	@$(UV) --require-hashes -r requirements.lock || \
-	  { echo "uv does not know the index of pip's settings, so pip installs" >&2; $(PIP) --require-hashes -r requirements.lock; }
+	  { echo "uv could not install: it reads no settings of pip. Now pip installs, which takes longer" >&2; $(PIP) --require-hashes -r requirements.lock; }
 	@$(PIP) --no-build-isolation -e .
 	@$(BIN)/python -m benchmarks.compile_kernels
 	@touch $@

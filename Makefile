@@ -41,7 +41,7 @@ test: setup      ## run the tests that this machine can run, but for the long on
 test-prefect: setup ## run the tests that start Prefect's server or a worker
 	@$(BIN)/pytest -m prefect --numprocesses 2 --dist loadscope --no-loadscope-reorder --durations 15 $(ARGS)
 
-test-kill: setup ## kill training 16 times and compare every byte; 62 times by FAULTS=long make test-kill
+test-kill: setup ## kill training 22 times and compare every byte; 62 times by FAULTS=long make test-kill
 	@$(BIN)/pytest -m kill --numprocesses 2 --dist worksteal -rP $(ARGS)
 
 faults: setup    ## inject faults of each kind, with controls; FAULTS=long make faults ARGS="-k freeze"

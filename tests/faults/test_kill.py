@@ -1,7 +1,7 @@
 """After SIGKILLs at each stage and at random moments, is every byte the same, and does no process remain?
 
 `make faults` kills the life of a run in a bucket: once at each stage, and once at random, 50 with FAULTS=long.
-`make test-kill` kills the commands 12 times at random, 52 with FAULTS=long.
+`make test-kill` kills the commands 18 times at random, 52 with FAULTS=long.
 """
 
 import random
@@ -32,7 +32,7 @@ NUM_STEPS = 240
 SHORT = 96  # steps of the campaign that `make test` runs, and of bfloat16: a CPU without it takes a second a step
 NUM_THREADS = {"float32": 1, "bfloat16": 2}  # in bfloat16 two threads share a step
 NUM_RANDOM = num(1, 50)  # kills of lives
-NUM_WORKFLOW = num(3, 10)  # kills of gan-train
+NUM_WORKFLOW = num(4, 10)  # kills of gan-train
 MAX_DELAY = {SHORT: 6.0, NUM_STEPS: 9.0}  # seconds: the start, the training and the end are all hit
 
 
@@ -59,7 +59,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory, data_dir: Path, precis
     ("precision", "num_steps", "num_kills"),
     [
         ("float32", SHORT, 3),
-        pytest.param("float32", NUM_STEPS, num(5, 30), marks=pytest.mark.kill),
+        pytest.param("float32", NUM_STEPS, num(10, 30), marks=pytest.mark.kill),
         pytest.param("bfloat16", num(SHORT, NUM_STEPS), num(4, 12), marks=pytest.mark.kill),
     ],
     scope="module",

@@ -2,9 +2,9 @@
 
 import hashlib
 import io
-import itertools
 import logging
 import os
+import re
 import socket
 import time
 from pathlib import Path
@@ -25,9 +25,9 @@ from gan.runs import layout
 GREYSCALE = 1  # Summary.Image.colorspace
 COLORSPACES = {"L": GREYSCALE, "RGB": 3}
 FILE_VERSION = "brain.Event:2"
+FILE_NAME = re.compile(r"events\.out\.tfevents\.(\d{10})\..*")  # with the second at which it was opened
 
 log = logging.getLogger(__name__)
-numbers = itertools.count()  # of the files of this process, as in the names that TensorBoard's own writer gives
 
 
 class EventLog:
@@ -119,9 +119,16 @@ class EventLog:
 
 
 def _new_path(directory: Path) -> Path:
-    return (
-        directory / f"events.out.tfevents.{int(time.time()):010d}.{socket.gethostname()}.{os.getpid()}.{next(numbers)}"
-    )
+    """Return a path for a new event file, whose name sorts after those of all others.
+
+    TensorBoard reads the files in the order of their names, and drops events that an earlier file holds. So the second
+    in the name is later than in the others, also where two files are opened within a second, or another machine wrote
+    them with a clock that is ahead.
+    """
+    matches = (FILE_NAME.fullmatch(path.name) for path in directory.glob("*"))
+    seconds = [int(match[1]) for match in matches if match]
+    second = max(int(time.time()), max(seconds, default=0) + 1)
+    return directory / f"events.out.tfevents.{second:010d}.{socket.gethostname()}.{os.getpid()}"
 
 
 def _head() -> bytes:

@@ -1,6 +1,7 @@
 """Does TensorBoard read what a run writes: every loss, every grid, also after a resume?"""
 
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,17 @@ CONFIG = TrainConfig(num_steps=30, snapshot_steps=10, num_threads=1)
 
 def read(directory: Path) -> EventAccumulator:
     return EventAccumulator(str(directory), size_guidance={"scalars": 0, "images": 0}).Reload()
+
+
+def read_losses(directory: Path) -> list[tuple[int, float]]:
+    return [(event.step, event.value) for event in read(directory).Scalars("g_loss")]
+
+
+def write_losses(directory: Path, first_step: int, last_step: int, loss: float) -> None:
+    """Write losses as a run does that resumes just before `first_step`."""
+    with EventLog(directory, resumed_at=first_step - 1) as events:
+        for step in range(first_step, last_step + 1):
+            events.scalars(step, g_loss=loss)
 
 
 def test_every_loss_grid_and_throughput_is_there_once_after_a_resume(tmp_path: Path) -> None:
@@ -41,14 +53,24 @@ def test_every_loss_grid_and_throughput_is_there_once_after_a_resume(tmp_path: P
 
 def test_events_after_the_checkpoint_are_dropped(tmp_path: Path) -> None:
     """A killed run may have written events of steps that it trains again."""
-    with EventLog(tmp_path, resumed_at=0) as events:
-        for step in range(1, 16):
-            events.scalars(step, g_loss=-1.0)
-    with EventLog(tmp_path, resumed_at=10) as events:
-        for step in range(11, 21):
-            events.scalars(step, g_loss=1.0)
-    values = [(event.step, event.value) for event in read(tmp_path).Scalars("g_loss")]
-    assert values == [(step, -1.0 if step <= 10 else 1.0) for step in range(1, 21)]
+    write_losses(tmp_path, 1, 15, -1.0)
+    write_losses(tmp_path, 11, 20, 1.0)
+    assert read_losses(tmp_path) == [(step, -1.0 if step <= 10 else 1.0) for step in range(1, 21)]
+
+
+def test_many_resumes_within_a_second_keep_their_order(tmp_path: Path) -> None:
+    for step in range(1, 31):
+        write_losses(tmp_path, step, step, float(step))
+    assert read_losses(tmp_path) == [(step, float(step)) for step in range(1, 31)]
+
+
+def test_a_resume_where_the_clock_is_behind_keeps_the_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_losses(tmp_path, 1, 15, -1.0)
+    an_hour_ago = time.time() - 3600
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: an_hour_ago)
+        write_losses(tmp_path, 11, 20, 1.0)
+    assert read_losses(tmp_path) == [(step, -1.0 if step <= 10 else 1.0) for step in range(1, 21)]
 
 
 def test_without_its_folder_training_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

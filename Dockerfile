@@ -38,9 +38,9 @@ CMD ["server", "/data", "--console-address", ":9001"]
 
 # Installs packages into the other images, and is in none of them.
 FROM base AS uv
-RUN --mount=type=bind,source=requirements.lock,target=/tmp/requirements.lock \
-    awk '/^[a-z]/ {wanted = /^uv==/} wanted' /tmp/requirements.lock >/tmp/uv.lock && \
-    pip --disable-pip-version-check install --quiet --no-cache-dir --no-deps --require-hashes --target /opt/uv -r /tmp/uv.lock
+RUN --mount=type=bind,source=requirements-uv.lock,target=/tmp/requirements.lock \
+    pip --disable-pip-version-check install --quiet --no-cache-dir --no-deps --require-hashes --target /opt/uv \
+      -r /tmp/requirements.lock
 
 
 FROM base AS tensorboard

@@ -18,14 +18,13 @@ help:            ## list the targets
 
 setup: $(READY)  ## make .venv with both commands in it, from requirements.lock
 
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock requirements-uv.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "gan-train needs Python 3.11 or newer; name one with make PYTHON=..." >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV) || \
 	  { echo "the venv module is missing: apt install python3-venv (Debian, Ubuntu)" >&2; exit 1; }
 	@echo "installing requirements.lock into $(VENV) (about 6 GB unpacked)"
-	@awk '/^[a-z]/ { wanted = /^uv==/ } wanted' requirements.lock >$(VENV)/uv.lock
-	@$(PIP) --require-hashes -r $(VENV)/uv.lock
+	@$(PIP) --require-hashes -r requirements-uv.lock
 	@$(UV) --require-hashes -r requirements.lock || \
 	  { echo "uv could not install: it reads no settings of pip. Now pip installs, which takes longer" >&2; $(PIP) --require-hashes -r requirements.lock; }
 	@$(PIP) --no-build-isolation -e .
@@ -68,10 +67,11 @@ format: setup    ## put the code into ruff's form
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-lock:            ## compile the four lock files anew from pyproject.toml, after make setup
+lock:            ## compile the five lock files anew from pyproject.toml, after make setup
 	@$(COMPILE) --extra dev --extra stack --output-file requirements.lock pyproject.toml
 	@$(COMPILE) --no-annotate --constraint requirements.lock --extra stack --output-file requirements-app.lock pyproject.toml
 	@echo tensorboard | $(COMPILE) --no-annotate --constraint requirements.lock --output-file requirements-tensorboard.lock -
+	@echo uv | $(COMPILE) --no-annotate --constraint requirements.lock --output-file requirements-uv.lock -
 	@echo jax | $(COMPILE) --no-annotate --constraint requirements.lock --output-file requirements-bench.lock -
 
 build:           ## build the three images of the stack

@@ -322,7 +322,7 @@ def test_every_variable_of_the_compose_files_is_explained() -> None:
 
 def test_the_images_hold_versions_that_are_tested() -> None:
     tested = locked("requirements.lock")
-    for name in ("requirements-app.lock", "requirements-tensorboard.lock"):
+    for name in ("requirements-app.lock", "requirements-tensorboard.lock", "requirements-uv.lock"):
         versions = locked(name)
         assert versions
         assert {package: found for package, found in versions.items() if not found <= tested[package]} == {}

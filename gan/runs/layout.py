@@ -25,12 +25,21 @@ REPORT_FOLDER = "report/"
 REPORT = "report/index.html"
 FILM = "report/training.gif"
 
+_FILES = {
+    CONFIG, PROVENANCE, PROCESSES, REALS, INITIAL, LOSSES, METRICS, NEIGHBOURS, MANIFEST,
+}  # fmt: skip
+_FOLDERS = (GRIDS, CHECKPOINTS, TENSORBOARD, JOURNAL, REPORT_FOLDER)
 WRITTEN_ONCE = (CONFIG, PROVENANCE, REALS, INITIAL)  # before the first step; never changed
 
 _STEP = r"step-([0-9]{6}|[1-9][0-9]{6,})"  # as f"step-{step:06d}" writes it
 _GRID = re.compile(rf"grids/{_STEP}\.png")
 _CHECKPOINT = re.compile(rf"checkpoints/{_STEP}\.safetensors")
 _PIECE = re.compile(r"journal/([0-9]{6}|[1-9][0-9]{6,})\.jsonl")
+
+
+def is_run_file(name: str) -> bool:
+    """Return whether a run writes a file of this name. Another file in a run directory is somebody's own."""
+    return name in _FILES or name.startswith(_FOLDERS)
 
 
 def grid(step: int) -> str:

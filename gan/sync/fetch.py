@@ -5,8 +5,9 @@ from pathlib import Path
 
 from gan.errors import ChecksumError, RunError
 from gan.files import atomic_write, sha256_file, verified, walk
-from gan.runs import layout
+from gan.runs import journal, layout
 from gan.runs.manifest import Manifest
+from gan.runs.run_dir import RunDir
 from gan.storage.base import Progress
 from gan.sync.stored_run import StoredRun
 
@@ -39,19 +40,24 @@ def fetch_files(
 def fetch_published(run: StoredRun, manifest: Manifest, run_path: Path) -> None:
     """Make a run directory what the manifest says, and write the manifest last. Complete an interrupted download.
 
+    The directory may hold an earlier state of the run, as of a process that was killed before others finished the run.
+
     Raises:
-        RunError: the directory has a file that the manifest does not list, or one with other content.
-            Nothing was changed.
+        RunError: the directory has a file that no run writes. Nothing was changed.
         ChecksumError, StorageError: as `download` does.
     """
-    found = (path.relative_to(run_path).as_posix() for path in walk(run_path)) if run_path.exists() else ()
-    for name in sorted(found):
-        entry = manifest.files.get(name)
-        if entry is None or sha256_file(run_path / name) != entry.sha256:
+    found = [path.relative_to(run_path).as_posix() for path in walk(run_path)] if run_path.exists() else []
+    unlisted = sorted(set(found) - manifest.files.keys())
+    for name in unlisted:
+        if not layout.is_run_file(name):
             raise RunError(
-                f"{run_path / name} is not what {run.where(layout.MANIFEST)} says: the run is published, and "
-                "the directory holds another state of it. Remove the directory to get the published run."
+                f"{run_path / name} is no file of run {run.run_id}, which {run.where(layout.MANIFEST)} lists. "
+                "Move it out of the run directory."
             )
+    with RunDir(run_path).disk_errors():
+        journal.delete(run_path)  # it speaks of the files that are replaced now
+        for name in unlisted:
+            (run_path / name).unlink(missing_ok=True)
     fetch_files(run, manifest, sorted(manifest.files, key=_download_order), run_path)
     atomic_write(run_path / layout.MANIFEST, manifest.to_bytes())
 

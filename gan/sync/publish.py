@@ -170,8 +170,9 @@ def _promised(manifest: Manifest) -> Manifest:
 
 def _adopt(run_path: Path, ours: Manifest, published: Manifest, run: StoredRun) -> None:
     """Make the files of a run directory those of the published run, where another process has published it."""
-    for name in ours.files.keys() - published.files.keys():
-        (run_path / name).unlink()
+    with RunDir(run_path).disk_errors():
+        for name in ours.files.keys() - published.files.keys():
+            (run_path / name).unlink()
     for name, entry in published.files.items():
         if ours.files.get(name) != entry:
             download(run, name, run_path / name, entry.sha256)

@@ -41,7 +41,7 @@ def fetch_run(lease: Lease, run_path: Path, *, from_scratch: bool = False) -> No
         ConfigMismatchError: directory and store have runs of different configs under this id.
         CheckpointError: the store has checkpoints, but none can be resumed from.
         ChecksumError: a file that is written once, or a file of a published run, is damaged.
-        RunError: the config is damaged; or the run is published, and the directory holds another state of it.
+        RunError: the config is damaged; or the run is published, and the directory has a file that no run writes.
         StorageError: the store cannot be read, or a name in it would leave the directory.
     """
     manifest = complete(lease) if is_decided(lease) else None

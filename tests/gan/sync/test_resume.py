@@ -295,11 +295,27 @@ def test_a_published_run_is_fetched_completely(tmp_path: Path, store: Store, sen
         fetch_run(StoredRun(store, "a"), tmp_path / "b", from_scratch=True)
 
 
-def test_another_state_of_a_published_run_is_not_mixed_with_it(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
+@pytest.mark.parametrize("rewinds", [(), (0,)])
+def test_an_earlier_state_of_a_published_run_becomes_the_published_run(
+    tmp_path: Path, store: Store, sent: SpooledRun, rewinds: tuple[int, ...]
+) -> None:
+    """A process was killed here; others sent the run back to a step, finished it and published it."""
+    publish(sent.dir.path, StoredRun(store, "a"))
+    here = SpooledRun(tmp_path / "a")
+    here.rewinds = rewinds
+    here.snapshot(10)  # its checkpoint is not among those that the published run keeps
+    here.dir.processes_path.write_text("of this process")
+    fetch_run(StoredRun(store, "a"), tmp_path / "a")
+    assert tree(tmp_path / "a") == tree(sent.dir.path)
+    assert verify(StoredRun.at(tmp_path / "a")).problems == []
+
+
+def test_a_file_of_somebody_is_not_deleted_for_a_published_run(tmp_path: Path, store: Store, sent: SpooledRun) -> None:
     publish(sent.dir.path, StoredRun(store, "a"))
     SpooledRun(tmp_path / "a").snapshot(10)
+    (tmp_path / "a/notes.txt").write_text("mine")
     before = tree(tmp_path / "a")
-    with pytest.raises(RunError, match=r"step-000010\.safetensors is not what .* the directory holds another state"):
+    with pytest.raises(RunError, match=r"notes\.txt is no file of run a, .* Move it out of the run directory"):
         fetch_run(StoredRun(store, "a"), tmp_path / "a")
     assert tree(tmp_path / "a") == before
 

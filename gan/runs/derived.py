@@ -3,7 +3,7 @@
 import io
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from gan.config import RunConfig
 from gan.engine.state import LOSSES_SHA256, read_health, with_losses
 from gan.errors import CheckpointError, RunError
 from gan.files import atomic_write, sha256_bytes
-from gan.runs import layout
+from gan.runs import checkpoint, layout
 from gan.runs.checkpoint import Checkpoint
 from gan.runs.journal import History, Journal
 from gan.runs.run_dir import MetricsLine, RunDir, SnapshotMetrics
@@ -26,14 +26,24 @@ REMEDY = "Copy it from another copy of the run (a store has one if the run was p
 def put_together(run_dir: RunDir, journal: Journal, history: History) -> None:
     """Enter and write metrics.jsonl and losses.npz, and TensorBoard's events where there are none.
 
+    Also delete the checkpoints that a process left which ended before it could delete them.
+
     Raises:
-        StorageError: the disk refuses the write.
+        StorageError: the disk refuses the write, or the removal.
     """
+    with run_dir.disk_errors():
+        prune_checkpoints(run_dir, run_dir.read_config(), history.lines)
     hashes = journal.hashes()
     contents = _contents(history)
     journal.enter({name: data for name, data in contents.items() if sha256_bytes(data) not in hashes[name][-1:]})
     write_losses_and_metrics(run_dir, history)
     write_missing_events(run_dir, journal, history)
+
+
+def prune_checkpoints(run_dir: RunDir, config: RunConfig, lines: Iterable[MetricsLine]) -> None:
+    """Delete the checkpoints that a run no longer keeps, given its lines of metrics.jsonl."""
+    best = run_dir.best_checkpoint(line for line in lines if isinstance(line, SnapshotMetrics))
+    checkpoint.prune(run_dir.path, config.snapshot_steps, config.num_steps, best.step if best else None)
 
 
 def write_losses_and_metrics(run_dir: RunDir, history: History) -> None:

@@ -13,7 +13,7 @@ from gan.files import atomic_write, sha256_bytes, storage_error
 from gan.health import HealthEvent
 from gan.images import grid_png
 from gan.runs import checkpoint, layout
-from gan.runs.derived import describe, metrics_jsonl, read_lines
+from gan.runs.derived import describe, metrics_jsonl, prune_checkpoints, read_lines
 from gan.runs.journal import Interval, Journal
 from gan.runs.run_dir import MetricsLine, RunDir, SnapshotMetrics
 from gan.runs.tensorboard import EventLog
@@ -89,10 +89,7 @@ class SnapshotWriter:
         for grid, png in grids.items():
             atomic_write(self.run_dir.path / grid, png)
         checkpoint.write(self.run_dir.path, data, state.step)
-        best = self.run_dir.best_checkpoint(self._evaluated)
-        checkpoint.prune(
-            self.run_dir.path, self.config.snapshot_steps, self.config.num_steps, best.step if best else None
-        )
+        prune_checkpoints(self.run_dir, self.config, self._evaluated)
 
     def write_lines(
         self,

@@ -1,5 +1,6 @@
 """Does a run leave what it should, and resume to the same bytes?"""
 
+import errno
 import gc
 import logging
 import shutil
@@ -15,7 +16,7 @@ import torch
 from gan.cli.progress import distance_note
 from gan.config import TrainConfig
 from gan.data.mnist import FILES
-from gan.errors import CheckpointError
+from gan.errors import CheckpointError, StorageError
 from gan.evaluation.results import QuickEvaluation
 from gan.runs import checkpoint, layout
 from gan.runs.run_dir import RunDir
@@ -80,6 +81,20 @@ def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path: Path, undisturbed: Pa
 
 
 @torch.no_grad()
+def test_a_run_that_ends_before_its_last_pruning_keeps_the_same_checkpoints(
+    tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(run_path: Path, *args: int | None) -> None:
+        if layout.checkpoint_steps_in(run_path)[0] == CONFIG.num_steps:
+            raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patch, pytest.raises(StorageError):
+        patch.setattr(checkpoint, "prune", fail)
+        train(tmp_path / "run")
+    train(tmp_path / "run", resume=True)
+    assert differing(tmp_path / "run", undisturbed) == []
+
+
 def test_a_run_of_dcgan_resumes_to_the_same_bytes_and_is_sampled(tmp_path: Path) -> None:
     config = TrainConfig(
         recipe="dcgan", num_steps=12, snapshot_steps=5, batch_size=25, augment_translate=1, num_threads=1

@@ -100,9 +100,9 @@ def test_killed_gan_train_workflow_ends_with_the_same_bytes(tmp_path: Path, data
 def whole_life(tmp_path_factory: pytest.TempPathFactory, seaweedfs: S3Server) -> Path:
     """Return the directory of a run that nothing has disturbed."""
     folder = tmp_path_factory.mktemp("whole")
-    life = Machine(folder, seaweedfs.environment()).live(new_address())
-    assert life.ended() == 0, life.log
-    return folder / "runs" / RUN_ID
+    machine = Machine(folder, seaweedfs.environment())
+    assert machine.live(new_address()).ended() == 0, machine.log
+    return machine.run_path
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def differing_after_a_kill(
     run = StoredRun(open_store(address), RUN_ID)
     assert verify(run).problems == []
     assert [change.run_id for change in read_champion(run.store).history.history] == [RUN_ID]
-    return differing(machines[-1].folder / "runs" / RUN_ID, whole_life)
+    return differing(machines[-1].run_path, whole_life)
 
 
 @pytest.mark.faults
@@ -158,7 +158,7 @@ def test_a_run_that_was_killed_at_random_moments_ends_with_the_same_bytes(
             code = life.process.exitcode
         assert code == 0, life.log
         assert verify(StoredRun(open_store(address), RUN_ID)).problems == []
-        assert differing(life.log_path.parent / "runs" / RUN_ID, whole_life) == []
+        assert differing(life.machine.run_path, whole_life) == []
         for machine in machines:
             shutil.rmtree(machine.folder, ignore_errors=True)
 

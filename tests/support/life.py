@@ -72,8 +72,13 @@ def train(lease: Lease, run_path: Path, config: TrainConfig = CONFIG) -> None:
         open_run(run_path, config, mnist(), resume=True, is_held=True) as run,
         uploading(run_path, lease) as uploader,
     ):
-        for snapshot in run.train(lambda: uploader.lease_lost):
-            print(f"trained {snapshot.step}", flush=True)  # noqa: T201 - the record of the soak test
+
+        def should_stop() -> bool:
+            print(f"step {run.state.step}", flush=True)  # noqa: T201 - the record of the soak test
+            return uploader.lease_lost
+
+        for snapshot in run.train(should_stop):
+            print(f"saved {snapshot.step}", flush=True)  # noqa: T201
             uploader.wake()
         uploader.flush(FLUSH_SECONDS)
 
@@ -95,6 +100,17 @@ class Machine:
     folder: Path
     environment: Mapping[str, str]
 
+    @property
+    def run_path(self) -> Path:
+        """Return the directory of the run."""
+        return self.folder / "runs" / RUN_ID
+
+    @property
+    def log(self) -> str:
+        """Return what the processes of this machine have printed."""
+        path = self.folder / "log"
+        return path.read_text() if path.exists() else ""
+
     def start(self, target: Callable[..., None], *args: Any, patch: Patch | None = None) -> "Life":
         """Start a process on this machine."""
         (self.folder / "tmp").mkdir(parents=True, exist_ok=True)
@@ -102,7 +118,7 @@ class Machine:
         environment = {**self.environment, "TMPDIR": str(self.folder / "tmp"), "RUST_BACKTRACE": "0"}
         process = _server.Process(target=_begin, args=(environment, self.folder / "log", target, args, patch))
         process.start()
-        return Life(process, self.folder / "log")
+        return Life(process, self)
 
     def live(self, address: str, patch: Patch | None = None, **options: Any) -> "Life":
         """Start a process that takes the run of a store to its end."""
@@ -114,12 +130,12 @@ class Life:
     """A process on a machine."""
 
     process: Any
-    log_path: Path
+    machine: Machine
 
     @property
     def log(self) -> str:
         """Return what the machine's processes have printed."""
-        return self.log_path.read_text() if self.log_path.exists() else ""
+        return self.machine.log
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal to the process."""

@@ -29,15 +29,16 @@ def put_together(run_dir: RunDir, journal: Journal, history: History) -> None:
     Also delete the checkpoints that a process left which ended before it could delete them.
 
     Raises:
-        StorageError: the disk refuses the write, or the removal.
+        StorageError: the disk refuses a read, a write or a removal.
     """
     with run_dir.disk_errors():
+        checkpoint.delete_orphaned_sidecars(run_dir.path)
         prune_checkpoints(run_dir, run_dir.read_config(), history.lines)
-    hashes = journal.hashes()
-    contents = _contents(history)
-    journal.enter({name: data for name, data in contents.items() if sha256_bytes(data) not in hashes[name][-1:]})
-    write_losses_and_metrics(run_dir, history)
-    write_missing_events(run_dir, journal, history)
+        hashes = journal.hashes()
+        contents = _contents(history)
+        journal.enter({name: data for name, data in contents.items() if sha256_bytes(data) not in hashes[name][-1:]})
+        write_losses_and_metrics(run_dir, history)
+        write_missing_events(run_dir, journal, history)
 
 
 def prune_checkpoints(run_dir: RunDir, config: RunConfig, lines: Iterable[MetricsLine]) -> None:

@@ -62,14 +62,14 @@ class Manifest(BaseModel):
         try:
             paths = {path.relative_to(run_path).as_posix(): path for path in sorted(walk(run_path))}
             entries = {name: _entry(path) for name, path in paths.items() if not name.startswith(layout.JOURNAL)}
+            entries.pop(layout.MANIFEST, None)
+            for each in entries:
+                check_key(each, str(run_path))
+            _check_sidecars(run_path, entries)
+            measured = read_measured(run_path / layout.METRICS)
         except OSError as error:
             name = error.filename or run_path
             raise StorageError(f"{name} cannot be read ({error.strerror}). Check the run directory.") from error
-        entries.pop(layout.MANIFEST, None)
-        for name in entries:
-            check_key(name, str(run_path))
-        _check_sidecars(run_path, entries)
-        measured = read_measured(run_path / layout.METRICS)
         best = best_of(each for each in measured if layout.checkpoint(each.step) in entries)
         files = {name: entry.model_dump() for name, entry in entries.items()}
         document = {"version": 1, "run_id": run_id, "files": files, "best": best and best.model_dump()}

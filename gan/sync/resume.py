@@ -190,7 +190,8 @@ def _rebuild(run_dir: RunDir) -> None:
     losses = np.stack([found.tensors[name].numpy() for name in LOSSES], 1)
     lines = read_lines(ours, read_health(found.tensors).rewinds, found.step)
     shutil.rmtree(run_dir.tensorboard_dir, ignore_errors=True)
-    write_losses_and_metrics(run_dir, History(losses, lines))
+    with run_dir.disk_errors():
+        write_losses_and_metrics(run_dir, History(losses, lines))
 
 
 def _restore_damaged(versions: dict[StoredRun, set[str]], run_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from gan.errors import CheckpointError, StorageError
 from gan.runs.manifest import Best, Manifest, best_of, read_measured
+from tests.support.failing_disk import FailingDisk, failing
 from tests.support.small_run import FILES, NAMES, flip_bit, write_run
 
 
@@ -132,6 +133,15 @@ def test_a_link_is_refused(run_path: Path, target: str) -> None:
     (run_path / "more").symlink_to(run_path / target)
     with pytest.raises(StorageError, match="more is not a regular file"):
         Manifest.of(run_path, "a")
+
+
+def test_any_read_that_fails_is_named(run_path: Path) -> None:
+    with failing(counted := FailingDisk(run_path, reads=True)):
+        Manifest.of(run_path, "run")
+    assert counted.num_done > len(NAMES)
+    for number in range(1, counted.num_done + 1):
+        with failing(FailingDisk(run_path, number, reads=True)), pytest.raises(StorageError, match="cannot be read"):
+            Manifest.of(run_path, "run")
 
 
 def test_a_missing_run_directory_is_named(tmp_path: Path) -> None:

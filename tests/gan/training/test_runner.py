@@ -81,15 +81,17 @@ def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path: Path, undisturbed: Pa
 
 
 @torch.no_grad()
-def test_a_run_that_ends_before_its_last_pruning_keeps_the_same_checkpoints(
-    tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("leaves_sidecar", [False, True])
+def test_a_run_that_ends_while_its_last_checkpoints_are_deleted_keeps_the_same_ones(
+    tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, leaves_sidecar: bool
 ) -> None:
-    def fail(run_path: Path, *args: int | None) -> None:
-        if layout.checkpoint_steps_in(run_path)[0] == CONFIG.num_steps:
-            raise OSError(errno.EIO, "Input/output error")
+    def fail(run_path: Path, step: int) -> None:
+        if leaves_sidecar:
+            checkpoint.path_of(run_path, step).unlink()
+        raise OSError(errno.EIO, "Input/output error")
 
     with monkeypatch.context() as patch, pytest.raises(StorageError):
-        patch.setattr(checkpoint, "prune", fail)
+        patch.setattr(checkpoint, "delete", fail)
         train(tmp_path / "run")
     train(tmp_path / "run", resume=True)
     assert differing(tmp_path / "run", undisturbed) == []

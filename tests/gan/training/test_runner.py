@@ -80,7 +80,6 @@ def test_a_stopped_run_resumes_to_the_same_bytes(tmp_path: Path, undisturbed: Pa
     assert differing(tmp_path / "run", undisturbed) == []
 
 
-@torch.no_grad()
 @pytest.mark.parametrize("leaves_sidecar", [False, True])
 def test_a_run_that_ends_while_its_last_checkpoints_are_deleted_keeps_the_same_ones(
     tmp_path: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch, leaves_sidecar: bool
@@ -97,6 +96,7 @@ def test_a_run_that_ends_while_its_last_checkpoints_are_deleted_keeps_the_same_o
     assert differing(tmp_path / "run", undisturbed) == []
 
 
+@torch.no_grad()
 def test_a_run_of_dcgan_resumes_to_the_same_bytes_and_is_sampled(tmp_path: Path) -> None:
     config = TrainConfig(
         recipe="dcgan", num_steps=12, snapshot_steps=5, batch_size=25, augment_translate=1, num_threads=1

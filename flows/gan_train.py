@@ -57,6 +57,18 @@ def gan_train(config: Annotated[TrainConfig, RunForm()] = DEFAULTS) -> str | Sta
     except GanError as error:
         return Failed(message=str(error), data=error)
     try:
+        return _run(config, settings)
+    except TakenOverError as error:
+        return _taken_over(error)
+
+
+def _run(config: TrainConfig, settings: Settings) -> str | State[Any]:
+    """Do all tasks; return the run's address, or the state in which the flow run ends.
+
+    Raises:
+        TakenOverError: the state of the flow run is another process's.
+    """
+    try:
         check_run(config, settings)
         if address := set_of(config, settings):
             fetch_set(address, settings)
@@ -70,14 +82,14 @@ def gan_train(config: Annotated[TrainConfig, RunForm()] = DEFAULTS) -> str | Sta
             ended = _train(config, settings, lease)
             check_ours(lease)
             return ended
-    except TakenOverError as error:
-        return _taken_over(error)
+    except TakenOverError:
+        raise
     except GanError as error:
-        return _failed(error, settings)
+        return _failed(error, settings, None)
     except STOPPED as interrupt:
         return _stopped(Stopped(signal_of(interrupt), "outside of training", settings), None)
     except Exception as error:  # noqa: BLE001 - Prefect would keep its message and its traceback
-        return _failed(UnexpectedError(unexpected(error)), settings)
+        return _failed(UnexpectedError(unexpected(error)), settings, None)
 
 
 def _train(config: TrainConfig, settings: Settings, lease: Lease | None) -> str | State[Any]:
@@ -92,19 +104,18 @@ def _train(config: TrainConfig, settings: Settings, lease: Lease | None) -> str 
     except TakenOverError:
         raise
     except GanError as error:
-        check_ours(lease)
-        return _failed(error, settings)
+        return _failed(error, settings, lease)
     except Stopped as stopped:
         return _stopped(stopped, lease)
     except STOPPED as interrupt:
         return _stopped(Stopped(signal_of(interrupt), "outside of training", settings), lease)
     except Exception as error:  # noqa: BLE001 - as above
-        check_ours(lease)
-        return _failed(UnexpectedError(unexpected(error)), settings)
+        return _failed(UnexpectedError(unexpected(error)), settings, lease)
 
 
-def _failed(error: GanError, settings: Settings) -> State[Any]:
+def _failed(error: GanError, settings: Settings, lease: Lease | None) -> State[Any]:
     """Return the state of a run that has failed. Under a worker, an error that may pass puts it back."""
+    check_ours(lease)
     if deployment.id is not None and isinstance(error, PASSING):
         put_back_later(str(error), settings)
     return Failed(message=str(error), data=error)

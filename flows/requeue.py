@@ -17,7 +17,7 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
 from prefect.runtime import deployment
 from prefect.runtime import flow_run as this_flow_run
-from prefect.states import AwaitingRetry
+from prefect.states import AwaitingRetry, Running
 
 from flows.labels import Ends, labels_of_place, progress_of
 from flows.prefect_compat import end_process
@@ -75,26 +75,40 @@ def _progress_here(settings: Settings) -> int:
 def check_ours(lease: Lease | None) -> None:
     """Raise TakenOverError unless this process may say how a flow run of a deployment ended.
 
-    A process whose lease has expired may not, if Prefect has another state for the run: another process trains it.
+    It may while Prefect has the run as running. Where Prefect takes the run for Crashed, and this process holds it,
+    its state becomes Running first: then nobody puts it back. A run that is in the queue again belongs to the next
+    process, which finds what this one has published. A process whose lease has expired may not if Prefect has anything
+    newer of the run than its own start.
     """
-    if lease is None or deployment.id is None:
+    if deployment.id is None:
         return
+    expired = _expired(lease)
+    with _prefect() as client:
+        run = client.read_flow_run(UUID(this_flow_run.id))
+        state = run.state
+        assert state is not None
+        if not expired and state.is_crashed():
+            client.set_flow_run_state(run.id, Running(message="its process lives"), force=True)
+            return
+        is_running = state.is_running() or state.is_cancelling()
+        if is_running and not (expired and run.run_count != this_flow_run.run_count):
+            return
+    why = expired or f"The flow run {run.name} is {state.name} in Prefect."
+    raise TakenOverError(f"{why} Another process may have taken over the run.")
+
+
+def _expired(lease: Lease | None) -> StorageError | None:
+    """Return why a lease cannot be renewed; None where it holds, or where there is none. Raises TakenOverError."""
+    if lease is None:
+        return None
     with suppress(StorageError):
         lease.check()
-        return
+        return None
     try:
         lease.confirm()
     except StorageError as error:
-        if not _is_here():
-            raise TakenOverError(f"{error} Another process may have taken over the run.") from error
-
-
-def _is_here() -> bool:
-    """Return whether Prefect has nothing newer of this flow run than that it runs in this process."""
-    with _prefect() as client:
-        run = client.read_flow_run(UUID(this_flow_run.id))
-    is_running = run.state is not None and (run.state.is_running() or run.state.is_cancelling())
-    return is_running and run.run_count == this_flow_run.run_count
+        return error
+    return None
 
 
 def is_cancelling() -> bool:

@@ -14,7 +14,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import Abort
 from prefect.runtime import flow_run as this_flow_run
 from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
-from prefect.states import AwaitingRetry, Crashed, Running
+from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed, Pending, Running
 
 from flows.labels import FAILURES, RUN_ID, STORE
 from flows.requeue import MAX_FAILURES, label_run, put_back_later
@@ -54,44 +54,11 @@ ENDS = [RunError("no"), StorageError("no"), KeyboardInterrupt(), None]
 NAMES = ["Failed", "AwaitingRetry", "AwaitingRetry", "Completed"]  # of the states that follow
 
 
-def end_without_store(monkeypatch: pytest.MonkeyPatch, ends: BaseException | None, *meanwhile: State) -> list[str]:
-    """End a run whose lease could not be renewed, after Prefect got these states; return the states in order."""
+class Held:
+    """A lease that this process holds."""
 
-    def end(*_: object) -> None:
-        with get_client(sync_client=True) as client:
-            for state in meanwhile:
-                client.set_flow_run_state(UUID(this_flow_run.id), state, force=True)
-        if ends:
-            raise ends
-
-    deploy(monkeypatch)
-    monkeypatch.setattr("flows.gan_train.hold_run", lambda *_: Expired())
-    monkeypatch.setattr("flows.gan_train.train_gan", lambda *_, **__: SimpleNamespace(result=lambda: None))
-    monkeypatch.setattr("flows.gan_train.publish_run", end)
-    monkeypatch.setattr("flows.gan_train.evaluate_gan", lambda *_: None)
-    return states_of_ended_run()
-
-
-@pytest.mark.parametrize(("ends", "name"), list(zip(ENDS, NAMES, strict=True)))
-def test_a_process_whose_lease_has_expired_says_how_the_run_ended_while_it_is_the_only_one(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, ends: BaseException | None, name: str
-) -> None:
-    assert end_without_store(monkeypatch, ends) == ["Pending", "Running", name]
-
-
-@pytest.mark.parametrize("ends", ENDS)
-def test_a_process_whose_lease_has_expired_says_nothing_of_a_run_that_others_may_train(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, ends: BaseException | None
-) -> None:
-    assert end_without_store(monkeypatch, ends, Crashed()) == ["Pending", "Running", "Crashed"]
-
-
-@pytest.mark.parametrize("ends", ENDS)
-def test_a_process_whose_lease_has_expired_says_nothing_of_a_run_that_runs_elsewhere(
-    finished: Path, monkeypatch: pytest.MonkeyPatch, ends: BaseException | None
-) -> None:
-    states = ["Pending", "Running", "Crashed", "AwaitingRetry", "Running"]
-    assert end_without_store(monkeypatch, ends, Crashed(), AwaitingRetry(), Running()) == states
+    def check(self) -> None:
+        pass
 
 
 class Expired:
@@ -101,6 +68,88 @@ class Expired:
         raise StorageError("the lease of run mine could not be renewed for 58 s")
 
     confirm = check
+
+
+def end(
+    monkeypatch: pytest.MonkeyPatch, lease: Held | Expired | None, ends: BaseException | None, *meanwhile: State
+) -> list[str]:
+    """End a run after Prefect got these states; return the states in order."""
+
+    def publish(*_: object) -> None:
+        with get_client(sync_client=True) as client:
+            for state in meanwhile:
+                client.set_flow_run_state(UUID(this_flow_run.id), state, force=True)
+        if ends:
+            raise ends
+
+    deploy(monkeypatch)
+    monkeypatch.setattr("flows.gan_train.hold_run", lambda *_: lease)
+    monkeypatch.setattr("flows.gan_train.label_run", lambda *_: None)
+    monkeypatch.setattr("flows.gan_train.train_gan", lambda *_, **__: SimpleNamespace(result=lambda: None))
+    monkeypatch.setattr("flows.gan_train.publish_run", publish)
+    monkeypatch.setattr("flows.gan_train.evaluate_gan", lambda *_: None)
+    return states_of_ended_run()
+
+
+@pytest.mark.parametrize(("ends", "name"), list(zip(ENDS, NAMES, strict=True)))
+def test_a_process_whose_lease_has_expired_says_how_the_run_ended_while_it_is_the_only_one(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, ends: BaseException | None, name: str
+) -> None:
+    assert end(monkeypatch, Expired(), ends) == ["Pending", "Running", name]
+
+
+@pytest.mark.parametrize("ends", ENDS)
+def test_a_process_whose_lease_has_expired_says_nothing_of_a_run_that_others_may_train(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, ends: BaseException | None
+) -> None:
+    assert end(monkeypatch, Expired(), ends, Crashed()) == ["Pending", "Running", "Crashed"]
+
+
+@pytest.mark.parametrize("ends", ENDS)
+def test_a_process_whose_lease_has_expired_says_nothing_of_a_run_that_runs_elsewhere(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, ends: BaseException | None
+) -> None:
+    states = ["Pending", "Running", "Crashed", "AwaitingRetry", "Running"]
+    assert end(monkeypatch, Expired(), ends, Crashed(), AwaitingRetry(), Running()) == states
+
+
+@pytest.mark.parametrize("ends", ENDS)
+def test_a_process_says_nothing_of_a_run_that_is_in_the_queue_again(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, ends: BaseException | None
+) -> None:
+    """The process that runs it next finds what was published: it alone sets Completed."""
+    states = ["Pending", "Running", "Crashed", "AwaitingRetry"]
+    assert end(monkeypatch, Held(), ends, Crashed(), AwaitingRetry()) == states
+
+
+@pytest.mark.parametrize("lease", [Held(), None], ids=["in a bucket", "in a directory"])
+@pytest.mark.parametrize("meanwhile", [Pending(), Completed(), Failed(), Cancelled()], ids=lambda state: state.name)
+def test_a_process_says_nothing_of_a_run_that_begins_elsewhere_or_has_ended(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, lease: Held | None, meanwhile: State
+) -> None:
+    assert end(monkeypatch, lease, None, meanwhile) == ["Pending", "Running", meanwhile.name]
+
+
+@pytest.mark.parametrize(("ends", "name"), list(zip(ENDS, NAMES, strict=True)))
+def test_a_process_that_holds_a_crashed_run_sets_it_to_running_before_it_says_how_it_ended(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, ends: BaseException | None, name: str
+) -> None:
+    """A crashed run would be put back once it is released."""
+    states = ["Pending", "Running", "Crashed", "Running", name]
+    assert end(monkeypatch, Held(), ends, Crashed()) == states
+
+
+def test_a_process_that_cannot_hold_a_run_says_nothing_after_its_holder_has_completed_it(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def hold(*_: object) -> None:
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(UUID(this_flow_run.id), Completed(), force=True)
+        raise RunInUseError("run mine is being trained by process 7 on elsewhere.")
+
+    deploy(monkeypatch)
+    monkeypatch.setattr("flows.gan_train.hold_run", hold)
+    assert states_of_ended_run() == ["Pending", "Running", "Completed"]
 
 
 @pytest.mark.parametrize(

@@ -13,11 +13,13 @@ ENV PATH=/opt/venv/bin:$PATH HOME=/tmp PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECOD
 ARG VIRTUAL_ENV=/opt/venv UV_COMPILE_BYTECODE=1 UV_CACHE_DIR=/root/.cache/uv UV_LINK_MODE=copy
 
 
-# MinIO no longer publishes images or binaries, so the server is built from its last commit.
+# MinIO no longer publishes images or binaries, so the server is built from its last commit. The compiler takes a third
+# less time without debug information, which -w leaves out anyway, and with more memory for less garbage collection.
 FROM ${GOLANG_IMAGE} AS minio-build
 ARG MINIO_VERSION=v0.0.0-20260212201848-7aac2a2c5b7c
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    CGO_ENABLED=0 go install -trimpath -ldflags="-s -w" github.com/minio/minio@${MINIO_VERSION}
+    GOGC=400 CGO_ENABLED=0 go install -trimpath -gcflags=all=-dwarf=false -ldflags="-s -w" \
+      github.com/minio/minio@${MINIO_VERSION}
 
 
 FROM base AS minio

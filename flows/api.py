@@ -8,13 +8,21 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 from prefect.client.base import ServerType
 from prefect.client.orchestration import get_client
-from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_KEY, PREFECT_API_SSL_CERT_FILE, PREFECT_API_URL
+from prefect.settings import (
+    PREFECT_API_AUTH_STRING,
+    PREFECT_API_KEY,
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_SSL_CERT_FILE,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
+)
 
 from flows.prefect_settings import ENVIRONMENT, source_of
 from gan.errors import GanError, SettingError
 from gan.storage.masking import masked, masked_url
 
 NO_ENTRY = (401, 403)
+HASTE = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 10.0}  # it asks again soon; a stop must not wait
 
 log = logging.getLogger(__name__)
 

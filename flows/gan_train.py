@@ -123,7 +123,7 @@ def _failed(error: GanError, settings: Settings, lease: Lease | None) -> State[A
 
 def _stopped(stopped: Stopped, lease: Lease | None) -> State[Any]:
     """Return the state of a run that a signal has stopped. Under a worker, put it back into the queue instead."""
-    check_ours(lease)
+    check_ours(lease, patient=False)  # who sent the signal waits
     if deployment.id is not None and not is_cancelling():
         put_back(f"{stopped.where}; it resumes by itself")
     return Cancelled(message=str(stopped), data=stopped)

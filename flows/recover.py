@@ -28,10 +28,10 @@ from prefect.client.schemas.filters import (
 )
 from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.exceptions import PrefectException
-from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.settings import temporary_settings
 from prefect.states import AwaitingRetry, Cancelled, Failed, Running
 
-from flows.api import check_api, wait_for_api
+from flows.api import HASTE, check_api, wait_for_api
 from flows.labels import FLOW, RUN_ID, STORE, Ends, progress_of
 from flows.prefect_compat import environment_of, working_dir_of
 from flows.service import log_to_stderr, stop_event
@@ -53,7 +53,6 @@ PATIENCE_SECONDS = {  # a worker that is running ends these states within this t
     StateType.CANCELLING: 60.0,
     StateType.PENDING: 300.0,
 }
-HASTE = {PREFECT_CLIENT_MAX_RETRIES: 0, PREFECT_API_REQUEST_TIMEOUT: 10.0}  # it asks again soon; a stop must not wait
 AWAY = (httpx.HTTPError, PrefectException, GanError, ValueError)  # a ValueError: a page, not an answer
 
 log = logging.getLogger(__name__)

@@ -1,10 +1,12 @@
 """How does a flow run of a deployment put itself back into the queue of its work pool?
 
 After a signal it does so at once. After an error that may pass, as of a network, a store or a missing device, it waits
-longer each time. If Prefect cannot be reached, the process ends with an error: flows.recover finds the run later.
+longer each time. At the end of a run it waits up to ten minutes for Prefect, but not after a signal. If Prefect still
+cannot be reached, the process ends with an error, and flows.recover finds the run later.
 """
 
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -17,12 +19,14 @@ from prefect.client.schemas.objects import State
 from prefect.exceptions import PrefectException
 from prefect.runtime import deployment
 from prefect.runtime import flow_run as this_flow_run
+from prefect.settings import temporary_settings
 from prefect.states import AwaitingRetry, Running
 
+from flows.api import HASTE, wait_for_api
 from flows.labels import Ends, labels_of_place, progress_of
 from flows.prefect_compat import end_process
 from flows.settings import Settings
-from gan.errors import StorageError, TakenOverError
+from gan.errors import GanError, StorageError, TakenOverError
 from gan.storage.local import LocalStore
 from gan.storage.masking import masked
 from gan.sync.lease import Lease
@@ -30,6 +34,8 @@ from gan.sync.stored_run import StoredRun
 
 REQUEUE_SECONDS = 20  # the stopping worker takes runs up to 10 s ahead, and must not take this one
 MAX_DELAY_SECONDS = 3600
+API_SECONDS = 600.0  # in which Prefect may be restarted or updated when a run ends
+API_POLL_SECONDS = 5.0
 MAX_FAILURES = 32  # with delays of 20, 40, ..., 3600, 3600 s: about a day
 
 log = logging.getLogger(__name__)
@@ -72,16 +78,20 @@ def _progress_here(settings: Settings) -> int:
     return 0
 
 
-def check_ours(lease: Lease | None) -> None:
+def check_ours(lease: Lease | None, *, patient: bool = True) -> None:
     """Raise TakenOverError unless this process may say how a flow run of a deployment ended.
 
     It may while Prefect has the run as running. Where Prefect takes the run for Crashed, and this process holds it,
     its state becomes Running first: then nobody puts it back. A run that is in the queue again belongs to the next
     process, which finds what this one has published. A process whose lease has expired may not if Prefect has anything
     newer of the run than its own start.
+
+    If Prefect does not answer, wait for it while `patient`, then end the process.
     """
     if deployment.id is None:
         return
+    if patient:
+        _wait_for_prefect()
     expired = _expired(lease)
     with _prefect() as client:
         run = client.read_flow_run(UUID(this_flow_run.id))
@@ -95,6 +105,18 @@ def check_ours(lease: Lease | None) -> None:
             return
     why = expired or f"The flow run {run.name} is {state.name} in Prefect."
     raise TakenOverError(f"{why} Another process may have taken over the run.")
+
+
+def _wait_for_prefect() -> None:
+    """Wait until Prefect answers, but not for ever. The lease is renewed meanwhile."""
+    give_up_at = time.monotonic() + API_SECONDS
+
+    def wait() -> bool:
+        time.sleep(API_POLL_SECONDS)
+        return time.monotonic() > give_up_at
+
+    with suppress(GanError), temporary_settings(HASTE):
+        wait_for_api(wait)
 
 
 def _expired(lease: Lease | None) -> StorageError | None:

@@ -19,10 +19,10 @@ from prefect.client.orchestration import get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.api import check_api, wait_for_api
+from flows.api import HASTE, check_api, wait_for_api
 from flows.logs import EXTRA_LOGGERS
 from flows.prefect_compat import working_dir_of
-from flows.recover import AWAY, HASTE, RECOVER_SECONDS, recover_or_warn, said_by
+from flows.recover import AWAY, RECOVER_SECONDS, recover_or_warn, said_by
 from flows.service import log_to_stderr, stop_event
 from flows.worker_metrics import metrics_server
 from flows.worker_process import MARK, RUN_GRACE_SECONDS, WORKER_GRACE_SECONDS, stop_runs

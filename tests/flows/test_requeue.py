@@ -1,10 +1,14 @@
 """Which state does a flow run get whose run was taken over, or that has met an error that may pass?"""
 
 import shutil
+import time
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import Timer
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
@@ -17,7 +21,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from prefect.states import AwaitingRetry, Cancelled, Completed, Crashed, Failed, Pending, Running
 
 from flows.labels import FAILURES, RUN_ID, STORE
-from flows.requeue import MAX_FAILURES, label_run, put_back_later
+from flows.requeue import MAX_FAILURES, check_ours, label_run, put_back_later
 from flows.settings import Settings
 from flows.tasks import publish_run
 from gan.config import TrainConfig
@@ -26,6 +30,7 @@ from gan.storage.local import LocalStore
 from gan.sync.claims import claim
 from gan.sync.stored_run import StoredRun
 from tests.support.flow_run import new_run, run, state_of
+from tests.support.tcp_proxy import TcpProxy, proxy_to
 
 pytestmark = pytest.mark.usefixtures("api")
 
@@ -200,7 +205,7 @@ def delay_of(deployed_run: FlowRun, settings: Settings) -> int:
 def deployed_run(monkeypatch: pytest.MonkeyPatch) -> FlowRun:
     """Create a flow run, and make this process believe that it is its own."""
     made = new_run(Running())
-    monkeypatch.setattr("flows.requeue.this_flow_run", SimpleNamespace(id=str(made.id)))
+    monkeypatch.setattr("flows.requeue.this_flow_run", SimpleNamespace(id=str(made.id), run_count=1))
     return made
 
 
@@ -222,6 +227,39 @@ def test_a_process_that_cannot_reach_prefect_ends_with_an_error(
         put_back_later("no", Settings.from_env())
     assert ended.value.code == 1 and "Prefect cannot be told how this run ended" in caplog.text
     assert state_of(deployed_run).name == "Running"
+
+
+@pytest.fixture
+def away(api: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[TcpProxy]:
+    """Let nobody reach Prefect, and yield the proxy that can change it."""
+    deploy(monkeypatch)
+    monkeypatch.setattr("flows.requeue.API_POLL_SECONDS", 0.1)
+    with (
+        proxy_to(urlsplit(api).port or 0) as proxy,
+        temporary_settings({PREFECT_API_URL: f"{proxy.url}/api", PREFECT_CLIENT_MAX_RETRIES: 0}),
+    ):
+        proxy.refuse()
+        yield proxy
+
+
+def test_a_process_waits_for_prefect_before_it_says_how_a_run_ended(deployed_run: FlowRun, away: TcpProxy) -> None:
+    """Prefect may be restarted just when a run of many hours ends."""
+    begun = time.monotonic()
+    Timer(1, away.accept).start()
+    check_ours(Held())
+    assert time.monotonic() - begun >= 1
+
+
+def test_a_process_does_not_wait_for_prefect_after_a_signal_or_for_too_long(
+    deployed_run: FlowRun, away: TcpProxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = time.monotonic()
+    with pytest.raises(SystemExit):
+        check_ours(Held(), patient=False)
+    monkeypatch.setattr("flows.requeue.API_SECONDS", 1)
+    with pytest.raises(SystemExit):
+        check_ours(Held())
+    assert 1 <= time.monotonic() - begun < 10
 
 
 def test_a_run_that_is_published_has_no_claims_any_more(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -130,11 +130,6 @@ class Stack:
             found = client.read_deployment_by_name(f"gan-train/{deployment}")
             return client.create_flow_run_from_deployment(found.id, parameters={"config": config})
 
-    def read(self, run: FlowRun) -> FlowRun:
-        """Read a run anew."""
-        with self.prefect() as client:
-            return client.read_flow_run(run.id)
-
     def states(self, run: FlowRun) -> list[str]:
         """Return the names of a run's states, in order."""
         with self.prefect() as client:
@@ -142,7 +137,8 @@ class Stack:
 
     def wait_for_state(self, run: FlowRun, *types: str, seconds: float = 300) -> FlowRun:
         """Wait until a run is in one of these states."""
-        return wait_for(lambda: _in_state(self.read(run), types), seconds, f"{run.name} in {types}")
+        with self.prefect() as client:  # to make a client takes as long as ten requests
+            return wait_for(lambda: _in_state(client.read_flow_run(run.id), types), seconds, f"{run.name} in {types}")
 
     def finish(self, run: FlowRun, seconds: float = 600) -> FlowRun:
         """Wait until a run is Completed."""

@@ -11,7 +11,12 @@ from uuid import UUID
 import pytest
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import WorkPoolUpdate
-from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_API_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_REQUEST_TIMEOUT,
+    PREFECT_API_URL,
+    PREFECT_CLIENT_RETRY_EXTRA_CODES,
+    temporary_settings,
+)
 
 from flows.worker import POOL
 from gan.config import TrainConfig
@@ -40,7 +45,12 @@ def lab(tmp_path: Path) -> Iterator[dict[str, str]]:
         with _server(tmp_path, port, shared), pytest.MonkeyPatch.context() as patch:
             for name, value in shared.items():
                 patch.setenv(name, value)
-            patient = {PREFECT_API_URL: shared["PREFECT_API_URL"], PREFECT_API_REQUEST_TIMEOUT: 600}
+            # A server with SQLite answers 500 while many machines keep its database locked.
+            patient = {
+                PREFECT_API_URL: shared["PREFECT_API_URL"],
+                PREFECT_API_REQUEST_TIMEOUT: 600,
+                PREFECT_CLIENT_RETRY_EXTRA_CODES: {500},
+            }
             with temporary_settings(patient):
                 yield shared
 
@@ -70,7 +80,7 @@ def _server(folder: Path, port: int, shared: dict[str, str]) -> Iterator[None]:
             yield
         finally:
             process.terminate()
-            process.wait(30)
+            process.wait(120)
 
 
 def create_runs(client: SyncPrefectClient, configs: list[dict[str, object]], at_once: int) -> list[UUID]:

@@ -31,9 +31,7 @@ SHORT = TrainConfig(num_steps=100, snapshot_steps=25, num_threads=1)
 CONFIG = TrainConfig(num_steps=92_763, snapshot_steps=700, num_threads=1) if IS_LONG else SHORT
 KILL_SECONDS = 600 if IS_LONG else None  # None: after the first snapshot, however quick the machine is
 POLL_SECONDS = 30 if IS_LONG else 0.02
-CUT_SECONDS = num(1, 60)  # between two cuts; each third time the store is away as well
-# As long as a store takes to restart. What a machine has trained meanwhile is lost with it.
-AWAY_SECONDS = num(1, 10)
+CUT_SECONDS = num(1, 60)  # between two cuts; each third time the store is away for CUT_SECONDS
 MIN_KEPT = 0.97 if IS_LONG else 0.3  # of the steps computed
 
 
@@ -49,7 +47,7 @@ def disturbed(proxy: TcpProxy) -> Iterator[None]:
             proxy.cut()
             if number % 3 == 0:
                 proxy.refuse()
-                done.wait(AWAY_SECONDS)
+                done.wait(CUT_SECONDS)
                 proxy.accept()
 
     thread = Thread(target=disturb)

@@ -80,7 +80,7 @@ def _server(folder: Path, port: int, shared: dict[str, str]) -> Iterator[None]:
             yield
         finally:
             process.terminate()
-            process.wait(120)
+            process.wait(30)
 
 
 def create_runs(client: SyncPrefectClient, configs: list[dict[str, object]], at_once: int) -> list[UUID]:

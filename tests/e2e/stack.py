@@ -137,7 +137,7 @@ class Stack:
 
     def wait_for_state(self, run: FlowRun, *types: str, seconds: float = 300) -> FlowRun:
         """Wait until a run is in one of these states."""
-        with self.prefect() as client:  # to make a client takes as long as ten requests
+        with self.prefect() as client:  # one client for all looks
             return wait_for(lambda: _in_state(client.read_flow_run(run.id), types), seconds, f"{run.name} in {types}")
 
     def finish(self, run: FlowRun, seconds: float = 600) -> FlowRun:
